@@ -1,0 +1,29 @@
+"""stelab: a laboratory for straight-through and other gradient estimators of binary layers.
+
+Importing it is light: torch is loaded when a name that needs it is first used.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stelab.binarizer import Binarizer
+    from stelab.config import build, compose
+    from stelab.training import train
+
+__all__ = ["Binarizer", "build", "compose", "train"]
+__version__ = version("stelab")
+
+_HOME = {
+    "Binarizer": "stelab.binarizer",
+    "build": "stelab.config",
+    "compose": "stelab.config",
+    "train": "stelab.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'stelab' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

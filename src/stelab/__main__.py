@@ -1,0 +1,5 @@
+"""``python -m stelab``."""
+
+from stelab.apps.main import main
+
+main()

@@ -1,0 +1,121 @@
+"""``stelab COMMAND [overrides]``: choose the command, check its configuration, run it.
+
+Nothing here imports torch: help, completion and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from stelab.errors import InputError
+
+COMMANDS = {
+    "train": "one run, or with -m a sweep; finished runs are not run again",
+    "evaluate": "test metrics and figures of a finished run's checkpoint",
+    "encode": "images to packed bits with a trained run",
+    "decode": "packed bits to PNG images with a trained run",
+}
+
+
+def main() -> None:
+    """Run the command line; the exit code is 0, 1 (failed), 2 (bad input) or 128 + signal."""
+    try:
+        _main(sys.argv[1:])
+    except InputError as error:
+        print(f"stelab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stelab: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _main(arguments: list[str]) -> None:
+    if arguments[:1] in (["-sc"], ["--shell-completion"]):
+        return _complete(arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        return print(_overview())
+    if arguments[0] == "--version":
+        return print(f"stelab {import_module('stelab').__version__}")
+    if arguments[0] not in COMMANDS:
+        from stelab.config.validate import suggestion
+
+        hint = suggestion(arguments[0], COMMANDS) or f" (there are: {', '.join(COMMANDS)})"
+        raise InputError(f"{arguments[0]} is not a command{hint}")
+    run_command(arguments[0], arguments[1:])
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "stelab: a laboratory for gradient estimators of binary layers.",
+            "",
+            "Usage: stelab COMMAND [group=option ...] [key=value ...]",
+            "",
+            *lines,
+            "",
+            "stelab COMMAND --help lists groups and keys; --cfg job prints the configuration.",
+            'Tab completion: eval "$(stelab -sc install=bash)"',
+        ]
+    )
+
+
+def run_command(command: str, arguments: Sequence[str]) -> None:
+    """Check the configuration of `command`, then hand over to Hydra."""
+    import hydra
+    from hydra._internal.utils import get_args_parser
+
+    from stelab.config import CONF_DIR
+    from stelab.config.plan import plan
+
+    # Hydra 1.3 takes its flags first or last only; people write them anywhere.
+    arguments = sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))
+    sys.argv = [f"stelab {command}", *arguments]
+    args = get_args_parser().parse_args(list(arguments))
+    app = import_module(f"stelab.apps.{command}")
+    hydra_main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=command)
+    start = hydra_main(_task(app.run))
+    if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
+        return start()
+    jobs = plan(command, args.overrides, multirun=args.multirun, config_dir=args.config_dir)
+    if command == "train":
+        return app.execute(jobs, start)
+    start()
+
+
+def _task(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make a Hydra task of `function`: its InputError is a message and exit code 2."""
+
+    def run(cfg: Any) -> Any:
+        try:
+            return function(cfg)
+        except InputError as error:
+            print(f"stelab: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
+
+    return run
+
+
+def _complete(arguments: list[str]) -> None:
+    """Complete the command's name here, what follows it with Hydra's completion."""
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    query = arguments[-1].startswith("query")
+    if not query:
+        return run_command("train", arguments)
+    if len(words) <= 2:
+        return print("\n".join(name for name in COMMANDS if name.startswith(words[-1])))
+    if words[1] in COMMANDS:
+        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+        run_command(words[1], arguments)
+
+
+if __name__ == "__main__":
+    main()

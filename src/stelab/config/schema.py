@@ -1,0 +1,132 @@
+"""Schemas of the commands: every key, its type and its range.
+
+Nodes with a `_target_` (estimator, threshold, model, ...) are open families: their schema is the
+signature of what they name, see `stelab.config.signature`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from stelab.config.types import Count, Flag, NonNegative, Positive, Size, Text
+
+closed = ConfigDict(extra="forbid")
+
+Target = Annotated[dict[str, Any], Field(description="a node with a _target_")]
+Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][\w.+-]*$")]
+Unit = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Batches = Annotated[int | float, Field(ge=0)] | None
+
+
+@dataclass(config=closed)
+class Names:
+    """What the groups were set to; they name runs and table rows."""
+
+    estimator: Text
+    threshold: Text
+    model: Text
+    data: Text
+
+
+@dataclass(config=closed)
+class Paths:
+    """Where things are written; none of it changes a result."""
+
+    outputs: Text
+    datasets: Text
+    run: Text
+
+
+@dataclass(config=ConfigDict(extra="allow"))
+class Optimizer:
+    """A torch.optim class and its hyperparameters; further ones are checked by its signature."""
+
+    _target_: Text
+    lr: Positive
+    betas: tuple[Unit, Unit] | None = None
+    momentum: NonNegative | None = None
+    eps: Positive | None = None
+    weight_decay: NonNegative | None = None
+
+
+@dataclass(config=closed)
+class Trainer:
+    """Arguments of `pytorch_lightning.Trainer`, under its names."""
+
+    accelerator: Text
+    devices: Count | Text | list[Size]
+    strategy: Text
+    precision: Text
+    max_epochs: Count
+    gradient_clip_val: Positive | None
+    accumulate_grad_batches: Count
+    log_every_n_steps: Count
+    deterministic: Flag | Literal["warn"]
+    detect_anomaly: Flag
+    enable_progress_bar: Flag
+    profiler: Target | None
+
+
+@dataclass(config=closed)
+class Train:
+    """`stelab train`."""
+
+    study: Name
+    seed: Size
+    rerun: Flag
+    monitor: Text
+    names: Names
+    estimator: Target
+    threshold: Target
+    model: Target
+    loss: Target
+    data: Target
+    optimizer: Optimizer
+    scheduler: Target
+    trainer: Trainer
+    logger: dict[str, Target]
+    callbacks: dict[str, Target]
+    paths: Paths
+
+
+@dataclass(config=closed)
+class Evaluate:
+    """`stelab evaluate`."""
+
+    run: Text
+    checkpoint: Literal["last", "best"]
+    split: Literal["train", "val", "test"]
+    data: Target | None = None
+
+
+@dataclass(config=closed)
+class Encode:
+    """`stelab encode`."""
+
+    run: Text
+    checkpoint: Literal["last", "best"]
+    split: Literal["train", "val", "test"]
+    images: Text | None
+    output: Text
+    overwrite: Flag
+    data: Target | None = None
+
+
+@dataclass(config=closed)
+class Decode:
+    """`stelab decode`."""
+
+    run: Text
+    checkpoint: Literal["last", "best"]
+    codes: Text
+    output: Text
+    overwrite: Flag
+
+
+SCHEMAS: dict[str, type[Any]] = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "encode": Encode,
+    "decode": Decode,
+}

@@ -1,0 +1,192 @@
+"""Check a composed configuration: all mistakes at once, before torch is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import NotRequired, TypedDict
+
+from stelab.config.schema import SCHEMAS
+from stelab.config.signature import Signature, read_signature
+from stelab.errors import InputError
+
+Path = tuple[str | int, ...]
+_DELETED = "must be given (it cannot be deleted)"
+
+
+def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
+    """Check `cfg` against the schema of `command`.
+
+    Returns:
+        The configuration as plain containers, interpolations resolved.
+
+    Raises:
+        InputError: Names every unknown, missing, mistyped or out-of-range key.
+    """
+    tree = plain(cfg)
+    mistakes = [
+        *_missing(tree),
+        *_not_finite(tree),
+        *_against_schema(tree, command),
+        *_against_signatures(tree),
+        *_contradictions(tree),
+    ]
+    if mistakes:
+        # Say it where the value is stated, not where it is interpolated, and once.
+        stated = [m for m in mistakes if not _interpolated(m[0], cfg)] or mistakes
+        first = {_dotted(path): text for path, text in reversed(stated)}
+        raise InputError("\n".join(f"{key} {first[key]}" for key in sorted(first)))
+    return tree
+
+
+def require_keys(cfg: DictConfig, command: str) -> None:
+    """Raise InputError where a top-level key of `command` was deleted."""
+    fields = dataclasses.fields(SCHEMAS[command])
+    needed = {f.name for f in fields if f.default is dataclasses.MISSING}
+    deleted = sorted(needed - {str(key) for key in cfg})
+    if deleted:
+        raise InputError("\n".join(f"{key} {_DELETED}" for key in deleted))
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return `cfg` without its `hydra` node as plain containers, interpolations resolved."""
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+    except OmegaConfBaseException as error:
+        raise InputError(f"the configuration cannot be resolved: {first_line(error)}") from error
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word nearest to `word`, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def keys_of(tree: Any, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key of nested dictionaries."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield f"{prefix}{key}"
+            yield from keys_of(value, f"{prefix}{key}.")
+
+
+def _walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    yield path, node
+    children = {dict: dict.items, list: enumerate}.get(type(node), lambda _: ())
+    for key, value in children(node):
+        yield from _walk(value, (*path, key))
+
+
+def _missing(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    for path, node in _walk(tree):
+        if node == "???":
+            yield path, f"must be given: {_dotted(path)}=..."
+
+
+def _not_finite(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    for path, node in _walk(tree):
+        if isinstance(node, float) and not math.isfinite(node):
+            yield path, f"must be a finite number, got {node}"
+
+
+def _against_schema(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
+    try:
+        TypeAdapter(SCHEMAS[command]).validate_python(tree)
+    except ValidationError as error:
+        yield from _explain(error, tree, ())
+
+
+def _against_signatures(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    for path, node in _walk(tree):
+        if not isinstance(node, dict) or "_target_" not in node:
+            continue
+        try:
+            signature = read_signature(str(node["_target_"]))
+        except LookupError as error:
+            yield (*path, "_target_"), f"cannot be found: {error}"
+            continue
+        arguments = {key: value for key, value in node.items() if key != "_target_"}
+        try:
+            _adapter(signature).validate_python(arguments)
+        except ValidationError as error:
+            yield from _explain(error, arguments, path, known=signature.annotations)
+
+
+def _adapter(signature: Signature) -> TypeAdapter[Any]:
+    """Make the schema of a node from the signature of its target."""
+    fields = {
+        name: annotation if name in signature.required else NotRequired[annotation]
+        for name, annotation in signature.annotations.items()
+    }
+    arguments = TypedDict("arguments", fields)  # type: ignore[misc, operator]
+    extra = "allow" if signature.open else "forbid"
+    arguments.__pydantic_config__ = ConfigDict(extra=extra)  # type: ignore[attr-defined]
+    return TypeAdapter(arguments)
+
+
+def _explain(
+    error: ValidationError, tree: dict[str, Any], path: Path, known: Iterable[str] = ()
+) -> Iterator[tuple[Path, str]]:
+    for entry in error.errors():
+        where = (*path, *(part for part in entry["loc"] if _is_key(part, tree)))
+        if entry["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            key = str(entry["loc"][-1])
+            names = [*known] or _siblings(tree, entry["loc"])
+            yield (*path, *entry["loc"]), f"is not a key here{suggestion(key, names)}"
+        elif entry["type"] in ("missing", "missing_argument"):
+            yield (*path, *entry["loc"]), _DELETED
+        else:
+            text = entry["msg"].replace("Input should be", "must be").replace("Value error, ", "")
+            yield where, f"{text[0].lower()}{text[1:]}, got {entry['input']!r}"
+
+
+def _is_key(part: str | int, tree: dict[str, Any]) -> bool:
+    """Tell keys from the names of union members that pydantic puts in a location."""
+    return isinstance(part, int) or any(part in path for path, _ in _walk(tree))
+
+
+def _siblings(tree: dict[str, Any], loc: tuple[str | int, ...]) -> list[str]:
+    node: Any = tree
+    for part in loc[:-1]:
+        node = node[part]
+    return [str(key) for key in node if key != loc[-1]]
+
+
+def _contradictions(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    data, monitor = tree.get("data"), tree.get("monitor")
+    if isinstance(data, dict) and data.get("val_size") == 0 and str(monitor).startswith("val/"):
+        yield (
+            ("monitor",),
+            f"is {monitor}, but data.val_size=0 leaves no validation images; "
+            "set monitor=train/loss, or data.val_size above 0",
+        )
+
+
+def _interpolated(path: Path, cfg: DictConfig) -> bool:
+    """Tell whether the value at `path` comes from an interpolation at or above it."""
+    node: Any = OmegaConf.to_container(cfg, resolve=False)
+    for part in path:
+        if isinstance(node, str):
+            return True
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return isinstance(node, str) and "${" in node
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

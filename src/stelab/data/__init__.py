@@ -1,0 +1,16 @@
+"""Image datasets as Lightning data modules: one tensor, normalized once, batches indexed."""
+
+from stelab.data.datamodule import ImageDataModule, Splits, denormalize, normalize
+from stelab.data.digits5k import MNIST5k
+from stelab.data.idx import MNIST, KMNIST, FashionMNIST
+
+__all__ = [
+    "KMNIST",
+    "MNIST",
+    "FashionMNIST",
+    "ImageDataModule",
+    "MNIST5k",
+    "Splits",
+    "denormalize",
+    "normalize",
+]

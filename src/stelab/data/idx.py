@@ -1,0 +1,146 @@
+"""MNIST and its drop-in replacements, in the IDX files that torchvision downloads."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torchvision
+from torch import Tensor
+
+from stelab.config.types import Count, Size, Text, checked
+from stelab.data.datamodule import ImageDataModule, Splits, hold_out, normalize
+from stelab.errors import InputError
+
+_FILES = {  # name: bytes
+    "train-images-idx3-ubyte": 16 + 60_000 * 784,
+    "train-labels-idx1-ubyte": 8 + 60_000,
+    "t10k-images-idx3-ubyte": 16 + 10_000 * 784,
+    "t10k-labels-idx1-ubyte": 8 + 10_000,
+}
+
+
+class _IDX(ImageDataModule):
+    """60,000 training and 10,000 test images of 28x28; the test set is never validated on.
+
+    The files are looked for in ``root/NAME/raw``, else downloaded there. Size and, where
+    published, checksum are verified before anything trains.
+
+    Args:
+        root: Folder that holds, or will hold, the dataset's folder.
+        val_size: Images of the training set held out for validation, stratified.
+        split_seed: Decides which.
+        limit: Keep the first `limit` images of each split; None keeps all.
+        batch_size: Images a batch, over all processes.
+        seed: With the epoch, decides the order of the batches.
+
+    Raises:
+        InputError: The files are absent and cannot be downloaded, or are damaged.
+    """
+
+    dataset: ClassVar[type[torchvision.datasets.MNIST]]
+    md5: ClassVar[dict[str, str]] = {}
+
+    @checked
+    def __init__(
+        self,
+        *,
+        root: Text,
+        val_size: Size,
+        split_seed: Size,
+        limit: Count | None,
+        batch_size: Count,
+        seed: Size,
+    ):
+        super().__init__(limit=limit, batch_size=batch_size, seed=seed)
+        self.root = root
+        self.val_size = val_size
+        self.split_seed = split_seed
+
+    def prepare_data(self) -> None:
+        """Download what is missing, verify what is there."""
+        raw = Path(self.root) / self.dataset.__name__ / "raw"
+        if not all((raw / name).is_file() for name in _FILES):
+            self._download()
+        for name, size in _FILES.items():
+            found = (raw / name).stat()
+            if found.st_size != size:
+                how = f"{found.st_size} bytes instead of {size}"
+                raise InputError(self._damaged(raw / name, how))
+            if name in self.md5 and _md5(raw / name, found.st_mtime_ns) != self.md5[name]:
+                raise InputError(self._damaged(raw / name, "its MD5 checksum is wrong"))
+
+    def load(self) -> Splits:
+        """Read the files and split the training set."""
+        self.prepare_data()
+        pixels, labels, test = _read(self.dataset, self.root)
+        kept, val = hold_out(
+            labels,
+            self.val_size,
+            seed=self.split_seed,
+            what="data.val_size",
+            among="training images",
+        )
+        images = normalize(pixels)
+        return Splits(train=images[kept], val=images[val], test=normalize(test))
+
+    def _download(self) -> None:
+        name = self.dataset.__name__
+        try:
+            self.dataset(self.root, download=True)
+        except (OSError, RuntimeError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{name} is not whole in data.root={self.root} and cannot be downloaded there "
+                f"({_brief(error)}). Give data.root=FOLDER with FOLDER/{name}/raw/*-ubyte, "
+                "or use data=mnist5k, which needs no download."
+            ) from error
+
+    def _damaged(self, path: Path, how: str) -> str:
+        return (
+            f"{path} is damaged: {how}. Delete it to download it again, give another data.root, "
+            "or use data=mnist5k, which needs no download."
+        )
+
+
+class MNIST(_IDX):
+    """Handwritten digits: LeCun, Bottou, Bengio, Haffner (1998). Arguments: see `_IDX`."""
+
+    dataset = torchvision.datasets.MNIST
+    md5 = {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    }
+
+
+class FashionMNIST(_IDX):
+    """Garments: Xiao, Rasul, Vollgraf (2017), arXiv:1708.07747. Arguments: see `_IDX`."""
+
+    dataset = torchvision.datasets.FashionMNIST
+
+
+class KMNIST(_IDX):
+    """Cursive characters: Clanuwat et al. (2018), arXiv:1812.01718. Arguments: see `_IDX`."""
+
+    dataset = torchvision.datasets.KMNIST
+
+
+@cache
+def _md5(path: Path, modified: int) -> str:
+    """Hash a file once a process, again when it was modified."""
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@cache
+def _read(dataset: type[torchvision.datasets.MNIST], root: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return training pixels and labels, and test pixels, read once a process."""
+    train, test = dataset(root, train=True), dataset(root, train=False)
+    return train.data, torch.as_tensor(train.targets), test.data
+
+
+def _brief(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,135 @@
+"""Straight-through estimators: a hard step forward, a rule on the incoming gradient backward.
+
+References:
+    Bengio, Léonard, Courville (2013), "Estimating or Propagating Gradients Through Stochastic
+    Neurons for Conditional Computation", arXiv:1308.3432.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Generator, Tensor
+from torch.autograd import Function
+
+from stelab.config.types import Positive, checked
+from stelab.estimators.base import Estimator, step
+
+
+class _Step(Function):
+    """Forward: the given bits. Subclasses say what comes back.
+
+    An autograd Function returns the bits themselves; the usual ``s + (b - s).detach()`` rounds.
+    Written with `setup_context`, so that `torch.func` transforms and `vmap` work through it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(s: Tensor, bits: Tensor, *hyperparameters: float) -> Tensor:
+        return bits.to(s.dtype, copy=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+
+class _IdentityGradient(_Step):
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return g, None
+
+
+class _ClampedGradient(_Step):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.bound = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return g.clamp(-ctx.bound, ctx.bound), None, None
+
+
+class _ZeroGradient(_Step):
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return g.new_zeros(g.shape), None
+
+
+class Identity(Estimator):
+    r"""The straight-through estimator: the gradient passes as if the step were the identity.
+
+    Forward: :math:`b = 1[s > 0]`. Backward: :math:`\partial L/\partial s = g` with
+    :math:`g = \partial L/\partial b`.
+
+    Biased. One evaluation of the loss a step, no randomness.
+
+    References:
+        Bengio, Léonard, Courville (2013), arXiv:1308.3432.
+    """
+
+    def forward(
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """See `Estimator.forward`; `generator` is ignored."""
+        return _IdentityGradient.apply(s, step(s) if bits is None else bits)
+
+
+class HardtanhClip(Estimator):
+    r"""Straight-through with every entry of the *gradient* clamped.
+
+    Forward: :math:`b = 1[s > 0]`. Backward: :math:`\partial L/\partial s = \max(-c, \min(c, g))`
+    with the bound :math:`c`.
+
+    It ignores `s`. Masking by :math:`|s| \le 1` is another estimator that also goes by the name
+    of "hardtanh" (Hubara et al. 2016). Where all gradients are within the bound this one is
+    bitwise `Identity`; the metric ``estimator/clip_fraction`` says how often they are not.
+
+    Biased. One evaluation of the loss a step, no randomness.
+
+    Args:
+        bound: The largest magnitude that passes, above 0.
+
+    Raises:
+        ValueError: `bound` is not a finite number above 0.
+
+    References:
+        Askary (2020), "Intuitive Explanation of Straight-Through Estimators with PyTorch
+        Implementation" (a tutorial).
+    """
+
+    @checked
+    def __init__(self, *, bound: Positive):
+        super().__init__()
+        self.bound = bound
+
+    def forward(
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """See `Estimator.forward`; `generator` is ignored."""
+        return _ClampedGradient.apply(s, step(s) if bits is None else bits, self.bound)
+
+    def clipped(self, grad: Tensor) -> Tensor:
+        """Mark the entries of `grad` that lie outside the bound."""
+        return grad.abs() > self.bound
+
+    def extra_repr(self) -> str:
+        """Show the bound in ``print(model)``."""
+        return f"bound={self.bound}"
+
+
+class ZeroGradient(Estimator):
+    r"""The true derivative of the step: nothing passes, the encoder stays as it was initialized.
+
+    Forward: :math:`b = 1[s > 0]`. Backward: :math:`\partial L/\partial s = 0`, exact zeros (not
+    an absent gradient, so that optimizers and DDP still see the parameters).
+
+    The baseline of a study: a decoder that learns on random features. One evaluation of the loss
+    a step, no randomness.
+    """
+
+    def forward(
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """See `Estimator.forward`; `generator` is ignored."""
+        return _ZeroGradient.apply(s, step(s) if bits is None else bits)

@@ -1,0 +1,49 @@
+"""An autoencoder whose bottleneck is bits."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from stelab.binarizer import Binarizer
+
+
+class Autoencoder(nn.Module):
+    """``x_hat = decoder(binarizer(encoder(x)))``.
+
+    Args:
+        encoder: Images ``(batch, 1, 28, 28)`` to pre-activations ``(batch, *code_shape)``.
+        binarizer: Pre-activations to bits of the same shape.
+        decoder: Bits to images in (-1, 1).
+        code_shape: Shape of one code.
+        signed: Feed the decoder ``2b - 1`` in {-1, 1} instead of ``b`` in {0, 1}.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        binarizer: Binarizer,
+        decoder: nn.Module,
+        code_shape: tuple[int, ...],
+        signed: bool,
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.binarizer = binarizer
+        self.decoder = decoder
+        self.code_shape = code_shape
+        self.signed = signed
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstruct `images`."""
+        return self.decode(self.encode(images))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the bits of `images`, shape ``(batch, *code_shape)``, exactly 0 or 1."""
+        bits: Tensor = self.binarizer(self.encoder(images))
+        return bits
+
+    def decode(self, bits: Tensor) -> Tensor:
+        """Return the images that `bits` of shape ``(batch, *code_shape)`` stand for."""
+        images: Tensor = self.decoder(2 * bits - 1 if self.signed else bits)
+        return images

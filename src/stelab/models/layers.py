@@ -1,0 +1,37 @@
+"""Choices that the networks share: the norm after a layer, a ReLU or none."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import nn
+
+Norm = Literal["batch", "group", "none"]
+
+
+def norm_2d(norm: Norm, channels: int) -> list[nn.Module]:
+    """Return the norm that follows a convolution to `channels`, or nothing.
+
+    Batch norm makes an example's loss depend on the bits of its whole batch; group norm (8 groups,
+    or as many as divide `channels`) does not.
+    """
+    return _norm(norm, channels, nn.BatchNorm2d)
+
+
+def norm_1d(norm: Norm, features: int) -> list[nn.Module]:
+    """Return the norm that follows a linear layer to `features`, or nothing."""
+    return _norm(norm, features, nn.BatchNorm1d)
+
+
+def _norm(norm: Norm, size: int, batch_norm: type[nn.Module]) -> list[nn.Module]:
+    if norm == "batch":
+        return [batch_norm(size)]
+    if norm == "group":
+        return [nn.GroupNorm(math.gcd(8, size), size)]
+    return []
+
+
+def relu(present: bool) -> list[nn.Module]:
+    """Return a ReLU, or nothing."""
+    return [nn.ReLU()] if present else []

@@ -1,0 +1,118 @@
+"""Figures of runs, drawn with matplotlib's object interface: no global state, no display."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from stelab.studies.record import Run
+
+
+def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> None:
+    """Draw ``figures/reconstructions.png`` and ``figures/loss.png`` of a run.
+
+    Args:
+        folder: The run's folder, with metrics.csv.
+        module: The trained `stelab.training.AutoencoderModule`.
+        data: The `stelab.data.ImageDataModule`.
+        split: Where the shown images come from.
+    """
+    images = data.images(split)[:12].cpu()
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    rows = {"original": images, "reconstruction": reconstruct(module, images)}
+    image_rows(rows).savefig(figures / "reconstructions.png", dpi=120)
+    loss_curves({folder.name: folder / "metrics.csv"}).savefig(figures / "loss.png", dpi=120)
+
+
+@torch.no_grad()
+def reconstruct(module: Any, images: Tensor) -> Tensor:
+    """Return the reconstructions of `images`, in eval mode, on the CPU in float32."""
+    module.eval()
+    parameter = next(module.parameters())
+    reconstruction: Tensor = module(images.to(parameter.device, parameter.dtype))
+    return reconstruction.float().cpu()
+
+
+def image_rows(rows: dict[str, Tensor]) -> Figure:
+    """Draw one labelled row of images per entry, each ``(n, 1, 28, 28)`` in [-1, 1]."""
+    columns = max(len(images) for images in rows.values())
+    figure = Figure(figsize=(1.9 + 0.62 * columns, 0.66 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for ax, (label, images) in zip(axes, rows.items(), strict=True):
+        strip = torch.cat(list(images.squeeze(1)), dim=1)
+        ax.imshow(strip.numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        ax.set_xticks([], [])
+        ax.set_yticks([], [])
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+# Okabe and Ito's colours, told apart by colour-blind readers, with dashes for print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", ":", "-.")
+
+
+def loss_curves(curves: dict[str, Path], *, metric: str = "mse") -> Figure:
+    """Draw ``train/<metric>`` and ``val/<metric>`` over epochs, a line for each metrics.csv."""
+    read = {label: read_curves(path) for label, path in curves.items()}
+    splits = [s for s in ("train", "val") if any(f"{s}/{metric}" in t for t in read.values())]
+    figure = Figure(figsize=(4.6 * len(splits), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(splits), squeeze=False, sharey=True)[0]
+    for ax, split in zip(axes, splits, strict=True):
+        for i, (label, table) in enumerate(read.items()):
+            points = table.get(f"{split}/{metric}", [])
+            ax.plot(
+                [epoch + 1 for epoch, _ in points],
+                [value for _, value in points],
+                color=_COLOURS[i % len(_COLOURS)],
+                linestyle=_DASHES[i % len(_DASHES)],
+                marker="o" if len(points) == 1 else None,
+                label=label,
+            )
+        ax.set_xlabel("epoch")
+        ax.set_title(f"{split}/{metric}", fontsize=10)
+        ax.set_yscale("log")
+        ax.grid(alpha=0.3, which="both")
+    axes[-1].legend(fontsize=7)
+    return figure
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read metrics.csv: for each metric its (epoch, value) pairs."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            epoch = int(row.pop("epoch"))
+            for name, value in row.items():
+                if value:
+                    curves.setdefault(name, []).append((epoch, float(value)))
+    return curves
+
+
+def draw_study(study: Path, runs: Sequence[Run]) -> None:
+    """Draw ``loss.png`` and ``reconstructions.png`` of a study: a line and a row for each run."""
+    from stelab.training.evaluate import load_data
+    from stelab.training.restore import restore
+
+    curves = {label(run): run.folder / "metrics.csv" for run in runs}
+    loss_curves(curves).savefig(study / "loss.png", dpi=120)
+    images = load_data(runs[0].config, None).images("test")[:12]
+    rows = {"original": images}
+    for run in runs:
+        _, module = restore(run.folder, checkpoint="last")
+        rows[label(run)] = reconstruct(module, images)
+    image_rows(rows).savefig(study / "reconstructions.png", dpi=120)
+
+
+def label(run: Run) -> str:
+    """Name a run in a figure by its id without the hash."""
+    return run.name.rpartition("-")[0]

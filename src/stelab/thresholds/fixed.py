@@ -1,0 +1,30 @@
+"""A threshold that stays where it is put."""
+
+from torch import Tensor
+
+from stelab.config.types import Real, checked
+from stelab.thresholds.base import Threshold
+
+
+class FixedThreshold(Threshold):
+    """One constant for all bits: ``theta = value``, rounded to the dtype of `x`.
+
+    Args:
+        value: The threshold, any finite number.
+
+    Raises:
+        ValueError: `value` is not finite.
+    """
+
+    @checked
+    def __init__(self, *, value: Real):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a 0-dimensional theta in the dtype of `x`, on its device."""
+        return x.new_full((), self.value)
+
+    def extra_repr(self) -> str:
+        """Show the value in ``print(model)``."""
+        return f"value={self.value}"

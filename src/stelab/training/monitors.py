@@ -1,0 +1,173 @@
+"""Callbacks that say what the bits and the gradients look like."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from stelab.config.types import Count, checked
+from stelab.training.means import Means
+
+SATURATION = 1.0
+
+
+class CodeMonitor(pl.Callback):
+    """After every epoch, encode a fixed set of images in eval mode and log
+
+    - ``code/mean``: share of ones;
+    - ``code/dead_bits``: share of bits that are the same for all images;
+    - ``code/entropy``: sum over bits of their binary entropies, in bits; at most the bits a code;
+    - ``code/flip_ratio``: share of bits that changed since the epoch before (from the second on).
+
+    The images are the validation split, or the first training images where there is none (at
+    most 5,000). Warns where every bit is constant, naming the range of the pre-activations.
+    """  # noqa: D400, D415
+
+    def __init__(self) -> None:
+        self.previous: Tensor | None = None
+        self.warned = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Encode, log, compare."""
+        x = pre_activations(trainer, pl_module)
+        bits = pl_module.model.binarizer(x).flatten(1)
+        mean = bits.mean(0, dtype=torch.float32)
+        constant = (mean == 0) | (mean == 1)
+        entropy = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum()
+        log = {
+            "code/mean": mean.mean(),
+            "code/dead_bits": constant.float().mean(),
+            "code/entropy": entropy / torch.log(torch.tensor(2.0)),
+        }
+        if self.previous is not None:
+            log["code/flip_ratio"] = (bits != self.previous).float().mean()
+        self.previous = bits
+        pl_module.log_dict(log, rank_zero_only=True)
+        if constant.all() and not self.warned:
+            self.warned = True
+            warn_constant(x, mean)
+
+
+@torch.no_grad()
+def pre_activations(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
+    """Return the encoder's output for the probe images, in eval mode."""
+    images = trainer.datamodule.probe()  # type: ignore[attr-defined]
+    training = pl_module.training
+    pl_module.eval()
+    try:
+        with trainer.precision_plugin.val_step_context():
+            parts = [
+                pl_module.model.encoder(part.to(pl_module.device)) for part in images.split(500)
+            ]
+    finally:
+        pl_module.train(training)
+    return torch.cat(parts)
+
+
+def warn_constant(x: Tensor, mean: Tensor) -> None:
+    """Warn that no bit depends on the image."""
+    which = "1" if (mean == 1).all() else "0" if (mean == 0).all() else "constant"
+    warnings.warn(
+        f"every bit is {which}: the pre-activations lie in [{x.min():.4g}, {x.max():.4g}], and the "
+        "threshold does not separate them, so the code says nothing about the image. "
+        "Move threshold.value into that range (a ReLU before the bits, "
+        "model.relu_before_bits=true, leaves nothing below 0).",
+        stacklevel=2,
+    )
+
+
+class GradientMonitor(pl.Callback):
+    """Every `every_n_steps` steps look at the gradient on both sides of the binary layer; log means.
+
+    With g the gradient at the bits and s the centred pre-activation,
+
+    - ``estimator/grad_norm``: Euclidean norm of g over the batch;
+    - ``estimator/clip_fraction``: share of entries of g that the estimator clamps;
+    - ``estimator/zero_grad_fraction``: share of exact zeros in the gradient at s;
+    - ``estimator/saturation``: share of s beyond -1 and 1.
+
+    Args:
+        every_n_steps: Steps between two looks, the first at step 0.
+    """
+
+    @checked
+    def __init__(self, *, every_n_steps: Count):
+        self.every_n_steps = every_n_steps
+        self.means = Means()
+        self.hook: RemovableHandle | None = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Put a hook on the estimator."""
+        if batch_idx % self.every_n_steps == 0:
+            estimator = pl_module.model.binarizer.estimator
+            self.hook = estimator.register_forward_hook(self._look)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Take the hook away."""
+        if self.hook is not None:
+            self.hook.remove()
+            self.hook = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's means."""
+        means = self.means.reset(trainer.strategy)
+        pl_module.log_dict({f"estimator/{name}": value for name, value in means.items()})
+
+    def _look(self, estimator: Any, inputs: tuple[Tensor, ...], bits: Tensor) -> None:
+        s = inputs[0]
+        self.means.add(1, saturation=(s.detach().abs() > SATURATION).float().mean())
+        if s.requires_grad:
+            s.register_hook(self._look_at_s)
+        if bits.requires_grad:
+            bits.register_hook(lambda g: self._look_at_bits(estimator, g))
+
+    def _look_at_s(self, grad: Tensor) -> None:
+        self.means.add(1, zero_grad_fraction=(grad == 0).float().mean())
+
+    def _look_at_bits(self, estimator: Any, grad: Tensor) -> None:
+        clipped = estimator.clipped(grad).float().mean()
+        self.means.add(1, grad_norm=grad.float().norm(), clip_fraction=clipped)
+
+
+class Throughput(pl.Callback):
+    """Log ``time/images_per_s``: images trained on in a second of the epoch's training steps."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.start = time.perf_counter()
+        self.end = self.start
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stop the clock at the last batch, before validation."""
+        if batch_idx + 1 == trainer.num_training_batches:
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)
+            self.end = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the rate."""
+        images = len(trainer.train_dataloader.images)  # type: ignore[union-attr]
+        rate = images / max(self.end - self.start, 1e-9)
+        pl_module.log("time/images_per_s", rate, rank_zero_only=True)

@@ -1,0 +1,157 @@
+"""One run: from a configuration to a finished folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from stelab.config import build
+from stelab.config.validate import validate
+from stelab.errors import InputError
+from stelab.report.figures import draw_run
+from stelab.studies.record import Recorder, Run, read_run
+from stelab.training.isolation import isolated
+from stelab.training.module import AutoencoderModule
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> Run:
+    """Train one network as `cfg` says (see `stelab.compose`) and test it.
+
+    A run that its folder shows finished is returned from there, unless ``cfg.rerun``; what an
+    unfinished one left is deleted.
+
+    Returns:
+        The finished run. Its folder holds config.yaml, run.json, metrics.csv, tb/,
+        checkpoints/{last,best}.ckpt and figures/.
+
+    Raises:
+        InputError: The configuration is wrong; nothing was started.
+    """
+    validate(cfg, "train")
+    folder = Path(cfg.paths.run)
+    if not cfg.rerun and (finished := _finished(folder)):
+        log.info("%s is finished already (rerun=true runs it again)", finished.name)
+        return finished
+    with isolated(cfg.seed):
+        parts = _assemble(cfg)
+        _empty(folder)
+        recorder = Recorder(folder, cfg)
+        try:
+            metrics = _fit_and_test(*parts, folder)
+        except BaseException as error:
+            recorder.fail(error)
+            raise
+        recorder.finish(metrics)
+    return read_run(folder)
+
+
+def build_module(cfg: Any) -> AutoencoderModule:
+    """Build the Lightning module of a configuration: model, loss, optimizer, schedule."""
+    model, loss = build(cfg.model), build(cfg.loss)
+    return AutoencoderModule(
+        model=model, loss=loss, optimizer=_plain(cfg.optimizer), scheduler=_plain(cfg.scheduler)
+    )
+
+
+def check(cfg: DictConfig) -> None:
+    """Build everything that `train` would, on the meta device, and make sure of the data.
+
+    Raises:
+        InputError: Something refuses its arguments, or the dataset cannot be had.
+    """
+    with isolated(cfg.seed):
+        with torch.device("meta"):
+            module = build_module(cfg)
+        parameter = torch.nn.Parameter(torch.zeros(()))
+        optimizer = build(module.optimizer_config, params=[parameter])
+        build(module.scheduler_config, optimizer=optimizer)
+        _trainer(cfg)
+        build(cfg.data).prepare_data()
+
+
+def _finished(folder: Path) -> Run | None:
+    try:
+        run = read_run(folder)
+    except InputError:
+        return None
+    return run if run.status == "finished" else None
+
+
+def _empty(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def _assemble(cfg: DictConfig) -> tuple[pl.Trainer, AutoencoderModule, pl.LightningDataModule]:
+    data = build(cfg.data)
+    data.prepare_data()
+    return _trainer(cfg), build_module(cfg), data
+
+
+def _trainer(cfg: DictConfig) -> pl.Trainer:
+    options = _plain(cfg.trainer)
+    bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
+    profiler = options.pop("profiler")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    callbacks = [build(node) for node in cfg.callbacks.values()]
+    if bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=20))
+    try:
+        return pl.Trainer(
+            **options,
+            callbacks=callbacks,
+            logger=[build(node) for node in cfg.logger.values()],
+            profiler=build(profiler) if profiler else None,
+            enable_progress_bar=bar,
+            enable_model_summary=False,
+            default_root_dir=cfg.paths.run,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"trainer refuses its arguments: {error}") from error
+
+
+def _fit_and_test(
+    trainer: pl.Trainer,
+    module: AutoencoderModule,
+    data: pl.LightningDataModule,
+    folder: Path,
+) -> dict[str, float]:
+    try:
+        trainer.fit(module, datamodule=data)
+        metrics = _floats(trainer.callback_metrics)
+        trainer.test(module, datamodule=data, verbose=False)
+        metrics |= _floats(trainer.callback_metrics)
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit:
+        # Lightning turns a keyboard interrupt into exit(1).
+        raise KeyboardInterrupt from None
+    draw_run(folder, module, data)
+    return metrics
+
+
+def _floats(metrics: dict[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value) for name, value in metrics.items() if not name.endswith("loss_step")
+    }
+
+
+def _plain(node: DictConfig) -> Any:
+    return OmegaConf.to_container(node, resolve=True)
+
+
