@@ -20,7 +20,8 @@ class Binarizer(nn.Module):
         >>> from stelab import Binarizer
         >>> from stelab.estimators import HardtanhClip
         >>> from stelab.thresholds import FixedThreshold
-        >>> layer = Binarizer(threshold=FixedThreshold(value=0.5), estimator=HardtanhClip(bound=1.0))
+        >>> threshold, estimator = FixedThreshold(value=0.5), HardtanhClip(bound=1.0)
+        >>> layer = Binarizer(threshold=threshold, estimator=estimator)
         >>> x = torch.tensor([[0.4, 0.5, 0.6]], requires_grad=True)
         >>> bits = layer(x)
         >>> bits.tolist()
@@ -41,8 +42,7 @@ class Binarizer(nn.Module):
 
     def forward(self, x: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Binarize `x` of shape ``(batch, *code_shape)``: bits of the same shape and dtype."""
-        bits: Tensor = self.estimator(self.centre(x), generator=generator)
-        return bits
+        return self.estimator(self.centre(x), generator=generator)
 
     def loss(self, x: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
         """Evaluate the scalar that the estimator differentiates; see `Estimator.loss`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 
-
 def run(cfg: DictConfig) -> None:
     """Evaluate and print the metrics."""
     from stelab.training.evaluate import evaluate

@@ -84,11 +84,13 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
     hydra_main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=command)
     start = hydra_main(_task(app.run))
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
-        return start()
+        start()
+        return
     jobs = plan(command, args.overrides, multirun=args.multirun, config_dir=args.config_dir)
     if command == "train":
-        return app.execute(jobs, start)
-    start()
+        app.execute(jobs, start)
+    else:
+        start()
 
 
 def _task(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -30,9 +30,7 @@ class Plan:
     multirun: bool
 
 
-def plan(
-    command: str, arguments: Sequence[str], *, multirun: bool, config_dir: str | None
-) -> Plan:
+def plan(command: str, arguments: Sequence[str], *, multirun: bool, config_dir: str | None) -> Plan:
     """Compose and check every job of a command line.
 
     Raises:

@@ -10,7 +10,7 @@ import ast
 import builtins
 import typing
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Signature:
     open: bool = False
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_signature(target: str) -> Signature:
     """Return the keyword parameters of the class or function with the dotted name `target`.
 
@@ -70,9 +70,7 @@ def _parameters(arguments: ast.arguments) -> Signature:
     positional = [a for a in (*arguments.posonlyargs, *arguments.args) if a.arg != "self"]
     hyperparameters = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return Signature(
-        annotations={
-            a.arg: _evaluate(a.annotation) for a in (*positional, *arguments.kwonlyargs)
-        },
+        annotations={a.arg: _evaluate(a.annotation) for a in (*positional, *arguments.kwonlyargs)},
         required=frozenset(a.arg for a, default in hyperparameters if default is None),
         open=arguments.kwarg is not None,
     )
@@ -115,7 +113,7 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
     return ".".join([*kept, *([node.module] if node.module else [])])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _statements(module: str) -> list[ast.stmt]:
     return ast.parse(_source(module).read_text(encoding="utf-8")).body
 

@@ -80,9 +80,9 @@ def keys_of(tree: Any, prefix: str = "") -> Iterator[str]:
 
 def _walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     yield path, node
-    children = {dict: dict.items, list: enumerate}.get(type(node), lambda _: ())
-    for key, value in children(node):
-        yield from _walk(value, (*path, key))
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _walk(value, (*path, key))
 
 
 def _missing(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -126,9 +126,9 @@ def _adapter(signature: Signature) -> TypeAdapter[Any]:
         name: annotation if name in signature.required else NotRequired[annotation]
         for name, annotation in signature.annotations.items()
     }
-    arguments = TypedDict("arguments", fields)  # type: ignore[misc, operator]
-    extra = "allow" if signature.open else "forbid"
-    arguments.__pydantic_config__ = ConfigDict(extra=extra)  # type: ignore[attr-defined]
+    arguments = TypedDict("arguments", fields)  # type: ignore[misc]
+    config = ConfigDict(extra="allow" if signature.open else "forbid")
+    arguments.__pydantic_config__ = config  # type: ignore[attr-defined]
     return TypeAdapter(arguments)
 
 

@@ -2,7 +2,7 @@
 
 from stelab.data.datamodule import ImageDataModule, Splits, denormalize, normalize
 from stelab.data.digits5k import MNIST5k
-from stelab.data.idx import MNIST, KMNIST, FashionMNIST
+from stelab.data.idx import KMNIST, MNIST, FashionMNIST
 
 __all__ = [
     "KMNIST",

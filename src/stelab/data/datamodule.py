@@ -65,21 +65,22 @@ class ImageDataModule(pl.LightningDataModule):
             raise InputError(f"the {split} split is empty: data.{split}_size is 0")
         return images
 
+    def has(self, split: str) -> bool:
+        """Tell whether a split has any images."""
+        self.setup()
+        return len(getattr(self.splits, split)) > 0
+
     def probe(self, at_most: int = 5000) -> Tensor:
         """Return images to look at the code with: the validation split, else training images."""
-        self.setup()
-        assert self.splits is not None
-        return (self.splits.val if len(self.splits.val) else self.splits.train)[:at_most]
+        return self.images("val" if self.has("val") else "train")[:at_most]
 
     def train_dataloader(self) -> Batches:
         """Return the training batches, reshuffled every epoch."""
         return self._batches("train", seed=self.seed)
 
-    def val_dataloader(self) -> Batches | list[Batches]:
-        """Return the validation batches in order; none where the split is empty."""
-        self.setup()
-        assert self.splits is not None
-        return self._batches("val", seed=None) if len(self.splits.val) else []
+    def val_dataloader(self) -> Batches:
+        """Return the validation batches in order."""
+        return self._batches("val", seed=None)
 
     def test_dataloader(self) -> Batches:
         """Return the test batches in order."""

@@ -76,7 +76,7 @@ class _IDX(ImageDataModule):
     def load(self) -> Splits:
         """Read the files and split the training set."""
         self.prepare_data()
-        pixels, labels, test = _read(self.dataset, self.root)
+        pixels, labels, test = _read(self.dataset.__name__, self.root)
         kept, val = hold_out(
             labels,
             self.val_size,
@@ -136,8 +136,9 @@ def _md5(path: Path, modified: int) -> str:
 
 
 @cache
-def _read(dataset: type[torchvision.datasets.MNIST], root: str) -> tuple[Tensor, Tensor, Tensor]:
+def _read(name: str, root: str) -> tuple[Tensor, Tensor, Tensor]:
     """Return training pixels and labels, and test pixels, read once a process."""
+    dataset = getattr(torchvision.datasets, name)
     train, test = dataset(root, train=True), dataset(root, train=False)
     return train.data, torch.as_tensor(train.targets), test.data
 

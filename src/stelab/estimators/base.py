@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Generator, Tensor, nn
 
 PerExampleLoss = Callable[[Tensor], Tensor]
@@ -11,7 +12,7 @@ PerExampleLoss = Callable[[Tensor], Tensor]
 
 
 def step(s: Tensor) -> Tensor:
-    """Compute ``b = 1[s > 0]``: 0 at equality (and at -0 and NaN), in the shape and dtype of `s`."""
+    """Compute ``b = 1[s > 0]``, 0 at equality (and at NaN), in the shape and dtype of `s`."""
     return (s > 0).to(s.dtype)
 
 
@@ -36,7 +37,9 @@ class Estimator(nn.Module):
         Returns:
             Bits in {0, 1}, shape and dtype of `s`, differentiable by this estimator's rule.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define forward(s, *, bits, generator)")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define forward(s, *, bits, generator)"
+        )
 
     def loss(self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
         """Evaluate ``mean_i f(b)_i``, a scalar whose gradient with respect to `s` is the estimate.
@@ -56,4 +59,4 @@ class Estimator(nn.Module):
         Returns:
             Booleans in the shape of `grad`; all false unless the estimator clips gradients.
         """
-        return grad.new_zeros(grad.shape, dtype=bool)
+        return torch.zeros_like(grad, dtype=torch.bool)

@@ -36,7 +36,7 @@ class _Step(Function):
 
 class _IdentityGradient(_Step):
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         return g, None
 
 
@@ -46,13 +46,13 @@ class _ClampedGradient(_Step):
         ctx.bound = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         return g.clamp(-ctx.bound, ctx.bound), None, None
 
 
 class _ZeroGradient(_Step):
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         return g.new_zeros(g.shape), None
 
 

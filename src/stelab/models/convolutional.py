@@ -7,6 +7,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -48,8 +50,8 @@ def tutorial(
         relu_before_bits=relu_before_bits,
         norm=norm,
         signed=signed,
-        to_code={"kernel_size": 4, "stride": 2, "padding": 1},
-        from_code={"kernel_size": 5, "stride": 2, "padding": 1},
+        to_code=partial(nn.Conv2d, kernel_size=4, stride=2, padding=1),
+        from_code=partial(nn.ConvTranspose2d, kernel_size=5, stride=2, padding=1),
     )
 
 
@@ -82,8 +84,8 @@ def conv(
         relu_before_bits=relu_before_bits,
         norm=norm,
         signed=signed,
-        to_code={"kernel_size": 3},
-        from_code={"kernel_size": 3},
+        to_code=partial(nn.Conv2d, kernel_size=3),
+        from_code=partial(nn.ConvTranspose2d, kernel_size=3),
     )
 
 
@@ -94,8 +96,8 @@ def _autoencoder(
     relu_before_bits: bool,
     norm: Norm,
     signed: bool,
-    to_code: dict[str, int],
-    from_code: dict[str, int],
+    to_code: Callable[[int, int], nn.Module],
+    from_code: Callable[[int, int], nn.Module],
 ) -> Autoencoder:
     encoder = nn.Sequential(
         nn.Conv2d(1, 64, kernel_size=4, stride=2, padding=1),  # 14x14
@@ -106,12 +108,12 @@ def _autoencoder(
         nn.Conv2d(128, 256, kernel_size=4, stride=2, padding=1),  # 3x3
         *norm_2d(norm, 256),
         nn.ReLU(),
-        nn.Conv2d(256, bits, **to_code),  # 1x1
+        to_code(256, bits),  # 1x1
         *norm_2d(norm, bits),
         *relu(relu_before_bits),
     )
     decoder = nn.Sequential(
-        nn.ConvTranspose2d(bits, 256, **from_code),  # 3x3
+        from_code(bits, 256),  # 3x3
         *norm_2d(norm, 256),
         nn.ReLU(),
         nn.ConvTranspose2d(256, 128, kernel_size=5, stride=2, padding=1),  # 7x7

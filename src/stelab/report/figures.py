@@ -43,8 +43,11 @@ def reconstruct(module: Any, images: Tensor) -> Tensor:
 def image_rows(rows: dict[str, Tensor]) -> Figure:
     """Draw one labelled row of images per entry, each ``(n, 1, 28, 28)`` in [-1, 1]."""
     columns = max(len(images) for images in rows.values())
-    figure = Figure(figsize=(1.9 + 0.62 * columns, 0.66 * len(rows)), layout="constrained")
+    margin = 0.3 + 0.08 * max(len(label) for label in rows)  # inches
+    width, height = margin + 0.62 * columns, 0.66 * len(rows)
+    figure = Figure(figsize=(width, height))
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    figure.subplots_adjust(left=margin / width, right=0.99, bottom=0.01, top=0.99, hspace=0.05)
     for ax, (label, images) in zip(axes, rows.items(), strict=True):
         strip = torch.cat(list(images.squeeze(1)), dim=1)
         ax.imshow(strip.numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
@@ -103,16 +106,20 @@ def draw_study(study: Path, runs: Sequence[Run]) -> None:
     from stelab.training.evaluate import load_data
     from stelab.training.restore import restore
 
-    curves = {label(run): run.folder / "metrics.csv" for run in runs}
+    names = labels(runs)
+    curves = {name: run.folder / "metrics.csv" for name, run in zip(names, runs, strict=True)}
     loss_curves(curves).savefig(study / "loss.png", dpi=120)
     images = load_data(runs[0].config, None).images("test")[:12]
     rows = {"original": images}
-    for run in runs:
+    for name, run in zip(names, runs, strict=True):
         _, module = restore(run.folder, checkpoint="last")
-        rows[label(run)] = reconstruct(module, images)
+        rows[name] = reconstruct(module, images)
     image_rows(rows).savefig(study / "reconstructions.png", dpi=120)
 
 
-def label(run: Run) -> str:
-    """Name a run in a figure by its id without the hash."""
-    return run.name.rpartition("-")[0]
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Name runs by their ids, without the hash and without a seed that all share."""
+    ids = [run.name.rpartition("-")[0] for run in runs]
+    if len({run.config["seed"] for run in runs}) == 1:
+        ids = [name.rpartition("-s")[0] for name in ids]
+    return ids if len(set(ids)) == len(ids) else [run.name for run in runs]

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -64,8 +64,13 @@ def read_run(folder: Path | str) -> Run:
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} is not a readable run: {error!r}") from error
-    assert isinstance(config, dict)
-    return Run(folder=folder, status=status, config=config, metrics=metrics, record=record)
+    return Run(
+        folder=folder,
+        status=status,
+        config=cast(dict[str, Any], config),
+        metrics=metrics,
+        record=record,
+    )
 
 
 class Recorder:

@@ -7,5 +7,5 @@ class Threshold(nn.Module):
     """Where the step sits: ``bit = 1[x > theta]``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return theta, broadcastable to the pre-activation `x` of shape ``(batch, *code_shape)``."""
+        """Return theta, broadcastable to the pre-activation `x`, ``(batch, *code_shape)``."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x)")

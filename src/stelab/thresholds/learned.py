@@ -29,7 +29,7 @@ class LearnedThreshold(Threshold):
         self.theta = nn.Parameter(torch.full((channels,), float(init)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return theta of shape ``(channels, 1, ...)`` for `x` of shape ``(batch, channels, ...)``."""
+        """Return theta, ``(channels, 1, ...)``, for `x` of shape ``(batch, channels, ...)``."""
         if x.shape[1] != len(self.theta):
             raise ValueError(
                 f"the threshold is learned for {len(self.theta)} channels, but x has shape "

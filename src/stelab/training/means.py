@@ -18,7 +18,9 @@ class Means:
         for name, value in values.items():
             # float32 sums over an epoch would lose digits; MPS has no float64.
             wide = torch.float32 if value.device.type == "mps" else torch.float64
-            term = torch.stack([value.detach().to(wide) * weight, value.new_tensor(weight).to(wide)])
+            term = torch.stack(
+                [value.detach().to(wide) * weight, value.new_tensor(weight).to(wide)]
+            )
             self.totals[name] = self.totals[name] + term if name in self.totals else term
 
     def reset(self, strategy: Strategy) -> dict[str, Tensor]:

@@ -43,7 +43,9 @@ class MetricsFile(Logger):
         """Return nothing: there is one file a run."""
         return ""
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """Do nothing: config.yaml has them."""
 
     @rank_zero_only

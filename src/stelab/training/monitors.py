@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from stelab.config.types import Count, checked
+from stelab.models import Autoencoder
 from stelab.training.means import Means
 
 SATURATION = 1.0
@@ -36,7 +37,7 @@ class CodeMonitor(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Encode, log, compare."""
         x = pre_activations(trainer, pl_module)
-        bits = pl_module.model.binarizer(x).flatten(1)
+        bits = model_of(pl_module).binarizer(x).flatten(1)
         mean = bits.mean(0, dtype=torch.float32)
         constant = (mean == 0) | (mean == 1)
         entropy = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum()
@@ -54,6 +55,11 @@ class CodeMonitor(pl.Callback):
             warn_constant(x, mean)
 
 
+def model_of(pl_module: pl.LightningModule) -> Autoencoder:
+    """Return the network inside an `AutoencoderModule`."""
+    return cast(Autoencoder, pl_module.model)
+
+
 @torch.no_grad()
 def pre_activations(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
     """Return the encoder's output for the probe images, in eval mode."""
@@ -63,7 +69,7 @@ def pre_activations(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tenso
     try:
         with trainer.precision_plugin.val_step_context():
             parts = [
-                pl_module.model.encoder(part.to(pl_module.device)) for part in images.split(500)
+                model_of(pl_module).encoder(part.to(pl_module.device)) for part in images.split(500)
             ]
     finally:
         pl_module.train(training)
@@ -83,7 +89,7 @@ def warn_constant(x: Tensor, mean: Tensor) -> None:
 
 
 class GradientMonitor(pl.Callback):
-    """Every `every_n_steps` steps look at the gradient on both sides of the binary layer; log means.
+    """Look at the gradient on both sides of the binary layer every few steps; log epoch means.
 
     With g the gradient at the bits and s the centred pre-activation,
 
@@ -107,7 +113,7 @@ class GradientMonitor(pl.Callback):
     ) -> None:
         """Put a hook on the estimator."""
         if batch_idx % self.every_n_steps == 0:
-            estimator = pl_module.model.binarizer.estimator
+            estimator = model_of(pl_module).binarizer.estimator
             self.hook = estimator.register_forward_hook(self._look)
 
     def on_train_batch_end(

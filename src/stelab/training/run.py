@@ -11,12 +11,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from stelab.config import build
 from stelab.config.validate import validate
+from stelab.data import ImageDataModule
 from stelab.errors import InputError
 from stelab.report.figures import draw_run
 from stelab.studies.record import Recorder, Run, read_run
@@ -95,7 +97,7 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _assemble(cfg: DictConfig) -> tuple[pl.Trainer, AutoencoderModule, pl.LightningDataModule]:
+def _assemble(cfg: DictConfig) -> tuple[pl.Trainer, AutoencoderModule, ImageDataModule]:
     data = build(cfg.data)
     data.prepare_data()
     return _trainer(cfg), build_module(cfg), data
@@ -128,9 +130,11 @@ def _trainer(cfg: DictConfig) -> pl.Trainer:
 def _fit_and_test(
     trainer: pl.Trainer,
     module: AutoencoderModule,
-    data: pl.LightningDataModule,
+    data: ImageDataModule,
     folder: Path,
 ) -> dict[str, float]:
+    if not data.has("val"):
+        trainer.limit_val_batches = 0
     try:
         trainer.fit(module, datamodule=data)
         metrics = _floats(trainer.callback_metrics)
@@ -146,12 +150,8 @@ def _fit_and_test(
 
 
 def _floats(metrics: dict[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value) for name, value in metrics.items() if not name.endswith("loss_step")
-    }
+    return {name: float(value) for name, value in metrics.items() if not name.endswith("loss_step")}
 
 
 def _plain(node: DictConfig) -> Any:
     return OmegaConf.to_container(node, resolve=True)
-
-

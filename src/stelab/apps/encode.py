@@ -1,0 +1,20 @@
+"""``stelab encode``: images to packed bits."""
+
+from omegaconf import DictConfig
+
+
+def run(cfg: DictConfig) -> None:
+    """Encode a dataset's split, or a folder of images."""
+    from stelab.training.codes import encode
+
+    codes = encode(
+        cfg.run,
+        checkpoint=cfg.checkpoint,
+        split=cfg.split,
+        images=cfg.images,
+        data=cfg.get("data"),
+        output=cfg.output,
+        overwrite=cfg.overwrite,
+    )
+    images, size = codes.shape
+    print(f"{cfg.output}: {images} images, {size} bytes each")
