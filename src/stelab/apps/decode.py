@@ -2,13 +2,16 @@
 
 from omegaconf import DictConfig
 
+from stelab.studies import read_finished
 
-def run(cfg: DictConfig) -> None:
+
+def start(cfg: DictConfig) -> None:
     """Decode a file of codes into a folder of images."""
+    run = read_finished(cfg.run)  # before torch is imported
     from stelab.training.codes import decode
 
     count = decode(
-        cfg.run,
+        run,
         checkpoint=cfg.checkpoint,
         codes=cfg.codes,
         output=cfg.output,

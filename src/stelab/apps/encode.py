@@ -2,13 +2,16 @@
 
 from omegaconf import DictConfig
 
+from stelab.studies import read_finished
 
-def run(cfg: DictConfig) -> None:
+
+def start(cfg: DictConfig) -> None:
     """Encode a dataset's split, or a folder of images."""
+    run = read_finished(cfg.run)  # before torch is imported
     from stelab.training.codes import encode
 
     codes = encode(
-        cfg.run,
+        run,
         checkpoint=cfg.checkpoint,
         split=cfg.split,
         images=cfg.images,

@@ -82,15 +82,15 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
     args = get_args_parser().parse_args(list(arguments))
     app = import_module(f"stelab.apps.{command}")
     hydra_main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=command)
-    start = hydra_main(_task(app.run))
+    launch = hydra_main(_task(app.start))
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
-        start()
+        launch()
         return
     jobs = plan(command, args.overrides, multirun=args.multirun, config_dir=args.config_dir)
     if command == "train":
-        app.execute(jobs, start)
+        app.execute(jobs, launch)
     else:
-        start()
+        launch()
 
 
 def _task(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from stelab.config.plan import Plan
 
 
-def run(cfg: DictConfig) -> float:
+def start(cfg: DictConfig) -> float:
     """Train; return the final value of the monitored metric, for sweepers."""
     from stelab.training import train
 
@@ -21,14 +21,14 @@ def run(cfg: DictConfig) -> float:
     return finished.metrics[cfg.monitor]
 
 
-def execute(plan: Plan, start: Callable[[], None]) -> None:
+def execute(plan: Plan, launch: Callable[[], None]) -> None:
     """Check all jobs' objects and data, run the jobs, and sum up a sweep."""
     from stelab.training.run import check
 
     for job in plan.jobs:
         check(job)
     try:
-        start()
+        launch()
     finally:
         if plan.multirun:
             _sum_up(plan)

@@ -88,7 +88,7 @@ def compose_one(command: str, overrides: tuple[str, ...] | list[str]) -> DictCon
         raise InputError(f"'{error.override}' is not an override: write key=value") from error
     except ConfigCompositionException as error:
         raise InputError(_explain(error, command, overrides)) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError(str(error)) from error
 
 

@@ -112,7 +112,7 @@ def draw_study(study: Path, runs: Sequence[Run]) -> None:
     images = load_data(runs[0].config, None).images("test")[:12]
     rows = {"original": images}
     for name, run in zip(names, runs, strict=True):
-        _, module = restore(run.folder, checkpoint="last")
+        module = restore(run, checkpoint="last")
         rows[name] = reconstruct(module, images)
     image_rows(rows).savefig(study / "reconstructions.png", dpi=120)
 

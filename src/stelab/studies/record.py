@@ -73,6 +73,18 @@ def read_run(folder: Path | str) -> Run:
     )
 
 
+def read_finished(folder: Path | str) -> Run:
+    """Read a finished run's folder.
+
+    Raises:
+        InputError: It is not one.
+    """
+    run = read_run(folder)
+    if run.status != "finished":
+        raise InputError(f"{run.folder} must be a finished run, but it is {run.status}")
+    return run
+
+
 class Recorder:
     """Writes config.yaml and run.json of a run as it goes on."""
 

@@ -14,6 +14,10 @@ class LearnedThreshold(Threshold):
     :math:`\partial L/\partial\theta_c = -\sum \partial L/\partial s` over the batch and the
     positions of channel :math:`c`, whatever the estimator puts in :math:`\partial L/\partial s`.
 
+    A batch norm behind a linear layer on the bits takes every shift of the bits out again. There
+    that sum is 0 for `stelab.estimators.Identity`, and the threshold stays: train it with an
+    estimator that looks at `s`, or with ``model.norm=group``.
+
     Args:
         channels: Size of dimension 1 of `x`.
         init: Where every threshold starts, any finite number.

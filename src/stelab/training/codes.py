@@ -16,6 +16,7 @@ from torch import Tensor
 from stelab.data import denormalize, normalize
 from stelab.data.batches import Batches
 from stelab.errors import InputError
+from stelab.studies import Run
 from stelab.studies.files import write_atomically
 from stelab.training.evaluate import load_data
 from stelab.training.restore import restore
@@ -36,7 +37,7 @@ def unpack(codes: Packed, code_shape: tuple[int, ...]) -> Tensor:
 
 
 def encode(
-    run: str,
+    run: Run,
     *,
     checkpoint: str,
     split: str,
@@ -48,7 +49,7 @@ def encode(
     """Write the packed codes of a folder of images, or of a dataset's split, to a .npy file.
 
     Args:
-        run: A finished run's folder.
+        run: A finished run.
         checkpoint: ``"last"`` or ``"best"``.
         split: ``"train"``, ``"val"`` or ``"test"``, where `images` is None.
         images: A folder of images, taken by name; each is made grey and 28x28.
@@ -60,11 +61,11 @@ def encode(
         InputError: Something cannot be read, or `output` exists.
     """
     target = _writable(output, ".npy", overwrite)
-    trained, module = restore(run, checkpoint=checkpoint)
+    module = restore(run, checkpoint=checkpoint)
     if images is not None:
         pixels = read_images(Path(images))
     else:
-        pixels = load_data(trained.config, data).images(split)
+        pixels = load_data(run.config, data).images(split)
     with torch.no_grad():
         batches = Batches(pixels, batch_size=_BATCH, seed=None)
         codes: Packed = np.concatenate([pack(module.model.encode(batch)) for batch in batches])
@@ -74,11 +75,11 @@ def encode(
     return codes
 
 
-def decode(run: str, *, checkpoint: str, codes: str, output: str, overwrite: bool) -> int:
+def decode(run: Run, *, checkpoint: str, codes: str, output: str, overwrite: bool) -> int:
     """Write one PNG a code, ``00000.png`` and on, and return how many.
 
     Args:
-        run: A finished run's folder; the one that encoded, or another of the same code.
+        run: A finished run; the one that encoded, or another of the same code.
         checkpoint: ``"last"`` or ``"best"``.
         codes: A .npy file that `encode` wrote.
         output: The folder.
@@ -92,7 +93,7 @@ def decode(run: str, *, checkpoint: str, codes: str, output: str, overwrite: boo
         raise InputError(f"output must be a folder, but {output} is a file")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise InputError(f"{output} holds files already: give another output, or overwrite=true")
-    _, module = restore(run, checkpoint=checkpoint)
+    module = restore(run, checkpoint=checkpoint)
     bits = unpack(_read_codes(codes, module.model.code_shape), module.model.code_shape)
     folder.mkdir(parents=True, exist_ok=True)
     digits = max(5, len(str(len(bits) - 1)))

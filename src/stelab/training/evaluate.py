@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,24 +11,25 @@ from stelab.config import build
 from stelab.data import ImageDataModule
 from stelab.data.batches import Batches
 from stelab.report.figures import draw_run
+from stelab.studies import Run
 from stelab.training.restore import restore
 
 
 def evaluate(
-    folder: Path | str, *, checkpoint: str, split: str, data: DictConfig | None = None
+    run: Run, *, checkpoint: str, split: str, data: DictConfig | None = None
 ) -> dict[str, float]:
     """Compute ``<split>/loss`` and ``<split>/mse`` in eval mode, and draw the run's figures.
 
     Args:
-        folder: A finished run's folder.
+        run: A finished run.
         checkpoint: ``"last"`` or ``"best"``.
         split: ``"train"``, ``"val"`` or ``"test"``.
         data: Configuration of another dataset than the run's.
 
     Raises:
-        InputError: The folder, its checkpoint or the dataset cannot be read.
+        InputError: The checkpoint or the dataset cannot be read.
     """
-    run, module = restore(folder, checkpoint=checkpoint)
+    module = restore(run, checkpoint=checkpoint)
     images_of = load_data(run.config, data)
     images = images_of.images(split)
     loss, mse = 0.0, 0.0

@@ -58,6 +58,8 @@ class MetricsFile(Logger):
         }
         if not kept:
             return
+        if not self.rows and self.path.exists():
+            self.rows = self._read()  # another process, or an earlier part of the run, wrote it
         epoch = int(metrics["epoch"])
         if all(name.startswith("test/") for name in kept):
             epoch = max(self.rows, default=0)
@@ -65,6 +67,18 @@ class MetricsFile(Logger):
         else:
             self.rows.setdefault(epoch, {"step": (step or 0) + 1}).update(kept)
         self._write()
+
+    def _read(self) -> dict[int, dict[str, float]]:
+        with self.path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {
+            int(row.pop("epoch")): {
+                name: int(value) if name == "step" else float(value)
+                for name, value in row.items()
+                if value
+            }
+            for row in rows
+        }
 
     def _write(self) -> None:
         names = sorted({name for row in self.rows.values() for name in row} - {"step"})

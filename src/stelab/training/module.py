@@ -96,7 +96,8 @@ class AutoencoderModule(pl.LightningModule):
 
     def _log_means(self, split: str) -> None:
         means = self.means[split].reset(self.trainer.strategy)
-        self.log_dict({f"{split}/{name}": value for name, value in means.items()})
+        named = {f"{split}/{name}": value for name, value in means.items()}
+        self.log_dict(named, sync_dist=True)  # they are equal already; it saves a warning
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the schedule from their plain configurations."""

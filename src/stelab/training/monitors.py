@@ -49,7 +49,7 @@ class CodeMonitor(pl.Callback):
         if self.previous is not None:
             log["code/flip_ratio"] = (bits != self.previous).float().mean()
         self.previous = bits
-        pl_module.log_dict(log, rank_zero_only=True)
+        pl_module.log_dict(log, sync_dist=True)
         if constant.all() and not self.warned:
             self.warned = True
             warn_constant(x, mean)
@@ -132,7 +132,8 @@ class GradientMonitor(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's means."""
         means = self.means.reset(trainer.strategy)
-        pl_module.log_dict({f"estimator/{name}": value for name, value in means.items()})
+        named = {f"estimator/{name}": value for name, value in means.items()}
+        pl_module.log_dict(named, sync_dist=True)
 
     def _look(self, estimator: Any, inputs: tuple[Tensor, ...], bits: Tensor) -> None:
         s = inputs[0]
@@ -176,4 +177,4 @@ class Throughput(pl.Callback):
         """Log the rate."""
         images = len(trainer.train_dataloader.images)  # type: ignore[union-attr]
         rate = images / max(self.end - self.start, 1e-9)
-        pl_module.log("time/images_per_s", rate, rank_zero_only=True)
+        pl_module.log("time/images_per_s", rate, sync_dist=True)

@@ -135,6 +135,8 @@ def _fit_and_test(
 ) -> dict[str, float]:
     if not data.has("val"):
         trainer.limit_val_batches = 0
+    # At least one train/loss_step an epoch; Lightning would warn that there are none.
+    trainer.log_every_n_steps = min(trainer.log_every_n_steps, len(data.train_dataloader()))
     try:
         trainer.fit(module, datamodule=data)
         metrics = _floats(trainer.callback_metrics)

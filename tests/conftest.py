@@ -1,0 +1,83 @@
+"""Shared fixtures: the real MNIST, trained runs, and a check that no test leaks global state."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import stelab
+from stelab.studies import Run
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The folder that holds MNIST/raw; CI must have it."""
+    root = Path(os.environ.get("STELAB_DATASETS", REPOSITORY.parent / "shared" / "datasets"))
+    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
+        message = f"the real MNIST is not in {root} (set STELAB_DATASETS=FOLDER)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail a test that changes the process's environment or torch's global switches."""
+
+    def switches() -> tuple[object, ...]:
+        environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+        return (
+            environment,
+            torch.get_default_dtype(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.get_float32_matmul_precision(),
+            torch.get_num_threads(),
+        )
+
+    before = switches()
+    torch.manual_seed(0)
+    yield
+    assert switches() == before
+
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run ``stelab ARGS...`` as a real process in an empty folder."""
+
+    def run(
+        *arguments: str, cwd: Path = tmp_path, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "stelab", *arguments],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+def train(outputs: Path, *overrides: str) -> Run:
+    """Train a small network for one short epoch on real digits."""
+    cfg = stelab.compose("debug=fast", "model=mlp", f"paths.outputs={outputs}", *overrides)
+    return stelab.train(cfg)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of the convolutional network, for tests that read one."""
+    return train(tmp_path_factory.mktemp("outputs"), "model=conv")

@@ -1,0 +1,94 @@
+"""The binary layer inside other people's networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from stelab import Binarizer
+from stelab.estimators import HardtanhClip, Identity
+from stelab.thresholds import FixedThreshold, LearnedThreshold
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    layer = Binarizer(
+        threshold=LearnedThreshold(channels=8, init=0.1), estimator=HardtanhClip(bound=0.05)
+    )
+    return nn.Sequential(nn.Linear(4, 8), layer, nn.Linear(8, 3))
+
+
+def gradients(net: nn.Module, x: Tensor) -> list[Tensor]:
+    net.zero_grad()
+    net(x).square().sum(1).mean().backward()
+    return [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_keeps_bits_exact_and_trains(dtype: torch.dtype) -> None:
+    net = network()
+    x = torch.randn(16, 4)
+    with torch.autocast("cpu", dtype=dtype):
+        hidden = net[0](x)
+        bits = net[1](hidden)
+        out = net[2](bits)
+    assert bits.dtype == hidden.dtype == dtype
+    assert ((bits == 0) | (bits == 1)).all()
+    out.float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_float64() -> None:
+    net = network().double()
+    x = torch.randn(16, 4, dtype=torch.float64)
+    assert net[1](net[0](x)).dtype == torch.float64
+    assert all(g.dtype == torch.float64 for g in gradients(net, x))
+
+
+def test_compiled_equals_eager() -> None:
+    net, x = network(), torch.randn(16, 4)
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    for mine, theirs in zip(gradients(net, x), gradients(compiled, x), strict=True):
+        assert torch.allclose(mine, theirs, rtol=0, atol=1e-6)
+    torch._dynamo.reset()
+
+
+def test_vmap_over_the_batch() -> None:
+    layer = Binarizer(threshold=FixedThreshold(value=0.2), estimator=Identity())
+    x = torch.randn(5, 6, 3)
+    assert torch.equal(torch.func.vmap(layer)(x), layer(x))
+    grad = torch.func.grad(lambda x: (layer(x) * x).sum())
+    assert torch.equal(torch.func.vmap(grad)(x), grad(x))
+
+
+def test_loss_goes_through_the_estimator() -> None:
+    layer = Binarizer(threshold=FixedThreshold(value=0.0), estimator=HardtanhClip(bound=1e-3))
+    x = torch.randn(4, 3, requires_grad=True)
+    layer.loss(x, lambda b: 100 * b.sum(1)).backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.full((4, 3), 1e-3))
+
+
+def _worker(rank: int, folder: str) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    net = nn.parallel.DistributedDataParallel(network())
+    x = torch.load(f"{folder}/x.pt")
+    torch.save(gradients(net, x[rank::2]), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_ddp_averages_to_the_gradient_of_one_process(tmp_path: Path) -> None:
+    x = torch.randn(16, 4)
+    torch.save(x, tmp_path / "x.pt")
+    torch.multiprocessing.spawn(_worker, args=(str(tmp_path),), nprocs=2)
+    first, second = torch.load(tmp_path / "0.pt"), torch.load(tmp_path / "1.pt")
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    halves = [gradients(network(), x[rank::2]) for rank in range(2)]
+    for got, *parts in zip(first, *halves, strict=True):
+        assert torch.allclose(got, (parts[0] + parts[1]) / 2, rtol=0, atol=1e-6)

@@ -1,0 +1,257 @@
+"""A run: what it writes, what it repeats, what it records, on real digits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import stelab
+from conftest import train
+from stelab.errors import InputError
+from stelab.report.figures import read_curves
+from stelab.studies import Run, read_run
+
+METRICS = {
+    *("train/loss", "train/mse", "val/loss", "val/mse", "test/loss", "test/mse"),
+    *("code/mean", "code/dead_bits", "code/entropy", "code/flip_ratio"),
+    *("estimator/grad_norm", "estimator/clip_fraction", "estimator/saturation"),
+    *("estimator/zero_grad_fraction", "time/images_per_s"),
+}
+
+
+def table(run: Run) -> bytes:
+    return (run.folder / "metrics.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tmp_path_factory.mktemp("outputs"), "trainer.max_epochs=2")
+
+
+def test_the_folder_holds_what_it_should(two_epochs: Run) -> None:
+    folder = two_epochs.folder
+    assert two_epochs.status == "finished"
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.yaml", "run.json", "metrics.csv", "tb", "checkpoints", "figures")
+    }
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    for name in ("reconstructions.png", "loss.png"):
+        content = (folder / "figures" / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 5_000
+
+
+def test_metric_names_are_the_same_everywhere(two_epochs: Run) -> None:
+    assert set(two_epochs.metrics) == METRICS
+    assert set(read_curves(two_epochs.folder / "metrics.csv")) == {
+        "step",
+        *(name for name in METRICS if not name.startswith("time/")),
+    }
+    tags: set[str] = set()
+    for file in (two_epochs.folder / "tb").glob("events*"):
+        tags |= set(EventAccumulator(str(file)).Reload().Tags()["scalars"])
+    assert tags - {"epoch", "train/loss_step", "hp_metric"} == METRICS
+
+
+def test_csv_has_one_row_an_epoch(two_epochs: Run) -> None:
+    curves = read_curves(two_epochs.folder / "metrics.csv")
+    assert curves["step"] == [(0, 2.0), (1, 4.0)]  # 128 images in batches of 64
+    assert [epoch for epoch, _ in curves["train/loss"]] == [0, 1]
+    assert [epoch for epoch, _ in curves["code/flip_ratio"]] == [1]
+    assert [epoch for epoch, _ in curves["test/mse"]] == [1]
+    assert curves["test/mse"][0][1] == two_epochs.metrics["test/mse"]
+    assert curves["train/mse"] == curves["train/loss"]
+
+
+def test_run_json_says_what_ran_where(two_epochs: Run) -> None:
+    record = json.loads((two_epochs.folder / "run.json").read_text())
+    assert record["fingerprint"].startswith(two_epochs.name.rpartition("-")[2])
+    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert record["machine"]["threads"] == torch.get_num_threads()
+    assert record["timings"]["seconds"] > 0
+    assert record["error"] is None
+    assert set(record["git"] or {"commit": "", "dirty": ""}) == {"commit", "dirty"}
+
+
+def test_metrics_are_those_of_the_last_checkpoint_in_eval_mode(two_epochs: Run) -> None:
+    from stelab.training.evaluate import evaluate
+
+    metrics = evaluate(two_epochs, checkpoint="last", split="test")
+    assert metrics["test/mse"] == pytest.approx(two_epochs.metrics["test/mse"], abs=1e-7)
+
+
+def test_checkpoints_hold_plain_values_only(two_epochs: Run) -> None:
+    for name in ("last", "best"):
+        path = two_epochs.folder / "checkpoints" / f"{name}.ckpt"
+        assert torch.load(path, weights_only=True)["epoch"] == 1
+
+
+def test_code_statistics_are_what_they_say(two_epochs: Run) -> None:
+    from stelab.training.evaluate import load_data
+    from stelab.training.restore import restore
+
+    module = restore(two_epochs, checkpoint="last")
+    with torch.no_grad():
+        bits = module.model.encode(load_data(two_epochs.config, None).images("val"))
+    p = bits.double().mean(0)
+    entropy = torch.special.entr(p) + torch.special.entr(1 - p)
+    metrics = two_epochs.metrics
+    assert metrics["code/mean"] == pytest.approx(p.mean().item(), abs=1e-6)
+    assert metrics["code/dead_bits"] == ((p == 0) | (p == 1)).double().mean()
+    expected = entropy.sum().item() / torch.log(torch.tensor(2.0)).item()
+    assert metrics["code/entropy"] == pytest.approx(expected, rel=1e-5)
+    assert 0 < metrics["code/flip_ratio"] < 1
+
+
+def test_same_seed_same_numbers_and_zero_is_a_seed(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    first = train(tmp_path / "a", "seed=0")
+    torch.manual_seed(8)
+    second = train(tmp_path / "b", "seed=0")
+    other = train(tmp_path / "c", "seed=1")
+    assert table(first) == table(second)
+    assert table(first) != table(other)
+    assert first.name == second.name != other.name
+
+
+def test_numbers_do_not_depend_on_the_jobs_before(tmp_path: Path) -> None:
+    jobs = ["estimator=identity", "estimator=none", "loss.reduction=sum"]
+    forth = [table(train(tmp_path / "forth", job)) for job in jobs]
+    back = [table(train(tmp_path / "back", job)) for job in reversed(jobs)]
+    assert forth == back[::-1]
+
+
+def test_hardtanh_clip_is_identity_until_the_loss_is_summed(tmp_path: Path) -> None:
+    mean = {e: train(tmp_path, f"estimator={e}") for e in ("identity", "hardtanh_clip")}
+    assert table(mean["identity"]) == table(mean["hardtanh_clip"])
+    assert mean["hardtanh_clip"].metrics["estimator/clip_fraction"] == 0
+
+    summed = {
+        e: train(tmp_path, f"estimator={e}", "loss.reduction=sum")
+        for e in ("identity", "hardtanh_clip")
+    }
+    assert summed["hardtanh_clip"].metrics["estimator/clip_fraction"] > 0.1
+    assert summed["identity"].metrics["estimator/clip_fraction"] == 0
+    assert summed["identity"].metrics["test/mse"] != summed["hardtanh_clip"].metrics["test/mse"]
+    # train/loss is torch's sum over the batch, train/mse stays comparable.
+    metrics = summed["identity"].metrics
+    assert metrics["train/loss"] == pytest.approx(64 * 784 * metrics["train/mse"], rel=1e-4)
+
+
+def test_none_trains_the_decoder_alone(tmp_path: Path) -> None:
+    from stelab.training.restore import restore
+    from stelab.training.run import build_module, isolated
+
+    run = train(tmp_path, "estimator=none", "trainer.max_epochs=2")
+    assert run.metrics["estimator/zero_grad_fraction"] == 1
+    cfg = stelab.compose("debug=fast", "model=mlp", "estimator=none", "trainer.max_epochs=2")
+    with isolated(cfg.seed):
+        fresh = build_module(cfg).model
+    trained = restore(run, checkpoint="last").model
+    for name, before in fresh.encoder.named_parameters():
+        assert torch.equal(before, trained.encoder.get_parameter(name)), name
+    moved = [
+        not torch.equal(before, trained.decoder.get_parameter(name))
+        for name, before in fresh.decoder.named_parameters()
+    ]
+    assert all(moved)
+
+
+def test_a_learned_threshold_moves(tmp_path: Path) -> None:
+    from stelab.training.restore import restore
+
+    def theta(norm: str) -> torch.Tensor:
+        run = train(tmp_path, "threshold=learned", "threshold.init=0.1", f"model.norm={norm}")
+        moved = restore(run, checkpoint="last").model.binarizer.threshold.theta
+        assert moved.shape == (512,)
+        return (moved - 0.1).abs()
+
+    assert theta("group").min() > 1e-5
+    # Batch norm behind the bits takes their shift out: the gradients of a batch sum to 0.
+    assert theta("batch").max() < 1e-4
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    first = train(tmp_path)
+    stamp = (first.folder / "run.json").stat().st_mtime_ns
+    again = train(tmp_path)
+    assert again == first
+    assert (first.folder / "run.json").stat().st_mtime_ns == stamp
+    train(tmp_path, "rerun=true")
+    assert (first.folder / "run.json").stat().st_mtime_ns > stamp
+
+
+def test_what_an_unfinished_run_left_is_replaced(tmp_path: Path) -> None:
+    first = train(tmp_path)
+    record = {**first.record, "status": "running", "metrics": {}}
+    (first.folder / "run.json").write_text(json.dumps(record))
+    assert train(tmp_path).status == "finished"
+    assert len(list((first.folder / "tb").glob("events*"))) == 2  # fit's and test's
+
+
+BROKEN_LOSS = """
+from stelab.training import SquaredError
+
+class Broken(SquaredError):
+    calls = 0
+    def forward(self, reconstruction, images):
+        self.calls += 1
+        if self.calls == 2:
+            raise RuntimeError("the loss broke")
+        return super().forward(reconstruction, images)
+"""
+
+
+def test_a_failure_is_recorded_with_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_loss.py").write_text(BROKEN_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError, match="the loss broke"):
+        train(tmp_path, "loss._target_=broken_loss.Broken")
+    (folder,) = (tmp_path / "debug").iterdir()
+    run = read_run(folder)
+    assert run.status == "failed"
+    assert "RuntimeError: the loss broke" in run.record["error"]
+
+
+def test_a_constant_code_is_said(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"every bit is 1: the pre-activations lie in \[0, "):
+        run = train(tmp_path, "model.relu_before_bits=true", "threshold.value=-0.5")
+    assert run.metrics["code/dead_bits"] == 1
+    with pytest.warns(UserWarning, match=r"every bit is 0: .*threshold.value"):
+        train(tmp_path, "threshold.value=1000")
+
+
+def test_mixed_precision(tmp_path: Path) -> None:
+    run = train(tmp_path, "trainer.precision=bf16-mixed")
+    assert 0 < run.metrics["test/mse"] < 1
+
+
+def test_scheduler_steps_once_an_epoch(tmp_path: Path) -> None:
+    run = train(tmp_path, "scheduler=cosine", "trainer.max_epochs=2")
+    state = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["lr_schedulers"][0]["last_epoch"] == 2
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    alone = train(tmp_path, "model.norm=none", "data.batch_size=32")
+    shared = train(
+        *(tmp_path, "model.norm=none", "data.batch_size=32"),
+        *("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"),
+    )
+    for name in ("train/loss", "val/mse", "test/mse", "code/mean", "estimator/saturation"):
+        assert shared.metrics[name] == pytest.approx(alone.metrics[name], abs=1e-4), name
+
+
+def test_train_refuses_a_changed_configuration(tmp_path: Path) -> None:
+    cfg = stelab.compose("debug=fast", f"paths.outputs={tmp_path / 'outputs'}")
+    cfg.optimizer.lr = -1.0
+    with pytest.raises(InputError, match="optimizer.lr must be greater than 0"):
+        stelab.train(cfg)
+    assert not (tmp_path / "outputs").exists()
