@@ -4,7 +4,6 @@ Importing it is light: torch is loaded when a name that needs it is first used.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from stelab.training import train
 
 __all__ = ["Binarizer", "build", "compose", "train"]
-__version__ = version("stelab")
-
 _HOME = {
     "Binarizer": "stelab.binarizer",
     "build": "stelab.config",
@@ -24,6 +21,10 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("stelab")
     if name not in _HOME:
         raise AttributeError(f"module 'stelab' has no attribute '{name}'")
     return getattr(import_module(_HOME[name]), name)

@@ -27,7 +27,7 @@ def test_normalization_round_trips_every_pixel_value() -> None:
     images = normalize(pixels)
     assert images.shape == (256, 1, 28, 28)
     assert images.dtype == torch.float32
-    assert (images.min(), images.max()) == (-1, 1)
+    assert (images.min().item(), images.max().item()) == (-1, 1)
     assert torch.equal(denormalize(images), pixels)
 
 

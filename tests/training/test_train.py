@@ -143,8 +143,9 @@ def test_hardtanh_clip_is_identity_until_the_loss_is_summed(tmp_path: Path) -> N
 
 
 def test_none_trains_the_decoder_alone(tmp_path: Path) -> None:
+    from stelab.training.isolation import isolated
     from stelab.training.restore import restore
-    from stelab.training.run import build_module, isolated
+    from stelab.training.run import build_module
 
     run = train(tmp_path, "estimator=none", "trainer.max_epochs=2")
     assert run.metrics["estimator/zero_grad_fraction"] == 1
@@ -166,7 +167,7 @@ def test_a_learned_threshold_moves(tmp_path: Path) -> None:
 
     def theta(norm: str) -> torch.Tensor:
         run = train(tmp_path, "threshold=learned", "threshold.init=0.1", f"model.norm={norm}")
-        moved = restore(run, checkpoint="last").model.binarizer.threshold.theta
+        moved = restore(run, checkpoint="last").model.binarizer.threshold.get_parameter("theta")
         assert moved.shape == (512,)
         return (moved - 0.1).abs()
 

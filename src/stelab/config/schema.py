@@ -35,7 +35,7 @@ class Paths:
 
     outputs: Text
     datasets: Text
-    run: Text
+    run: Text | None = None
 
 
 @dataclass(config=ConfigDict(extra="allow"))
@@ -97,6 +97,7 @@ class Evaluate:
     run: Text
     checkpoint: Literal["last", "best"]
     split: Literal["train", "val", "test"]
+    paths: Paths
     data: Target | None = None
 
 
@@ -110,6 +111,7 @@ class Encode:
     images: Text | None
     output: Text
     overwrite: Flag
+    paths: Paths
     data: Target | None = None
 
 

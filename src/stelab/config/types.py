@@ -5,7 +5,7 @@ A configuration is checked against these annotations before torch is imported
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, validate_call
 
@@ -24,4 +24,4 @@ Constructor = TypeVar("Constructor", bound=Callable[..., Any])
 def checked(constructor: Constructor) -> Constructor:
     """Check the arguments of a call against the annotations; raise ValueError where they differ."""
     validate = validate_call(config=ConfigDict(arbitrary_types_allowed=True))
-    return cast(Constructor, validate(constructor))
+    return validate(constructor)

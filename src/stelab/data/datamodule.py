@@ -70,6 +70,10 @@ class ImageDataModule(pl.LightningDataModule):
         self.setup()
         return len(getattr(self.splits, split)) > 0
 
+    def steps_per_epoch(self) -> int:
+        """Return the number of training batches."""
+        return -(-len(self.images("train")) // self.batch_size)
+
     def probe(self, at_most: int = 5000) -> Tensor:
         """Return images to look at the code with: the validation split, else training images."""
         return self.images("val" if self.has("val") else "train")[:at_most]

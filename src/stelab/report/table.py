@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -39,10 +40,10 @@ def print_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _table(runs: list[Run]) -> Table:
-    table = Table(title=runs[0].folder.parent.name, title_justify="left")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("estimator", "threshold", "seed", "test/mse", "test/loss", "dead bits", "clipped"):
         numeric = name not in ("estimator", "threshold")
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for run in runs:
         config, metrics = run.config, run.metrics
         value = config["threshold"].get("value")

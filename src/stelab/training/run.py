@@ -79,8 +79,9 @@ def check(cfg: DictConfig) -> None:
         parameter = torch.nn.Parameter(torch.zeros(()))
         optimizer = build(module.optimizer_config, params=[parameter])
         build(module.scheduler_config, optimizer=optimizer)
-        _trainer(cfg)
-        build(cfg.data).prepare_data()
+        data = build(cfg.data)
+        data.prepare_data()
+        _trainer(cfg, data)
 
 
 def _finished(folder: Path) -> Run | None:
@@ -100,11 +101,13 @@ def _empty(folder: Path) -> None:
 def _assemble(cfg: DictConfig) -> tuple[pl.Trainer, AutoencoderModule, ImageDataModule]:
     data = build(cfg.data)
     data.prepare_data()
-    return _trainer(cfg), build_module(cfg), data
+    return _trainer(cfg, data), build_module(cfg), data
 
 
-def _trainer(cfg: DictConfig) -> pl.Trainer:
+def _trainer(cfg: DictConfig, data: ImageDataModule) -> pl.Trainer:
     options = _plain(cfg.trainer)
+    # At least one train/loss_step an epoch; Lightning would warn that there are none.
+    options["log_every_n_steps"] = min(options["log_every_n_steps"], data.steps_per_epoch())
     bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
     profiler = options.pop("profiler")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -135,8 +138,6 @@ def _fit_and_test(
 ) -> dict[str, float]:
     if not data.has("val"):
         trainer.limit_val_batches = 0
-    # At least one train/loss_step an epoch; Lightning would warn that there are none.
-    trainer.log_every_n_steps = min(trainer.log_every_n_steps, len(data.train_dataloader()))
     try:
         trainer.fit(module, datamodule=data)
         metrics = _floats(trainer.callback_metrics)

@@ -1,0 +1,175 @@
+"""The command line as a process: help, completion, exit codes, and where it can be run from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from conftest import REPOSITORY, Cli
+
+COMMANDS = ["train", "evaluate", "encode", "decode"]
+
+
+def test_alone_it_lists_the_commands(cli: Cli) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        result = cli(*arguments)
+        assert result.returncode == 0
+        for command in COMMANDS:
+            assert f"\n  {command} " in result.stdout
+
+
+def test_version(cli: Cli) -> None:
+    import stelab
+
+    assert cli("--version").stdout == f"stelab {stelab.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        *([command, "--help"] for command in COMMANDS),
+        ["train", "--cfg", "job"],
+        ["train", "--info", "defaults"],
+        ["train", "--hydra-help"],
+    ],
+    ids=" ".join,
+)
+def test_help_answers_without_torch(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.argv = ['stelab', *{arguments!r}]\n"
+        "from stelab.apps.main import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "assert not {'torch', 'pytorch_lightning'} & set(sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_help_shows_groups_and_keys(cli: Cli) -> None:
+    text = cli("train", "--help").stdout
+    assert "estimator: hardtanh_clip, identity, none" in text
+    assert "threshold: fixed, learned" in text
+    assert "experiment=quickstart" in text
+    assert "lr: 0.001" in text
+
+
+def completions(cli: Cli, line: str) -> list[str]:
+    result = cli("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_tab_completion(cli: Cli) -> None:
+    assert completions(cli, "stelab tr") == ["train"]
+    assert completions(cli, "stelab ") == COMMANDS
+    assert "estimator=hardtanh_clip" in completions(cli, "stelab train estimator=h")
+    assert "threshold.value=" in completions(cli, "stelab train threshold.")
+    assert completions(cli, "stelab nope x") == []
+    assert "complete" in cli("-sc", "install=bash").stdout
+
+
+def test_a_checkout_runs_from_any_folder(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    result = subprocess.run(
+        [sys.executable, "-m", "stelab", "train", "--cfg", "job"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "_target_: stelab.estimators.Identity" in result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and install it, without its dependencies, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(REPOSITORY)]
+    subprocess.run([*pip, *build], check=True, capture_output=True)
+    (wheel,) = folder.glob("stelab-*.whl")
+    site = folder / "site"
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--target", str(site), str(wheel)],
+        check=True,
+        capture_output=True,
+    )
+    return site
+
+
+def test_the_wheel_has_its_configuration_and_types(installed_wheel: Path) -> None:
+    package = installed_wheel / "stelab"
+    assert (package / "py.typed").is_file()
+    ours = {p.relative_to(REPOSITORY / "conf") for p in (REPOSITORY / "conf").rglob("*.yaml")}
+    packed = {p.relative_to(package / "conf") for p in (package / "conf").rglob("*.yaml")}
+    assert packed == ours
+    (wheel,) = installed_wheel.parent.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [n for n in names if n.startswith(("tests/", "outputs/"))]
+
+
+def test_the_wheel_trains_from_another_folder(installed_wheel: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(installed_wheel)}
+    code = "import stelab; print(stelab.__file__)"
+    where = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    ).stdout
+    assert where.startswith(str(installed_wheel))
+    result = subprocess.run(
+        [sys.executable, "-m", "stelab", "train", "debug=fast", "model=mlp"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "outputs" / "debug").glob("identity-fixed0-s0-*"))) == 1
+
+
+def test_the_script_runs_from_any_folder(tmp_path: Path) -> None:
+    if not (REPOSITORY / ".venv").is_dir():
+        pytest.fail("run the tests with scripts/test, which makes .venv")
+    result = subprocess.run(
+        [str(REPOSITORY / "scripts" / "stelab"), "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("stelab ")
+
+
+def test_an_interrupt_ends_with_130_and_is_recorded(tmp_path: Path) -> None:
+    from stelab.studies import read_run
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stelab", "train", "debug=fast", "model=mlp"]
+        + ["trainer.max_epochs=100000"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    study = tmp_path / "outputs" / "debug"
+    deadline = time.time() + 120
+    while not list(study.glob("*/metrics.csv")) and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in stderr
+    (folder,) = study.iterdir()
+    assert read_run(folder).status == "failed"
+    assert "KeyboardInterrupt" in read_run(folder).record["error"]

@@ -1,0 +1,105 @@
+"""``stelab train`` as a process: single runs, sweeps, failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conftest import Cli
+from stelab.studies import read_run
+
+FAST = ("debug=fast", "model=mlp")
+
+
+def runs(folder: Path) -> dict[str, bytes]:
+    """The metrics.csv of every run of a study, by run id."""
+    return {path.parent.name: path.read_bytes() for path in folder.glob("*/metrics.csv")}
+
+
+def test_a_run_says_what_came_out(cli: Cli, tmp_path: Path) -> None:
+    result = cli("train", *FAST, "estimator=hardtanh_clip", "threshold.value=0.25", "seed=3")
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "outputs" / "debug").iterdir()
+    assert folder.name.startswith("hardtanh_clip-fixed0.25-s3-")
+    assert result.stdout.startswith(f"{folder.name}: val/loss ")
+    assert result.stderr == ""
+    assert not list(tmp_path.glob("outputs/debug/*/*.log"))
+
+    again = cli("train", *FAST, "estimator=hardtanh_clip", "threshold.value=0.25", "seed=3")
+    assert "finished already" in again.stdout
+    assert again.returncode == 0
+
+
+def test_a_sweep_prints_its_table_and_the_command_for_the_curves(cli: Cli, tmp_path: Path) -> None:
+    result = cli("train", "-m", *FAST, "estimator=glob(*)", "threshold.value=0.0,0.5", "study=zoo")
+    assert result.returncode == 0, result.stderr
+    study = tmp_path / "outputs" / "zoo"
+    assert len(runs(study)) == 6
+    for name in ("identity", "hardtanh_clip", "none"):
+        assert result.stdout.count(f"\n {name} ") == 2
+    assert "tensorboard --logdir outputs/zoo" in result.stdout
+    assert (study / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (study / "reconstructions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_do_not_depend_on_the_place_in_a_sweep(cli: Cli, tmp_path: Path) -> None:
+    sweep = ("train", "-m", *FAST)
+    assert cli(*sweep, "estimator=none,identity", "seed=0,1", "study=forth").returncode == 0
+    assert cli(*sweep, "estimator=identity,none", "seed=1,0", "study=back").returncode == 0
+    forth, back = runs(tmp_path / "outputs" / "forth"), runs(tmp_path / "outputs" / "back")
+    assert len(forth) == 4
+    assert forth == back
+    assert cli("train", *FAST, "estimator=none", "seed=1", "study=alone").returncode == 0
+    (alone,) = runs(tmp_path / "outputs" / "alone").items()
+    assert forth[alone[0]] == alone[1]
+
+
+def test_flags_may_stand_anywhere(cli: Cli, tmp_path: Path) -> None:
+    result = cli("train", "debug=fast", "-m", "model=mlp", "seed=0,1")
+    assert result.returncode == 0, result.stderr
+    assert len(runs(tmp_path / "outputs" / "debug")) == 2
+
+
+def test_quickstart_is_a_sweep_by_itself(cli: Cli, tmp_path: Path) -> None:
+    result = cli("train", "experiment=quickstart", "trainer.max_epochs=1", "data.limit=128")
+    assert result.returncode == 0, result.stderr
+    assert len(runs(tmp_path / "outputs" / "quickstart")) == 6
+
+
+def test_a_failed_job_is_listed_and_the_others_run(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "fragile.py").write_text(
+        "from stelab.estimators import Identity\n\n"
+        "class Fragile(Identity):\n"
+        '    """Fails in the forward pass."""\n\n'
+        "    def forward(self, s, *, bits=None, generator=None):\n"
+        "        raise RuntimeError('too fragile')\n"
+    )
+    (tmp_path / "conf" / "estimator").mkdir(parents=True)
+    (tmp_path / "conf" / "estimator" / "fragile.yaml").write_text("_target_: fragile.Fragile\n")
+    result = cli(
+        *("train", "-m", "--config-dir", "conf", *FAST, "estimator=fragile,identity"),
+        PYTHONPATH=str(tmp_path),
+    )
+    assert result.returncode == 1
+    folders = sorted((tmp_path / "outputs" / "debug").glob("*-s0-*"))
+    assert [read_run(folder).status for folder in folders] == ["failed", "finished"]
+    assert "too fragile" in read_run(folders[0]).record["error"]
+    assert "failed: RuntimeError: too fragile" in result.stdout
+    assert "\n identity " in result.stdout
+
+
+def test_debug_profile_leaves_a_table(cli: Cli, tmp_path: Path) -> None:
+    result = cli("train", "debug=profile", "model=mlp", "data.limit=128")
+    assert result.returncode == 0, result.stderr
+    (table,) = tmp_path.glob("outputs/debug/*/fit-profile.txt")
+    assert "run_training_epoch" in table.read_text()
+
+
+def test_debug_overfit_learns_one_batch(cli: Cli, tmp_path: Path) -> None:
+    assert cli("train", "debug=overfit", "model=mlp").returncode == 0
+    (folder,) = (tmp_path / "outputs" / "debug").iterdir()
+    assert read_run(folder).metrics["train/mse"] < 0.02
+
+
+def test_debug_anomaly_runs(cli: Cli) -> None:
+    result = cli("train", "debug=anomaly", "model=mlp", "data.limit=128")
+    assert result.returncode == 0, result.stderr
