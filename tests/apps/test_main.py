@@ -152,7 +152,10 @@ def test_the_script_runs_from_any_folder(tmp_path: Path) -> None:
     assert result.stdout.startswith("stelab ")
 
 
-def test_an_interrupt_ends_with_130_and_is_recorded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_signal_ends_with_its_code_and_is_recorded(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     from stelab.studies import read_run
 
     process = subprocess.Popen(
@@ -166,10 +169,11 @@ def test_an_interrupt_ends_with_130_and_is_recorded(tmp_path: Path) -> None:
     deadline = time.time() + 120
     while not list(study.glob("*/metrics.csv")) and time.time() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT
+    assert process.returncode == 128 + number
     assert "Traceback" not in stderr
     (folder,) = study.iterdir()
     assert read_run(folder).status == "failed"
-    assert "KeyboardInterrupt" in read_run(folder).record["error"]
+    expected = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "SystemExit: 143"}
+    assert expected[number] in read_run(folder).record["error"]

@@ -47,6 +47,8 @@ MISTAKES = [
     (["optimizer.betas=[0.5,1]"], "optimizer.betas.1 must be less than 1"),
     (["estimator=hardtanh_clip", "estimator.bound=0"], "estimator.bound must be greater than 0"),
     (["trainer.max_epochs=0"], "trainer.max_epochs must be greater than or equal to 1"),
+    (["seed=4294967296"], "seed must be less than 4294967296"),
+    (["monitor=val/los"], "monitor must be 'train/loss', 'train/mse', 'val/loss' or 'val/mse'"),
     (["seed=-1"], "seed must be greater than or equal to 0, got -1"),
     (["loss.reduction=median"], "loss.reduction must be 'mean' or 'sum', got 'median'"),
     # grammar, contradictions, targets
@@ -89,6 +91,8 @@ def test_all_mistakes_are_said_at_once() -> None:
         ["train", "--config-dir", "nowhere"],
         ["train", "optimizer.betas=[0.5,0.9,0.9]"],
         ["train", "data=mnist5k", "trainer=gpu"],
+        ["train", "data=mnist5k", "trainer.precision=8"],
+        ["train", "data=mnist5k", "data.val_size=4000"],
         ["train", "data=mnist5k", "optimizer=sgd", "optimizer.momentum=-1"],
         ["trian"],
         ["evaluate"],

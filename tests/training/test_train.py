@@ -228,9 +228,11 @@ def test_a_constant_code_is_said(tmp_path: Path) -> None:
         train(tmp_path, "threshold.value=1000")
 
 
-def test_mixed_precision(tmp_path: Path) -> None:
-    run = train(tmp_path, "trainer.precision=bf16-mixed")
-    assert 0 < run.metrics["test/mse"] < 1
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_precision(tmp_path: Path, precision: str) -> None:
+    exact = train(tmp_path, "trainer.max_epochs=3")
+    run = train(tmp_path, f"trainer.precision={precision}", "trainer.max_epochs=3")
+    assert run.metrics["test/mse"] == pytest.approx(exact.metrics["test/mse"], rel=0.1)
 
 
 def test_scheduler_steps_once_an_epoch(tmp_path: Path) -> None:

@@ -25,8 +25,7 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
     """Check all jobs' objects and data, run the jobs, and sum up a sweep."""
     from stelab.training.run import check
 
-    for job in plan.jobs:
-        check(job)
+    check(plan.jobs)
     try:
         launch()
     finally:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from stelab.config.types import Count, Flag, NonNegative, Positive, Size, Text
+from stelab.config.types import Count, Flag, NonNegative, Positive, Seed, Size, Text
 
 closed = ConfigDict(extra="forbid")
 
@@ -57,7 +57,7 @@ class Trainer:
     accelerator: Text
     devices: Count | Text | list[Size]
     strategy: Text
-    precision: Text
+    precision: Literal["32-true", "64-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
     max_epochs: Count
     gradient_clip_val: Positive | None
     accumulate_grad_batches: Count
@@ -73,9 +73,9 @@ class Train:
     """`stelab train`."""
 
     study: Name
-    seed: Size
+    seed: Seed
     rerun: Flag
-    monitor: Text
+    monitor: Literal["train/loss", "train/mse", "val/loss", "val/mse"]
     names: Names
     estimator: Target
     threshold: Target

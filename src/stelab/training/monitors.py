@@ -64,12 +64,13 @@ def model_of(pl_module: pl.LightningModule) -> Autoencoder:
 def pre_activations(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
     """Return the encoder's output for the probe images, in eval mode."""
     images = trainer.datamodule.probe()  # type: ignore[attr-defined]
-    training = pl_module.training
+    precision, training = trainer.precision_plugin, pl_module.training
     pl_module.eval()
     try:
-        with trainer.precision_plugin.val_step_context():
+        with precision.val_step_context():
             parts = [
-                model_of(pl_module).encoder(part.to(pl_module.device)) for part in images.split(500)
+                model_of(pl_module).encoder(precision.convert_input(part.to(pl_module.device)))
+                for part in images.split(500)
             ]
     finally:
         pl_module.train(training)

@@ -6,6 +6,7 @@ import logging
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,13 @@ def train(cfg: DictConfig) -> Run:
         log.info("%s is finished already (rerun=true runs it again)", finished.name)
         return finished
     with isolated(cfg.seed):
-        parts = _assemble(cfg)
+        data = _load(cfg)
+        trainer = _trainer(cfg, steps_per_epoch=data.steps_per_epoch())
+        module = build_module(cfg)
         _empty(folder)
         recorder = Recorder(folder, cfg)
         try:
-            metrics = _fit_and_test(*parts, folder)
+            metrics = _fit_and_test(trainer, module, data, folder)
         except BaseException as error:
             recorder.fail(error)
             raise
@@ -67,21 +70,25 @@ def build_module(cfg: Any) -> AutoencoderModule:
     )
 
 
-def check(cfg: DictConfig) -> None:
-    """Build everything that `train` would, on the meta device, and make sure of the data.
+def check(jobs: Sequence[DictConfig]) -> None:
+    """Build everything that `train` would, networks on the meta device, and load every dataset.
 
     Raises:
-        InputError: Something refuses its arguments, or the dataset cannot be had.
+        InputError: Something refuses its arguments, or a dataset cannot be had.
     """
-    with isolated(cfg.seed):
-        with torch.device("meta"):
-            module = build_module(cfg)
-        parameter = torch.nn.Parameter(torch.zeros(()))
-        optimizer = build(module.optimizer_config, params=[parameter])
-        build(module.scheduler_config, optimizer=optimizer)
-        data = build(cfg.data)
-        data.prepare_data()
-        _trainer(cfg, data)
+    seen = []
+    for cfg in jobs:
+        with isolated(cfg.seed):
+            with torch.device("meta"):
+                module = build_module(cfg)
+            parameter = torch.nn.Parameter(torch.zeros(()))
+            optimizer = build(module.optimizer_config, params=[parameter])
+            build(module.scheduler_config, optimizer=optimizer)
+            _trainer(cfg)
+        data = {**_plain(cfg.data), "seed": 0}
+        if data not in seen:
+            seen.append(data)
+            _load(cfg)
 
 
 def _finished(folder: Path) -> Run | None:
@@ -98,16 +105,18 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _assemble(cfg: DictConfig) -> tuple[pl.Trainer, AutoencoderModule, ImageDataModule]:
-    data = build(cfg.data)
+def _load(cfg: DictConfig) -> ImageDataModule:
+    data: ImageDataModule = build(cfg.data)
     data.prepare_data()
-    return _trainer(cfg, data), build_module(cfg), data
+    data.setup()
+    return data
 
 
-def _trainer(cfg: DictConfig, data: ImageDataModule) -> pl.Trainer:
+def _trainer(cfg: DictConfig, *, steps_per_epoch: int | None = None) -> pl.Trainer:
     options = _plain(cfg.trainer)
     # At least one train/loss_step an epoch; Lightning would warn that there are none.
-    options["log_every_n_steps"] = min(options["log_every_n_steps"], data.steps_per_epoch())
+    interval = options["log_every_n_steps"]
+    options["log_every_n_steps"] = min(interval, steps_per_epoch or interval)
     bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
     profiler = options.pop("profiler")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
