@@ -232,7 +232,7 @@ def test_a_constant_code_is_said(tmp_path: Path) -> None:
 def test_precision(tmp_path: Path, precision: str) -> None:
     exact = train(tmp_path, "trainer.max_epochs=3")
     run = train(tmp_path, f"trainer.precision={precision}", "trainer.max_epochs=3")
-    assert run.metrics["test/mse"] == pytest.approx(exact.metrics["test/mse"], rel=0.1)
+    assert run.metrics["test/mse"] == pytest.approx(exact.metrics["test/mse"], rel=0.2)
 
 
 def test_scheduler_steps_once_an_epoch(tmp_path: Path) -> None:
