@@ -164,13 +164,18 @@ def test_a_signal_ends_with_its_code_and_is_recorded(
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts its background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     study = tmp_path / "outputs" / "debug"
     deadline = time.time() + 120
     while not list(study.glob("*/metrics.csv")) and time.time() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    try:
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 128 + number
     assert "Traceback" not in stderr
     (folder,) = study.iterdir()
