@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from PIL import Image
 
 from conftest import Cli
 from stelab.data import denormalize
+from stelab.errors import InputError
 from stelab.studies import Run
-from stelab.training.codes import pack, unpack
+from stelab.training.codes import decode, encode, pack, unpack
 from stelab.training.evaluate import load_data
 from stelab.training.restore import restore
 
@@ -84,35 +86,49 @@ def test_evaluate_repeats_the_runs_test_metrics(cli: Cli, trained: Run) -> None:
     assert cli("evaluate", f"run={trained.folder}", "checkpoint=best").returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["encode", "output=taken.npy"], "taken.npy exists already"),
-        (["encode", "output=codes.txt"], "output must end in .npy"),
-        (["encode", "images=nowhere"], "images must be a folder"),
-        (["encode", "images=full"], "not a readable image"),
-        (["encode", "images=empty"], "holds no images"),
-        (["encode", "split=training"], "split must be 'train', 'val' or 'test'"),
-        (["decode"], "codes.npy is not a file of codes"),
-        (["decode", "codes=taken.npy"], "(images, 64)"),
-        (["decode", "codes=full/text"], "is not a file of codes"),
-        (["decode", "output=full"], "full holds files already"),
-    ],
-    ids=lambda v: str(v)[:40],
-)
-def test_mistakes(
-    cli: Cli, tmp_path: Path, trained: Run, arguments: list[str], expected: str
+ENCODE = {"checkpoint": "last", "split": "test", "images": None, "data": None, "overwrite": False}
+DECODE = {"checkpoint": "last", "overwrite": False}
+
+MISTAKES: list[tuple[Callable[..., object], dict[str, object], str]] = [
+    (encode, {**ENCODE, "output": "taken.npy"}, "taken.npy exists already"),
+    (encode, {**ENCODE, "output": "codes.txt"}, "output must end in .npy"),
+    (encode, {**ENCODE, "output": "c.npy", "images": "nowhere"}, "images must be a folder"),
+    (encode, {**ENCODE, "output": "c.npy", "images": "full"}, "not a readable image"),
+    (encode, {**ENCODE, "output": "c.npy", "images": "empty"}, "holds no images"),
+    (decode, {**DECODE, "codes": "c.npy", "output": "out"}, "c.npy is not a file of codes"),
+    (decode, {**DECODE, "codes": "taken.npy", "output": "out"}, r"\(images, 64\)"),
+    (decode, {**DECODE, "codes": "full/text", "output": "out"}, "is not a file of codes"),
+    (decode, {**DECODE, "codes": "taken.npy", "output": "full"}, "full holds files already"),
+    (decode, {**DECODE, "codes": "taken.npy", "output": "taken.npy"}, "is a file"),
+]
+
+
+@pytest.mark.parametrize(("function", "arguments", "expected"), MISTAKES, ids=lambda v: str(v)[:40])
+def test_mistakes_are_named_and_nothing_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained: Run,
+    function: Callable[..., object],
+    arguments: dict[str, object],
+    expected: str,
 ) -> None:
-    np.save(tmp_path / "taken.npy", np.zeros((3, 5), dtype=np.uint8))
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "text").write_text("no image, no codes")
+    monkeypatch.chdir(tmp_path)
+    np.save("taken.npy", np.zeros((3, 5), dtype=np.uint8))
+    Path("empty").mkdir()
+    Path("full").mkdir()
+    Path("full/text").write_text("no image, no codes")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    result = cli(arguments[0], f"run={trained.folder}", *arguments[1:])
-    assert result.returncode == 2
-    assert expected in result.stderr
-    assert "Traceback" not in result.stderr
+    with pytest.raises(InputError, match=expected):
+        function(trained, **arguments)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_mistake_ends_with_code_2(cli: Cli, tmp_path: Path, trained: Run) -> None:
+    (tmp_path / "codes.npy").write_bytes(b"precious")
+    result = cli("encode", f"run={trained.folder}")
+    assert result.returncode == 2
+    assert result.stderr.startswith("stelab: codes.npy exists already")
+    assert (tmp_path / "codes.npy").read_bytes() == b"precious"
 
 
 def test_a_damaged_checkpoint_is_named(cli: Cli, tmp_path: Path, trained: Run) -> None:

@@ -60,7 +60,7 @@ def test_help_answers_without_torch(arguments: list[str], tmp_path: Path) -> Non
 
 def test_train_help_shows_groups_and_keys(cli: Cli) -> None:
     text = cli("train", "--help").stdout
-    assert "estimator: hardtanh_clip, identity, none" in text
+    assert "hardtanh_clip, identity, none" in text
     assert "threshold: fixed, learned" in text
     assert "experiment=quickstart" in text
     assert "lr: 0.001" in text

@@ -2,5 +2,30 @@
 
 from stelab.estimators.base import Estimator, PerExampleLoss, step
 from stelab.estimators.straight_through import HardtanhClip, Identity, ZeroGradient
+from stelab.estimators.surrogates import (
+    ApproxSign,
+    ClippedInput,
+    ClippedReLU,
+    ReLU,
+    SigmoidSlope,
+    Surrogate,
+    SwishSign,
+    TanhSlope,
+)
 
-__all__ = ["Estimator", "HardtanhClip", "Identity", "PerExampleLoss", "ZeroGradient", "step"]
+__all__ = [
+    "ApproxSign",
+    "ClippedInput",
+    "ClippedReLU",
+    "Estimator",
+    "HardtanhClip",
+    "Identity",
+    "PerExampleLoss",
+    "ReLU",
+    "SigmoidSlope",
+    "Surrogate",
+    "SwishSign",
+    "TanhSlope",
+    "ZeroGradient",
+    "step",
+]

@@ -1,0 +1,228 @@
+r"""Surrogate derivatives: a hard step forward, the derivative of a soft one backward.
+
+Forward, all of them: :math:`b = 1[s > 0]`. Backward, with :math:`g = \partial L/\partial b`:
+:math:`\partial L/\partial s = g\,\varphi(s)`. Papers on {-1, 1} codes write a jump of 2; here the
+jump is 1, so their surrogates stand halved.
+
+The mass :math:`\int\varphi` is the jump that the surrogate believes in, 1 where not said
+otherwise. Two surrogates of different mass compare learning rates before they compare shapes.
+
+References:
+    [Hubara2016] Hubara, Courbariaux, Soudry, El-Yaniv, Bengio (2016), "Binarized Neural
+    Networks", arXiv:1602.02830.
+    [Yin2019] Yin, Lyu, Zhang, Osher, Qi, Xin (2019), "Understanding Straight-Through Estimator in
+    Training Activation Quantized Neural Nets", arXiv:1903.05662.
+    [Bengio2013] Bengio, Léonard, Courville (2013), arXiv:1308.3432.
+    [Liu2018] Liu, Wu, Luo, Yang, Liu, Cheng (2018), "Bi-Real Net", arXiv:1808.00278.
+    [Darabi2018] Darabi, Belbahri, Courbariaux, Nia (2018), "BNN+: Improved Binary Network
+    Training", arXiv:1812.11800.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.autograd import Function
+
+from stelab.config.types import Flag, Positive, checked
+from stelab.estimators.base import Estimator, step
+
+
+class _SurrogateGradient(Function):
+    """Forward: the given bits. Backward: the gradient times the given derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(s: Tensor, bits: Tensor, derivative: Tensor) -> Tensor:
+        return bits.to(s.dtype, copy=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (derivative,) = ctx.saved_tensors
+        return g * derivative, None, None
+
+
+class Surrogate(Estimator):
+    """What all surrogates share; a subclass defines `derivative`."""
+
+    def derivative(self, s: Tensor) -> Tensor:
+        r"""Compute :math:`\varphi(s)`, in the shape and dtype of `s`."""
+        raise NotImplementedError(f"{type(self).__name__} must define derivative(s)")
+
+    def forward(
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """See `Estimator.forward`; `generator` is ignored."""
+        given = step(s) if bits is None else bits
+        return _SurrogateGradient.apply(s, given, self.derivative(s.detach()))
+
+
+class ClippedInput(Surrogate):
+    r"""The saturating straight-through estimator: gradients pass where the input is small.
+
+    Forward: :math:`b = 1[s > 0]`. Backward: :math:`\varphi(s) = 1[|s| \le c]`.
+
+    Often called "hardtanh", after the function whose derivative this is; the tutorial's clamping
+    of the gradient is `HardtanhClip`. Mass :math:`2c`; with `normalize_mass`, divided by it,
+    this is the density of noise uniform on :math:`[-c, c]`.
+
+    Biased. One evaluation of the loss a step, no randomness. [Hubara2016]
+
+    Args:
+        bound: c, above 0.
+        normalize_mass: Divide by the mass, so that it is 1.
+
+    Raises:
+        ValueError: `bound` is not a finite number above 0.
+    """
+
+    @checked
+    def __init__(self, *, bound: Positive, normalize_mass: Flag):
+        super().__init__()
+        self.bound = bound
+        self.normalize_mass = normalize_mass
+
+    def derivative(self, s: Tensor) -> Tensor:
+        """See the class."""
+        inside = (s.abs() <= self.bound).to(s.dtype)
+        return inside / (2 * self.bound) if self.normalize_mass else inside
+
+    def extra_repr(self) -> str:
+        """Show the hyperparameters in ``print(model)``."""
+        return f"bound={self.bound}, normalize_mass={self.normalize_mass}"
+
+
+class ReLU(Surrogate):
+    r"""The derivative of the ReLU.
+
+    Forward: :math:`b = 1[s > 0]`. Backward: :math:`\varphi(s) = 1[s > 0]`. Infinite mass.
+
+    Biased. One evaluation of the loss a step, no randomness. [Yin2019]
+    """
+
+    def derivative(self, s: Tensor) -> Tensor:
+        """See the class."""
+        return step(s)
+
+
+class ClippedReLU(Surrogate):
+    r"""The derivative of the ReLU clipped at 1.
+
+    Forward: :math:`b = 1[s > 0]`. Backward: :math:`\varphi(s) = 1[0 < s < 1]`.
+
+    Biased. One evaluation of the loss a step, no randomness. [Yin2019]
+    """
+
+    def derivative(self, s: Tensor) -> Tensor:
+        """See the class."""
+        return ((s > 0) & (s < 1)).to(s.dtype)
+
+
+class SigmoidSlope(Surrogate):
+    r"""The derivative of a sigmoid of slope k: the density of logistic noise.
+
+    Forward: :math:`b = 1[s > 0]`.
+    Backward: :math:`\varphi(s) = k\,\sigma(ks)\,(1 - \sigma(ks))`.
+
+    Biased. One evaluation of the loss a step, no randomness. [Bengio2013]
+
+    Args:
+        slope: k, above 0.
+
+    Raises:
+        ValueError: `slope` is not a finite number above 0.
+    """
+
+    @checked
+    def __init__(self, *, slope: Positive):
+        super().__init__()
+        self.slope = slope
+
+    def derivative(self, s: Tensor) -> Tensor:
+        """See the class."""
+        return self.slope * torch.sigmoid(self.slope * s) * torch.sigmoid(-self.slope * s)
+
+    def extra_repr(self) -> str:
+        """Show the slope in ``print(model)``."""
+        return f"slope={self.slope}"
+
+
+class TanhSlope(Surrogate):
+    r"""The derivative of :math:`(1 + \tanh ks)/2`, a sigmoid of slope 2k.
+
+    Forward: :math:`b = 1[s > 0]`.
+    Backward: :math:`\varphi(s) = \frac{k}{2}\,(1 - \tanh^2 ks)`.
+
+    Biased. One evaluation of the loss a step, no randomness.
+
+    Args:
+        slope: k, above 0.
+
+    Raises:
+        ValueError: `slope` is not a finite number above 0.
+    """
+
+    @checked
+    def __init__(self, *, slope: Positive):
+        super().__init__()
+        self.slope = slope
+
+    def derivative(self, s: Tensor) -> Tensor:
+        """See the class."""
+        return self.slope / 2 * (1 - torch.tanh(self.slope * s).square())
+
+    def extra_repr(self) -> str:
+        """Show the slope in ``print(model)``."""
+        return f"slope={self.slope}"
+
+
+class ApproxSign(Surrogate):
+    r"""The derivative of a piecewise quadratic step: the density of triangular noise.
+
+    Forward: :math:`b = 1[s > 0]`. Backward: :math:`\varphi(s) = \max(0, 1 - |s|)`.
+
+    Biased. One evaluation of the loss a step, no randomness. [Liu2018], halved.
+    """
+
+    def derivative(self, s: Tensor) -> Tensor:
+        """See the class."""
+        return (1 - s.abs()).clamp_min(0)
+
+
+class SwishSign(Surrogate):
+    r"""The derivative of a step made of swish functions; negative in its tails.
+
+    Forward: :math:`b = 1[s > 0]`.
+    Backward: :math:`\varphi(s) = \frac{\beta}{2}\,
+    \frac{2 - \beta s\tanh(\beta s/2)}{1 + \cosh\beta s}`.
+
+    Biased. One evaluation of the loss a step, no randomness. [Darabi2018], halved.
+
+    Args:
+        beta: Steepness, above 0.
+
+    Raises:
+        ValueError: `beta` is not a finite number above 0.
+    """
+
+    @checked
+    def __init__(self, *, beta: Positive):
+        super().__init__()
+        self.beta = beta
+
+    def derivative(self, s: Tensor) -> Tensor:
+        """See the class."""
+        u = self.beta * s
+        e = torch.exp(-u.abs())  # 1 + cosh u = (1 + e)^2 / 2e overflows nowhere
+        return self.beta * (2 - u * torch.tanh(u / 2)) * e / (1 + e).square()
+
+    def extra_repr(self) -> str:
+        """Show beta in ``print(model)``."""
+        return f"beta={self.beta}"

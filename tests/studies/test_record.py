@@ -1,0 +1,60 @@
+"""Run folders: written whole, read with reasons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stelab.errors import InputError
+from stelab.studies import Run, read_finished, read_run
+from stelab.studies.files import write_atomically
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "new \ud800")  # a lone surrogate has no encoding
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bytes_and_text(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "deep" / "text", "ü")
+    write_atomically(tmp_path / "deep" / "bytes", b"\x00\xff")
+    assert (tmp_path / "deep" / "text").read_bytes() == "ü".encode()
+    assert (tmp_path / "deep" / "bytes").read_bytes() == b"\x00\xff"
+
+
+def test_a_run_reads_back(trained: Run) -> None:
+    run = read_run(trained.folder)
+    assert run == trained
+    assert run.config["names"]["estimator"] == "identity"
+    assert run.config["model"]["binarizer"]["threshold"]["value"] == 0.0
+    assert read_finished(trained.folder) == run
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("run.json", None, "there is no run.json in it"),
+        ("config.yaml", None, "there is no config.yaml in it"),
+        ("run.json", '{"status": "fini', "is not a readable run: JSONDecodeError"),
+        ("run.json", "{}", "is not a readable run: KeyError"),
+        ("run.json", '{"status": "running", "metrics": {}}', "must be a finished run"),
+    ],
+)
+def test_a_broken_run_says_why(
+    tmp_path: Path, name: str, content: str | None, expected: str
+) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    (tmp_path / "run.json").write_text(json.dumps({"status": "finished", "metrics": {}}))
+    read_finished(tmp_path)
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=expected):
+        read_finished(tmp_path)
