@@ -19,7 +19,9 @@ SATURATION = 1.0
 
 
 class CodeMonitor(pl.Callback):
-    """After every epoch, encode a fixed set of images in eval mode and log
+    """Look at the code after every epoch.
+
+    Encodes a fixed set of images in eval mode and logs
 
     - ``code/mean``: share of ones;
     - ``code/dead_bits``: share of bits that are the same for all images;
@@ -28,7 +30,7 @@ class CodeMonitor(pl.Callback):
 
     The images are the validation split, or the first training images where there is none (at
     most 5,000). Warns where every bit is constant, naming the range of the pre-activations.
-    """  # noqa: D400, D415
+    """
 
     def __init__(self) -> None:
         self.previous: Tensor | None = None
