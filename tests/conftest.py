@@ -73,7 +73,8 @@ def cli(tmp_path: Path) -> Cli:
 
 def train(outputs: Path, *overrides: str) -> Run:
     """Train a small network for one short epoch on real digits."""
-    cfg = stelab.compose("debug=fast", "model=mlp", f"paths.outputs={outputs}", *overrides)
+    small = ("debug=fast", "model=mlp", "model.bits=512", f"paths.outputs={outputs}")
+    cfg = stelab.compose(*small, *overrides)
     return stelab.train(cfg)
 
 

@@ -117,7 +117,7 @@ def test_exit_code_2_one_message_nothing_written(
 def test_a_sweep_over_nothing_lists_the_options(cli: Cli) -> None:
     result = cli("train", "-m", "estimator=glob(typo*)")
     assert "matches nothing" in result.stderr
-    assert "hardtanh_clip, identity, none" in result.stderr
+    assert "gumbel_st, hardtanh_clip, identity" in result.stderr
 
 
 def test_mistakes_are_found_without_torch(cli: Cli, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import stelab
@@ -149,7 +150,7 @@ def test_none_trains_the_decoder_alone(tmp_path: Path) -> None:
 
     run = train(tmp_path, "estimator=none", "trainer.max_epochs=2")
     assert run.metrics["estimator/zero_grad_fraction"] == 1
-    cfg = stelab.compose("debug=fast", "model=mlp", "estimator=none", "trainer.max_epochs=2")
+    cfg = OmegaConf.create(run.config)
     with isolated(cfg.seed):
         fresh = build_module(cfg).model
     trained = restore(run, checkpoint="last").model

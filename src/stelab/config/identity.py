@@ -61,5 +61,11 @@ def _canonical(node: Any) -> Any:
 
 
 def register_resolvers() -> None:
-    """Let YAML say ``${run_id:}``; safe to call again."""
+    """Let YAML say ``${run_id:}`` and ``${bits:}``; safe to call again."""
     OmegaConf.register_new_resolver("run_id", lambda *, _root_: run_id(_root_), replace=True)
+    OmegaConf.register_new_resolver("bits", lambda *, _root_: _bits(_root_), replace=True)
+
+
+def _bits(cfg: DictConfig) -> int:
+    """Return the bits of a code: a trained model's, or those of a problem that is measured."""
+    return cfg.model.bits if "model" in cfg else cfg.bits

@@ -17,11 +17,7 @@ from stelab.estimators.base import Estimator, step
 
 
 class _Step(Function):
-    """Forward: the given bits. Subclasses say what comes back.
-
-    An autograd Function returns the bits themselves; the usual ``s + (b - s).detach()`` rounds.
-    Written with `setup_context`, so that `torch.func` transforms and `vmap` work through it.
-    """
+    """Forward: the given bits. Subclasses say what comes back."""
 
     generate_vmap_rule = True
 

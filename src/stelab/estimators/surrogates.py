@@ -20,33 +20,11 @@ References:
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Generator, Tensor
-from torch.autograd import Function
 
 from stelab.config.types import Flag, Positive, checked
-from stelab.estimators.base import Estimator, step
-
-
-class _SurrogateGradient(Function):
-    """Forward: the given bits. Backward: the gradient times the given derivative."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(s: Tensor, bits: Tensor, derivative: Tensor) -> Tensor:
-        return bits.to(s.dtype, copy=True)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (derivative,) = ctx.saved_tensors
-        return g * derivative, None, None
+from stelab.estimators.base import Estimator, step, through
 
 
 class Surrogate(Estimator):
@@ -61,7 +39,7 @@ class Surrogate(Estimator):
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         given = step(s) if bits is None else bits
-        return _SurrogateGradient.apply(s, given, self.derivative(s.detach()))
+        return through(s, given, self.derivative(s.detach()))
 
 
 class ClippedInput(Surrogate):
@@ -94,6 +72,10 @@ class ClippedInput(Surrogate):
         inside = (s.abs() <= self.bound).to(s.dtype)
         return inside / (2 * self.bound) if self.normalize_mass else inside
 
+    def probability(self, s: Tensor) -> Tensor:
+        """Return the distribution function of noise uniform on [-c, c]."""
+        return (0.5 + s / (2 * self.bound)).clamp(0, 1)
+
     def extra_repr(self) -> str:
         """Show the hyperparameters in ``print(model)``."""
         return f"bound={self.bound}, normalize_mass={self.normalize_mass}"
@@ -124,6 +106,10 @@ class ClippedReLU(Surrogate):
         """See the class."""
         return ((s > 0) & (s < 1)).to(s.dtype)
 
+    def probability(self, s: Tensor) -> Tensor:
+        """Return the distribution function of noise uniform on [0, 1]."""
+        return s.clamp(0, 1)
+
 
 class SigmoidSlope(Surrogate):
     r"""The derivative of a sigmoid of slope k: the density of logistic noise.
@@ -148,6 +134,10 @@ class SigmoidSlope(Surrogate):
     def derivative(self, s: Tensor) -> Tensor:
         """See the class."""
         return self.slope * torch.sigmoid(self.slope * s) * torch.sigmoid(-self.slope * s)
+
+    def probability(self, s: Tensor) -> Tensor:
+        r"""Return :math:`\sigma(ks)`."""
+        return torch.sigmoid(self.slope * s)
 
     def extra_repr(self) -> str:
         """Show the slope in ``print(model)``."""
@@ -178,6 +168,10 @@ class TanhSlope(Surrogate):
         """See the class."""
         return self.slope / 2 * (1 - torch.tanh(self.slope * s).square())
 
+    def probability(self, s: Tensor) -> Tensor:
+        r"""Return :math:`(1 + \tanh ks)/2`."""
+        return torch.sigmoid(2 * self.slope * s)
+
     def extra_repr(self) -> str:
         """Show the slope in ``print(model)``."""
         return f"slope={self.slope}"
@@ -194,6 +188,11 @@ class ApproxSign(Surrogate):
     def derivative(self, s: Tensor) -> Tensor:
         """See the class."""
         return (1 - s.abs()).clamp_min(0)
+
+    def probability(self, s: Tensor) -> Tensor:
+        """Return the distribution function of triangular noise on [-1, 1]."""
+        c = s.clamp(-1, 1)
+        return 0.5 + c - c * c.abs() / 2
 
 
 class SwishSign(Surrogate):

@@ -54,6 +54,9 @@ def _table(runs: list[Run]) -> Table:
             f"{metrics['test/mse']:.5f}",
             f"{metrics['test/loss']:.5g}",
             f"{metrics['code/dead_bits']:.1%}",
-            f"{metrics['estimator/clip_fraction']:.1%}",
+            # Multi-evaluation estimators have no gradient at the bits that could be clipped.
+            f"{clipped:.1%}"
+            if (clipped := metrics.get("estimator/clip_fraction")) is not None
+            else "-",
         )
     return table

@@ -101,6 +101,8 @@ class GradientMonitor(pl.Callback):
     - ``estimator/zero_grad_fraction``: share of exact zeros in the gradient at s;
     - ``estimator/saturation``: share of s beyond -1 and 1.
 
+    Multi-evaluation estimators have no gradient at the bits, so neither of the first two.
+
     Args:
         every_n_steps: Steps between two looks, the first at step 0.
     """
@@ -109,15 +111,18 @@ class GradientMonitor(pl.Callback):
     def __init__(self, *, every_n_steps: Count):
         self.every_n_steps = every_n_steps
         self.means = Means()
-        self.hook: RemovableHandle | None = None
+        self.hooks: list[RemovableHandle] = []
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Put a hook on the estimator."""
+        """Put hooks on threshold and estimator."""
         if batch_idx % self.every_n_steps == 0:
-            estimator = model_of(pl_module).binarizer.estimator
-            self.hook = estimator.register_forward_hook(self._look)
+            binarizer = model_of(pl_module).binarizer
+            self.hooks = [
+                binarizer.threshold.register_forward_hook(self._look_before),
+                binarizer.estimator.register_forward_hook(self._look_behind),
+            ]
 
     def on_train_batch_end(
         self,
@@ -127,10 +132,9 @@ class GradientMonitor(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Take the hook away."""
-        if self.hook is not None:
-            self.hook.remove()
-            self.hook = None
+        """Take the hooks away."""
+        while self.hooks:
+            self.hooks.pop().remove()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's means."""
@@ -138,16 +142,19 @@ class GradientMonitor(pl.Callback):
         named = {f"estimator/{name}": value for name, value in means.items()}
         pl_module.log_dict(named, sync_dist=True)
 
-    def _look(self, estimator: Any, inputs: tuple[Tensor, ...], bits: Tensor) -> None:
-        s = inputs[0]
-        self.means.add(1, saturation=(s.detach().abs() > SATURATION).float().mean())
-        if s.requires_grad:
-            s.register_hook(self._look_at_s)
-        if bits.requires_grad:
-            bits.register_hook(lambda g: self._look_at_bits(estimator, g))
+    def _look_before(self, threshold: Any, inputs: tuple[Tensor, ...], theta: Tensor) -> None:
+        (x,) = inputs
+        s = x.detach() - theta.detach()
+        self.means.add(1, saturation=(s.abs() > SATURATION).float().mean())
+        if x.requires_grad:
+            x.register_hook(self._look_at_s)
 
     def _look_at_s(self, grad: Tensor) -> None:
         self.means.add(1, zero_grad_fraction=(grad == 0).float().mean())
+
+    def _look_behind(self, estimator: Any, inputs: tuple[Tensor, ...], bits: Tensor) -> None:
+        if bits.requires_grad:
+            bits.register_hook(lambda g: self._look_at_bits(estimator, g))
 
     def _look_at_bits(self, estimator: Any, grad: Tensor) -> None:
         clipped = estimator.clipped(grad).float().mean()

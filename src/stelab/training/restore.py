@@ -24,8 +24,9 @@ def restore(run: Run, *, checkpoint: str) -> AutoencoderModule:
     path = run.folder / "checkpoints" / f"{checkpoint}.ckpt"
     module = build_module(OmegaConf.create(run.config))
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(weights)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        module.on_load_checkpoint(content)
+        module.load_state_dict(content["state_dict"])
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except Exception as error:  # torch raises many kinds for a damaged file

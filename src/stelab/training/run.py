@@ -66,7 +66,11 @@ def build_module(cfg: Any) -> AutoencoderModule:
     """Build the Lightning module of a configuration: model, loss, optimizer, schedule."""
     model, loss = build(cfg.model), build(cfg.loss)
     return AutoencoderModule(
-        model=model, loss=loss, optimizer=_plain(cfg.optimizer), scheduler=_plain(cfg.scheduler)
+        model=model,
+        loss=loss,
+        optimizer=_plain(cfg.optimizer),
+        scheduler=_plain(cfg.scheduler),
+        seed=cfg.seed,
     )
 
 

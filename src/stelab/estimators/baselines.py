@@ -1,0 +1,99 @@
+"""Baselines of `Reinforce`: what is subtracted from the loss, without a look at the bits.
+
+References:
+    [Mnih2014] Mnih, Gregor (2014), "Neural Variational Inference and Learning in Belief
+    Networks", arXiv:1402.0030.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stelab.config.types import Count, Fraction, Positive, checked
+from stelab.estimators.variance import VarianceNet
+
+
+class Baseline(nn.Module):
+    """Predicts the loss of every example from its logits."""
+
+    learning_rate = 1e-3
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Return c, broadcastable to ``(batch,)``, for logits `s` of ``(batch, *code_shape)``."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(s)")
+
+    def learn(self, s: Tensor, losses: Tensor) -> None:
+        """Take in the losses ``(batch,)`` that came; by default nothing."""
+
+
+class NoBaseline(Baseline):
+    """c = 0."""
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Return 0."""
+        return s.new_zeros(())
+
+
+class MovingAverage(Baseline):
+    """The exponential moving average of the losses before this step, 0 before the first.
+
+    Args:
+        decay: What of the average stays at every step, at least 0, below 1.
+
+    Raises:
+        ValueError: `decay` is out of its range.
+    """
+
+    total: Tensor
+    weight: Tensor
+
+    @checked
+    def __init__(self, *, decay: Fraction):
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("total", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Return the average."""
+        average = torch.where(self.weight > 0, self.total / self.weight, self.total)
+        return average.to(s.dtype)
+
+    def learn(self, s: Tensor, losses: Tensor) -> None:
+        """Average in the batch's mean loss."""
+        self.total.lerp_(losses.mean().to(self.total.dtype), 1 - self.decay)
+        self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
+
+    def extra_repr(self) -> str:
+        """Show the decay in ``print(model)``."""
+        return f"decay={self.decay}"
+
+
+class LearnedBaseline(Baseline):
+    r"""A network of one hidden layer that learns by :math:`(f - c(s))^2`. [Mnih2014].
+
+    Args:
+        bits: Bits of a code.
+        hidden: Width of the hidden layer.
+        learning_rate: Of its optimizer.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    @checked
+    def __init__(self, *, bits: Count, hidden: Count, learning_rate: Positive):
+        super().__init__()
+        self.net = VarianceNet(bits=bits, hidden=hidden)
+        self.learning_rate = learning_rate
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Return the prediction."""
+        return self.net(s)
+
+    def learn(self, s: Tensor, losses: Tensor) -> None:
+        """Leave the gradient of the squared error in the parameters."""
+        with torch.enable_grad():
+            stand_ins = self.net.stand_ins()
+            self.net.leave((losses - self.net(s, stand_ins)).square().mean(), stand_ins)

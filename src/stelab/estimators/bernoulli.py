@@ -1,0 +1,183 @@
+r"""Stochastic bits, one evaluation of the loss: the straight-through family for Bernoulli bits.
+
+Forward, all of them: :math:`b \sim \mathrm{Bernoulli}(p)`, :math:`p = \sigma(s)` where not said
+otherwise; in evaluation mode :math:`b = 1[s > 0]`. Backward, with
+:math:`g = \partial L/\partial b`: :math:`\partial L/\partial s = g\,w(s, b)`.
+
+References:
+    [Bengio2013] Bengio, Léonard, Courville (2013), arXiv:1308.3432.
+    [Gregor2014] Gregor, Danihelka, Mnih, Blundell, Wierstra (2014), "Deep AutoRegressive
+    Networks", arXiv:1310.8499.
+    [Liu2023] Liu, Dong, Liu, Yu, Gao (2023), "Bridging Discrete and Backpropagation:
+    Straight-Through and Beyond", arXiv:2304.08612.
+    [Shah2024] Shah, Yan, Mozer, Liu (2024), "Improving Discrete Optimisation Via Decoupled
+    Straight-Through Gumbel-Softmax", arXiv:2410.13331.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from stelab.config.types import AtLeastOne, Positive, checked
+from stelab.estimators.base import Estimator, Randomness, step, through
+
+
+def uniform(s: Tensor, *, generator: Generator | None) -> Tensor:
+    """Draw from the open interval (0, 1), in the shape of `s`, in float32 or wider."""
+    dtype = torch.promote_types(s.dtype, torch.float32)
+    u = torch.rand(s.shape, dtype=dtype, device=s.device, generator=generator)
+    return u.clamp_min(torch.finfo(dtype).tiny)
+
+
+class Bernoulli(Estimator):
+    """What estimators with Bernoulli bits share; a one-pass subclass defines `weight`."""
+
+    randomness: Randomness = "bits"
+
+    def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+        """Draw bits in training mode; in evaluation mode compute ``1[s > 0]``."""
+        if not self.training:
+            return step(s)
+        u = uniform(s, generator=generator)
+        return (u < self.probability(s.detach().to(u.dtype))).to(s.dtype)
+
+    def weight(self, s: Tensor, bits: Tensor) -> Tensor:
+        """Compute w(s, b), what the gradient is multiplied with, in the shape and dtype of `s`."""
+        raise NotImplementedError(f"{type(self).__name__} must define weight(s, bits)")
+
+    def forward(
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """See `Estimator.forward`."""
+        bits = self.draw(s, generator=generator) if bits is None else bits
+        return through(s, bits, self.weight(s.detach(), bits))
+
+
+class BernoulliStraightThrough(Bernoulli):
+    r"""The straight-through estimator for Bernoulli bits.
+
+    Forward: :math:`b \sim \mathrm{Bernoulli}(\sigma(s))`.
+    Backward: :math:`g\,q(1-q)/\tau` with :math:`q = \sigma(s/\tau)`, or with
+    ``slope="identity"``: :math:`g`.
+
+    With ``slope="sigmoid"`` and :math:`\tau = 1` exact for linear losses, otherwise biased. One
+    evaluation of the loss a step. [Bengio2013]
+
+    Args:
+        slope: Derivative in place of the step's, ``"sigmoid"`` or ``"identity"``.
+        temperature: :math:`\tau`, above 0, of the sigmoid slope.
+
+    Raises:
+        ValueError: An argument is not what it must be.
+    """
+
+    @checked
+    def __init__(self, *, slope: Literal["sigmoid", "identity"], temperature: Positive):
+        super().__init__()
+        self.slope = slope
+        self.temperature = temperature
+        if slope == "sigmoid" and temperature == 1:
+            self.exactness = "exact for linear"
+
+    def weight(self, s: Tensor, bits: Tensor) -> Tensor:
+        """See the class."""
+        if self.slope == "identity":
+            return torch.ones_like(s)
+        q = torch.sigmoid(s / self.temperature)
+        return q * (1 - q) / self.temperature
+
+    def extra_repr(self) -> str:
+        """Show the hyperparameters in ``print(model)``."""
+        return f"slope={self.slope!r}, temperature={self.temperature}"
+
+
+class DARN(Bernoulli):
+    r"""The estimator of deep autoregressive networks, expanded around the mean of the bit.
+
+    Forward: :math:`b \sim \mathrm{Bernoulli}(p)`. Backward: :math:`g\,(b - p)^2`.
+
+    Exact for linear losses. One evaluation of the loss a step. [Gregor2014]
+    """
+
+    exactness = "exact for linear"
+
+    def weight(self, s: Tensor, bits: Tensor) -> Tensor:
+        """See the class."""
+        return (bits - torch.sigmoid(s)).square()
+
+
+class ReinMax(Bernoulli):
+    r"""Heun's second-order rule in place of Euler's, which is straight-through.
+
+    Forward: :math:`b \sim \mathrm{Bernoulli}(p)`.
+    Backward: :math:`g\,(2m(1-m) - \tfrac12 p(1-p))` with :math:`m = (\sigma(s/\tau) + b)/2`.
+
+    At :math:`\tau = 1` this is :math:`\tfrac12\,g\,|b - p|`, also known as ZGR, as the
+    1/2-estimator, and as DARN expanded around 1/2: the one estimator of a single evaluation that
+    is exact for quadratic losses. Above 1 biased, with less variance. One evaluation of the loss
+    a step. [Liu2023]
+
+    Args:
+        temperature: :math:`\tau`, at least 1.
+
+    Raises:
+        ValueError: `temperature` is not a finite number of at least 1.
+    """
+
+    @checked
+    def __init__(self, *, temperature: AtLeastOne):
+        super().__init__()
+        self.temperature = temperature
+        self.exactness = "exact for quadratic" if temperature == 1 else "biased"
+
+    def weight(self, s: Tensor, bits: Tensor) -> Tensor:
+        """See the class."""
+        p = torch.sigmoid(s)
+        m = (torch.sigmoid(s / self.temperature) + bits) / 2
+        return 2 * m * (1 - m) - p * (1 - p) / 2
+
+    def extra_repr(self) -> str:
+        """Show the temperature in ``print(model)``."""
+        return f"temperature={self.temperature}"
+
+
+class DecoupledStraightThrough(Bernoulli):
+    r"""Straight-through with one temperature for the bits and another for the gradient.
+
+    Forward: :math:`b \sim \mathrm{Bernoulli}(\sigma(s/\tau_f))`.
+    Backward: :math:`g\,q(1-q)/\tau_b` with :math:`q = \sigma(s/\tau_b)`.
+
+    Biased; exact for linear losses where the two are equal. One evaluation of the loss a step.
+    [Shah2024]
+
+    Args:
+        forward_temperature: :math:`\tau_f`, above 0.
+        backward_temperature: :math:`\tau_b`, above 0.
+
+    Raises:
+        ValueError: A temperature is not a finite number above 0.
+    """
+
+    @checked
+    def __init__(self, *, forward_temperature: Positive, backward_temperature: Positive):
+        super().__init__()
+        self.forward_temperature = forward_temperature
+        self.backward_temperature = backward_temperature
+        if forward_temperature == backward_temperature:
+            self.exactness = "exact for linear"
+
+    def probability(self, s: Tensor) -> Tensor:
+        r"""Return :math:`\sigma(s/\tau_f)`."""
+        return torch.sigmoid(s / self.forward_temperature)
+
+    def weight(self, s: Tensor, bits: Tensor) -> Tensor:
+        """See the class."""
+        q = torch.sigmoid(s / self.backward_temperature)
+        return q * (1 - q) / self.backward_temperature
+
+    def extra_repr(self) -> str:
+        """Show the temperatures in ``print(model)``."""
+        return f"forward={self.forward_temperature}, backward={self.backward_temperature}"

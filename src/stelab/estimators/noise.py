@@ -1,0 +1,126 @@
+r"""A step behind noise: one family for many surrogates, and for their stochastic twins.
+
+With noise :math:`\varepsilon` of distribution function F and density F', symmetric about 0,
+
+.. math:: b = 1[s + \kappa\varepsilon > 0], \qquad P(b = 1) = F(s/\kappa), \qquad
+   \frac{\partial P(b = 1)}{\partial s} = F'(s/\kappa)/\kappa .
+
+Keep the noise and the backward pass :math:`g\,F'(s/\kappa)/\kappa` is exact for linear losses.
+Drop it forward, :math:`b = 1[s > 0]`, and a surrogate derivative of mass 1 is left: uniform noise
+gives `ClippedInput` with a normalized mass, triangular `ApproxSign`, logistic `SigmoidSlope`.
+
+References:
+    [Shekhovtsov2021] Shekhovtsov, Yanush (2021), "Reintroducing Straight-Through Estimators as
+    Principled Methods for Stochastic Binary Networks", arXiv:2006.06880.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from stelab.config.types import Flag, Positive, checked
+from stelab.estimators.base import step, through
+from stelab.estimators.bernoulli import Bernoulli
+
+
+class Noise(Bernoulli):
+    r"""What the family shares; a subclass defines `distribution` and `density` at scale 1.
+
+    Args:
+        scale: :math:`\kappa`, above 0.
+        stochastic: Whether the noise is there in the forward pass (in training mode).
+
+    Raises:
+        ValueError: `scale` is not a finite number above 0.
+    """
+
+    @checked
+    def __init__(self, *, scale: Positive, stochastic: Flag):
+        super().__init__()
+        self.scale = scale
+        self.stochastic = stochastic
+        self.randomness = "bits" if stochastic else "none"
+        self.exactness = "exact for linear" if stochastic else "biased"
+
+    def distribution(self, e: Tensor) -> Tensor:
+        """Compute F(e)."""
+        raise NotImplementedError(f"{type(self).__name__} must define distribution(e)")
+
+    def density(self, e: Tensor) -> Tensor:
+        """Compute F'(e)."""
+        raise NotImplementedError(f"{type(self).__name__} must define density(e)")
+
+    def probability(self, s: Tensor) -> Tensor:
+        r"""Return :math:`F(s/\kappa)`."""
+        return self.distribution(s / self.scale)
+
+    def forward(
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """See `Estimator.forward`; `generator` is ignored unless `stochastic`."""
+        if bits is None:
+            bits = self.draw(s, generator=generator) if self.stochastic else step(s)
+        return through(s, bits, self.density(s.detach() / self.scale) / self.scale)
+
+    def extra_repr(self) -> str:
+        """Show the hyperparameters in ``print(model)``."""
+        return f"scale={self.scale}, stochastic={self.stochastic}"
+
+
+class UniformNoise(Noise):
+    r"""Noise uniform on :math:`[-\kappa, \kappa]`.
+
+    Forward: :math:`b = 1[s > 0]`; if stochastic :math:`b = 1[s + \kappa\varepsilon > 0]`.
+    Backward: :math:`g\,\frac{1}{2\kappa}\,1[|s| \le \kappa]`.
+
+    Biased; if stochastic exact for linear losses. One evaluation of the loss a step.
+    [Shekhovtsov2021] Arguments: see `Noise`.
+    """
+
+    def distribution(self, e: Tensor) -> Tensor:
+        """See `Noise`."""
+        return ((1 + e) / 2).clamp(0, 1)
+
+    def density(self, e: Tensor) -> Tensor:
+        """See `Noise`."""
+        return (e.abs() <= 1).to(e.dtype) / 2
+
+
+class TriangularNoise(Noise):
+    r"""Triangular noise on :math:`[-\kappa, \kappa]`.
+
+    Forward: :math:`b = 1[s > 0]`; if stochastic :math:`b = 1[s + \kappa\varepsilon > 0]`.
+    Backward: :math:`g\,\frac1\kappa\,\max(0, 1 - |s|/\kappa)`.
+
+    Biased; if stochastic exact for linear losses. One evaluation of the loss a step.
+    [Shekhovtsov2021] Arguments: see `Noise`.
+    """
+
+    def distribution(self, e: Tensor) -> Tensor:
+        """See `Noise`."""
+        c = e.clamp(-1, 1)
+        return 0.5 + c - c * c.abs() / 2
+
+    def density(self, e: Tensor) -> Tensor:
+        """See `Noise`."""
+        return (1 - e.abs()).clamp_min(0)
+
+
+class LogisticNoise(Noise):
+    r"""Logistic noise of scale :math:`\kappa`.
+
+    Forward: :math:`b = 1[s > 0]`; if stochastic :math:`b = 1[s + \kappa\varepsilon > 0]`.
+    Backward: :math:`g\,\sigma(s/\kappa)(1 - \sigma(s/\kappa))/\kappa`.
+
+    Biased; if stochastic exact for linear losses. One evaluation of the loss a step.
+    [Shekhovtsov2021] Arguments: see `Noise`.
+    """
+
+    def distribution(self, e: Tensor) -> Tensor:
+        """See `Noise`."""
+        return torch.sigmoid(e)
+
+    def density(self, e: Tensor) -> Tensor:
+        """See `Noise`."""
+        return torch.sigmoid(e) * torch.sigmoid(-e)

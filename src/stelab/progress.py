@@ -1,0 +1,45 @@
+"""How far training has come: the one state that all schedules read."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Scheduled(nn.Module):
+    """A module with a hyperparameter that moves from `start` to `end` while training.
+
+    Its only state is the buffer `progress`, 0 before the first step, 1 after the last. It is in
+    the state dict, so a restored network stands where it stood. Training moves it with `advance`.
+
+    Args:
+        start: Value before the first step.
+        end: Value after the last step.
+    """
+
+    progress: Tensor
+
+    def __init__(self, *, start: float, end: float):
+        super().__init__()
+        self.start = start
+        self.end = end
+        self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
+
+    def linear(self) -> Tensor:
+        """Return ``start + (end - start) * progress``."""
+        return self.start + (self.end - self.start) * self.progress
+
+    def geometric(self) -> Tensor:
+        """Return ``start * (end / start) ** progress``."""
+        return self.start * (self.end / self.start) ** self.progress
+
+    def extra_repr(self) -> str:
+        """Show the two ends in ``print(model)``."""
+        return f"start={self.start}, end={self.end}"
+
+
+def advance(module: nn.Module, progress: float) -> None:
+    """Tell every schedule inside `module` that this fraction of training is done."""
+    for part in module.modules():
+        if isinstance(part, Scheduled):
+            part.progress.fill_(progress)
