@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
+from stelab.apps.main import every_option
 from stelab.config import CONF_DIR
 from stelab.config.plan import plan
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-TRAIN = re.findall(r"stelab train ([^\n`#|]*)", README)
+COMMANDS = re.findall(r"stelab (train|gradients) ([^\n`#|]*)", README)
 
 
 @pytest.mark.parametrize("block", PYTHON)
@@ -23,15 +24,18 @@ def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.Monke
     exec(block, {})
 
 
-@pytest.mark.parametrize("arguments", [a for a in TRAIN if "=" in a and "NAME" not in a])
-def test_commands_compose(arguments: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "arguments"), [(c, a) for c, a in COMMANDS if "=" in a and "NAME" not in a]
+)
+def test_commands_compose(command: str, arguments: str) -> None:
     words = shlex.split(arguments)
-    multirun = "-m" in words
-    overrides = [word for word in words if word != "-m"]
-    assert plan("train", overrides, multirun=multirun, config_dir=None).jobs
+    overrides = [every_option(word) for word in words if word != "-m"]
+    assert plan(command, overrides, multirun="-m" in words, config_dir=None).jobs
 
 
-@pytest.mark.parametrize("group", ["estimator", "threshold", "model", "data", "trainer", "debug"])
+@pytest.mark.parametrize(
+    "group", ["estimator", "threshold", "model", "data", "trainer", "debug", "problem", "callbacks"]
+)
 def test_the_table_lists_every_option(group: str) -> None:
     (row,) = re.findall(rf"^\| `{group}=` \| (.*) \|$", README, flags=re.MULTILINE)
     options = {path.stem for path in Path(CONF_DIR, group).glob("*.yaml")}

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import REPOSITORY, Cli
 
-COMMANDS = ["train", "evaluate", "encode", "decode"]
+COMMANDS = ["train", "evaluate", "gradients", "encode", "decode"]
 
 
 def test_alone_it_lists_the_commands(cli: Cli) -> None:
@@ -38,6 +38,7 @@ def test_version(cli: Cli) -> None:
         *([command, "--help"] for command in COMMANDS),
         ["train", "--cfg", "job"],
         ["train", "--info", "defaults"],
+        ["gradients", "--cfg", "job"],
         ["train", "--hydra-help"],
     ],
     ids=" ".join,
@@ -60,8 +61,8 @@ def test_help_answers_without_torch(arguments: list[str], tmp_path: Path) -> Non
 
 def test_train_help_shows_groups_and_keys(cli: Cli) -> None:
     text = cli("train", "--help").stdout
-    assert "hardtanh_clip, identity, none" in text
-    assert "threshold: fixed, learned" in text
+    assert "gumbel_st, hardtanh_clip, identity" in text
+    assert "threshold: annealed, batch_median, fixed, learned, running_median" in text
     assert "experiment=quickstart" in text
     assert "lr: 0.001" in text
 

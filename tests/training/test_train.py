@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,51 @@ def test_train_refuses_a_changed_configuration(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="optimizer.lr must be greater than 0"):
         stelab.train(cfg)
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("choice", ["threshold=running_median", "estimator=gumbel_st"])
+def test_watching_the_code_changes_nothing(tmp_path: Path, choice: str) -> None:
+    watched = train(tmp_path / "watched", choice)
+    alone = train(tmp_path / "alone", choice, "~callbacks.code", "~callbacks.gradient")
+    for name in ("train/loss", "val/loss", "test/loss"):
+        assert watched.metrics[name] == alone.metrics[name]
+
+
+def test_a_schedule_ends_at_its_end(tmp_path: Path) -> None:
+    run = train(tmp_path, "estimator=ede", "threshold=annealed", "trainer.max_epochs=2")
+    checkpoint = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    progress = [v for k, v in checkpoint["state_dict"].items() if k.endswith("progress")]
+    assert [p.item() for p in progress] == [1, 1]
+
+
+def test_what_lowers_the_variance_stays_out_of_the_network(tmp_path: Path) -> None:
+    from stelab.training.restore import restore
+
+    run = train(tmp_path, "estimator=relax", "model.bits=8", "model.norm=none")
+    checkpoint = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    prefix = "model.binarizer.estimator."
+    assert not [name for name in checkpoint["state_dict"] if name.startswith(prefix)]
+    learned = checkpoint["variance"]["parameters"]
+    assert f"{prefix}log_temperature" in learned
+    in_optimizer = sum(len(g["params"]) for g in checkpoint["optimizer_states"][0]["param_groups"])
+    module = restore(run, checkpoint="last")
+    assert in_optimizer == sum(p.requires_grad for p in module.parameters())
+    assert not any(p.requires_grad for p in module.estimator.parameters())
+    for name, value in learned.items():
+        assert torch.equal(module.get_parameter(name), value)
+    before = math.log(run.config["estimator"]["temperature"])
+    assert learned[f"{prefix}log_temperature"].item() != pytest.approx(before, abs=1e-6)
+    assert checkpoint["variance"]["optimizer"]["state"]  # it stepped
+
+
+def test_batch_norm_behind_a_multi_evaluation_estimator_is_told(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="own bits only, but the decoder has batch norm"):
+        train(tmp_path, "estimator=disarm", "model.norm=batch")
+
+
+def test_the_bits_of_a_step_depend_on_the_seed_and_the_step(tmp_path: Path) -> None:
+    losses = [
+        train(tmp_path / str(i), "estimator=reinmax", f"seed={seed}").metrics["train/loss"]
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    assert losses[0] == losses[1] != losses[2]

@@ -17,6 +17,7 @@ from stelab.errors import InputError
 COMMANDS = {
     "train": "one run, or with -m a sweep; finished runs are not run again",
     "evaluate": "test metrics and figures of a finished run's checkpoint",
+    "gradients": "bias, variance and direction of estimators, against the exact gradient",
     "encode": "images to packed bits with a trained run",
     "decode": "packed bits to PNG images with a trained run",
 }
@@ -77,7 +78,7 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
     from stelab.config.plan import plan
 
     # Hydra 1.3 takes its flags first or last only; people write them anywhere.
-    arguments = sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))
+    arguments = sorted(map(every_option, arguments), key=lambda a: a not in ("-m", "--multirun"))
     sys.argv = [f"stelab {command}", *arguments]
     args = get_args_parser().parse_args(list(arguments))
     app = import_module(f"stelab.apps.{command}")
@@ -86,11 +87,26 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
         launch()
         return
-    jobs = plan(command, args.overrides, multirun=args.multirun, config_dir=args.config_dir)
-    if command == "train":
-        app.execute(jobs, launch)
+    execute = getattr(app, "execute", None)  # of commands that take sweeps
+    jobs = plan(
+        command,
+        args.overrides,
+        multirun=args.multirun,
+        config_dir=args.config_dir,
+        sweeps=execute is not None,
+    )
+    if execute is not None:
+        execute(jobs, launch)
     else:
         launch()
+
+
+def every_option(argument: str) -> str:
+    """Read ``group=all`` as Hydra's ``group=glob(*)``."""
+    from stelab.config import CONF_DIR
+
+    group, _, option = argument.partition("=")
+    return f"{group}=glob(*)" if option == "all" and (CONF_DIR / group).is_dir() else argument
 
 
 def _task(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -30,8 +30,22 @@ class Plan:
     multirun: bool
 
 
-def plan(command: str, arguments: Sequence[str], *, multirun: bool, config_dir: str | None) -> Plan:
+def plan(
+    command: str,
+    arguments: Sequence[str],
+    *,
+    multirun: bool,
+    config_dir: str | None,
+    sweeps: bool = True,
+) -> Plan:
     """Compose and check every job of a command line.
+
+    Args:
+        command: Its name.
+        arguments: Its overrides.
+        multirun: Whether lists of values are a sweep.
+        config_dir: A folder with further groups.
+        sweeps: Whether the command takes sweeps at all.
 
     Raises:
         InputError: Names the mistakes of the first job that has any; nothing was written.
@@ -46,7 +60,7 @@ def plan(command: str, arguments: Sequence[str], *, multirun: bool, config_dir: 
             if swept:
                 raise InputError(f"'{swept[0].input_line}' is a sweep: add -m (--multirun)")
             return Plan([strip(base, command)], multirun=False)
-        if command != "train":
+        if not sweeps:
             raise InputError(f"stelab {command} runs once: -m (--multirun) is for stelab train")
         jobs = _grid(loader, base, arguments)
         return Plan([strip(compose_one(command, job), command) for job in jobs], multirun=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from stelab.config.types import Count, Flag, NonNegative, Positive, Seed, Size, Text
+from stelab.config.types import AtLeastTwo, Count, Flag, NonNegative, Positive, Seed, Size, Text
 
 closed = ConfigDict(extra="forbid")
 
@@ -126,9 +126,35 @@ class Decode:
     overwrite: Flag
 
 
+@dataclass(config=closed)
+class MeasuredNames:
+    """What the groups were set to; they name rows of the table."""
+
+    estimator: Text
+    problem: Text
+
+
+@dataclass(config=closed)
+class Gradients:
+    """`stelab gradients`."""
+
+    study: Name
+    bits: Annotated[int, Field(strict=True, ge=1, le=16)]
+    seed: Seed
+    samples: AtLeastTwo
+    adapt: Size
+    progress: Annotated[float, Field(strict=True, ge=0, le=1)]
+    run: Text | None
+    names: MeasuredNames
+    problem: Target
+    estimator: Target
+    paths: Paths
+
+
 SCHEMAS: dict[str, type[Any]] = {
     "train": Train,
     "evaluate": Evaluate,
     "encode": Encode,
     "decode": Decode,
+    "gradients": Gradients,
 }

@@ -9,7 +9,8 @@ References:
     arXiv:1609.01704.
     [Cao2017] Cao, Long, Wang, Yu (2017), "HashNet: Deep Learning to Hash by Continuation",
     arXiv:1702.00758.
-    [Shekhovtsov2021] Shekhovtsov, Yanush (2021), arXiv:2006.06880.
+    [Shekhovtsov2021] Shekhovtsov, Yanush (2021), "Reintroducing Straight-Through Estimators as
+    Principled Methods for Stochastic Binary Networks", arXiv:2006.06880.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ otherwise; in evaluation mode :math:`b = 1[s > 0]`. Backward, with
 :math:`g = \partial L/\partial b`: :math:`\partial L/\partial s = g\,w(s, b)`.
 
 References:
-    [Bengio2013] Bengio, Léonard, Courville (2013), arXiv:1308.3432.
+    [Bengio2013] Bengio, Léonard, Courville (2013), "Estimating or Propagating Gradients Through
+    Stochastic Neurons for Conditional Computation", arXiv:1308.3432.
     [Gregor2014] Gregor, Danihelka, Mnih, Blundell, Wierstra (2014), "Deep AutoRegressive
     Networks", arXiv:1310.8499.
     [Liu2023] Liu, Dong, Liu, Yu, Gao (2023), "Bridging Discrete and Backpropagation:
@@ -53,7 +54,9 @@ class Bernoulli(Estimator):
     ) -> Tensor:
         """See `Estimator.forward`."""
         bits = self.draw(s, generator=generator) if bits is None else bits
-        return through(s, bits, self.weight(s.detach(), bits))
+        # In half precision 1 - p is 0 from p = 0.998 on: bits would get stuck on one side.
+        wide = s.detach().to(torch.promote_types(s.dtype, torch.float32))
+        return through(s, bits, self.weight(wide, bits.to(wide.dtype)).to(s.dtype))
 
 
 class BernoulliStraightThrough(Bernoulli):
@@ -87,7 +90,7 @@ class BernoulliStraightThrough(Bernoulli):
         if self.slope == "identity":
             return torch.ones_like(s)
         q = torch.sigmoid(s / self.temperature)
-        return q * (1 - q) / self.temperature
+        return q * torch.sigmoid(-s / self.temperature) / self.temperature
 
     def extra_repr(self) -> str:
         """Show the hyperparameters in ``print(model)``."""
@@ -117,8 +120,8 @@ class ReinMax(Bernoulli):
 
     At :math:`\tau = 1` this is :math:`\tfrac12\,g\,|b - p|`, also known as ZGR, as the
     1/2-estimator, and as DARN expanded around 1/2: the one estimator of a single evaluation that
-    is exact for quadratic losses. Above 1 biased, with less variance. One evaluation of the loss
-    a step. [Liu2023]
+    is exact for quadratic losses. Above 1 biased, with less variance relative to its mean. One
+    evaluation of the loss a step. [Liu2023]
 
     Args:
         temperature: :math:`\tau`, at least 1.
@@ -176,7 +179,7 @@ class DecoupledStraightThrough(Bernoulli):
     def weight(self, s: Tensor, bits: Tensor) -> Tensor:
         """See the class."""
         q = torch.sigmoid(s / self.backward_temperature)
-        return q * (1 - q) / self.backward_temperature
+        return q * torch.sigmoid(-s / self.backward_temperature) / self.backward_temperature
 
     def extra_repr(self) -> str:
         """Show the temperatures in ``print(model)``."""

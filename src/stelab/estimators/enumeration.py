@@ -4,6 +4,8 @@ With :math:`\Delta_i f(b) = f(b, b_i{=}1) - f(b, b_i{=}0)`, the gradient with re
 :math:`s_i` is :math:`p_i(1-p_i)\,\mathbb{E}[\Delta_i f(b)]`.
 
 References:
+    [Williams1992] Williams (1992), "Simple Statistical Gradient-Following Algorithms for
+    Connectionist Reinforcement Learning".
     [Titsias2015] Titsias, Lázaro-Gredilla (2015), "Local Expectation Gradients for Black Box
     Variational Inference", arXiv:1503.01494.
     [Kunes2022] Kunes, Yin, Land, Haviv, Pe'er, Tavaré (2022), "Gradient Estimation for Binary
@@ -41,7 +43,8 @@ class Exact(MultiEvaluation):
     Forward: :math:`b \sim \mathrm{Bernoulli}(p)`. Backward: :math:`\sum_b q(b)\,(b - p)\,f(b)`.
 
     Unbiased, without variance. :math:`1 + 2^N` evaluations of the loss a step, for codes of
-    :math:`N \le 16` bits. The definition of the expected gradient, as written.
+    :math:`N \le 16` bits. The definition of the expected gradient, as written: the sum from which
+    [Williams1992] draws.
 
     Args:
         bits: N, at most 16.
@@ -49,6 +52,8 @@ class Exact(MultiEvaluation):
     Raises:
         ValueError: `bits` is below 1 or above 16, or (in `loss`) `s` has not this many.
     """
+
+    randomness = "none"  # the loss is that of drawn bits, its gradient depends on none
 
     @checked
     def __init__(self, *, bits: Count):

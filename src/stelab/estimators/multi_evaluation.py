@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.autograd import Function
 
-from stelab.estimators.base import PerExampleLoss
+from stelab.estimators.base import PerExampleLoss, Randomness
 from stelab.estimators.bernoulli import Bernoulli
 
 
@@ -60,7 +60,7 @@ class MultiEvaluation(Bernoulli):
     """A multi-evaluation estimator; a subclass defines `estimate` and `evaluations`."""
 
     exactness = "unbiased"
-    randomness = "noise"
+    randomness: Randomness = "noise"
 
     def estimate(
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None

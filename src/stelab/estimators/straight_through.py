@@ -1,8 +1,10 @@
 """Straight-through estimators: a hard step forward, a rule on the incoming gradient backward.
 
 References:
-    Bengio, Léonard, Courville (2013), "Estimating or Propagating Gradients Through Stochastic
-    Neurons for Conditional Computation", arXiv:1308.3432.
+    [Bengio2013] Bengio, Léonard, Courville (2013), "Estimating or Propagating Gradients Through
+    Stochastic Neurons for Conditional Computation", arXiv:1308.3432.
+    [Askary2020] Askary (2020), "Intuitive Explanation of Straight-Through Estimators with PyTorch
+    Implementation" (a tutorial).
 """
 
 from __future__ import annotations
@@ -58,10 +60,7 @@ class Identity(Estimator):
     Forward: :math:`b = 1[s > 0]`. Backward: :math:`\partial L/\partial s = g` with
     :math:`g = \partial L/\partial b`.
 
-    Biased. One evaluation of the loss a step, no randomness.
-
-    References:
-        Bengio, Léonard, Courville (2013), arXiv:1308.3432.
+    Biased. One evaluation of the loss a step, no randomness. [Bengio2013]
     """
 
     def forward(
@@ -81,17 +80,13 @@ class HardtanhClip(Estimator):
     of "hardtanh" (Hubara et al. 2016). Where all gradients are within the bound this one is
     bitwise `Identity`; the metric ``estimator/clip_fraction`` says how often they are not.
 
-    Biased. One evaluation of the loss a step, no randomness.
+    Biased. One evaluation of the loss a step, no randomness. [Askary2020]
 
     Args:
         bound: The largest magnitude that passes, above 0.
 
     Raises:
         ValueError: `bound` is not a finite number above 0.
-
-    References:
-        Askary (2020), "Intuitive Explanation of Straight-Through Estimators with PyTorch
-        Implementation" (a tutorial).
     """
 
     @checked
@@ -120,8 +115,8 @@ class ZeroGradient(Estimator):
     Forward: :math:`b = 1[s > 0]`. Backward: :math:`\partial L/\partial s = 0`, exact zeros (not
     an absent gradient, so that optimizers and DDP still see the parameters).
 
-    The baseline of a study: a decoder that learns on random features. One evaluation of the loss
-    a step, no randomness.
+    The baseline of a study: a decoder that learns on random features. Biased. One evaluation of
+    the loss a step, no randomness. The zeros are why [Bengio2013] estimates.
     """
 
     def forward(

@@ -12,10 +12,13 @@ References:
     Networks", arXiv:1602.02830.
     [Yin2019] Yin, Lyu, Zhang, Osher, Qi, Xin (2019), "Understanding Straight-Through Estimator in
     Training Activation Quantized Neural Nets", arXiv:1903.05662.
-    [Bengio2013] Bengio, Léonard, Courville (2013), arXiv:1308.3432.
+    [Bengio2013] Bengio, Léonard, Courville (2013), "Estimating or Propagating Gradients Through
+    Stochastic Neurons for Conditional Computation", arXiv:1308.3432.
     [Liu2018] Liu, Wu, Luo, Yang, Liu, Cheng (2018), "Bi-Real Net", arXiv:1808.00278.
     [Darabi2018] Darabi, Belbahri, Courbariaux, Nia (2018), "BNN+: Improved Binary Network
     Training", arXiv:1812.11800.
+    [Qin2020] Qin, Gong, Liu, Shen, Wei, Yu, Song (2020), "Forward and Backward Information
+    Retention for Accurate Binary Neural Networks", arXiv:1909.10788.
 """
 
 from __future__ import annotations
@@ -150,7 +153,8 @@ class TanhSlope(Surrogate):
     Forward: :math:`b = 1[s > 0]`.
     Backward: :math:`\varphi(s) = \frac{k}{2}\,(1 - \tanh^2 ks)`.
 
-    Biased. One evaluation of the loss a step, no randomness.
+    Biased. One evaluation of the loss a step, no randomness. [Qin2020] lets k grow, see
+    `stelab.estimators.EDE`.
 
     Args:
         slope: k, above 0.

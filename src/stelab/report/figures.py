@@ -60,8 +60,8 @@ def image_rows(rows: dict[str, Tensor]) -> Figure:
 
 
 # Okabe and Ito's colours, told apart by colour-blind readers, with dashes for print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", "--", ":", "-.")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":", "-.")
 
 
 def loss_curves(curves: dict[str, Path], *, metric: str = "mse") -> Figure:
@@ -76,8 +76,8 @@ def loss_curves(curves: dict[str, Path], *, metric: str = "mse") -> Figure:
             ax.plot(
                 [epoch + 1 for epoch, _ in points],
                 [value for _, value in points],
-                color=_COLOURS[i % len(_COLOURS)],
-                linestyle=_DASHES[i % len(_DASHES)],
+                color=COLOURS[i % len(COLOURS)],
+                linestyle=DASHES[i % len(DASHES)],
                 marker="o" if len(points) == 1 else None,
                 label=label,
             )

@@ -80,8 +80,8 @@ class AutoencoderModule(pl.LightningModule):
                 stacklevel=2,
             )
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Move every schedule to where training stands."""
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move every schedule to where training stands: at 1 after the last step."""
         advance(self, self.global_step / self.trainer.estimated_stepping_batches)
 
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:

@@ -38,8 +38,8 @@ class CodeMonitor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Encode, log, compare."""
-        x = pre_activations(trainer, pl_module)
-        bits = model_of(pl_module).binarizer(x).flatten(1)
+        x, bits = probe_code(trainer, pl_module)
+        bits = bits.flatten(1)
         mean = bits.mean(0, dtype=torch.float32)
         constant = (mean == 0) | (mean == 1)
         entropy = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum()
@@ -63,8 +63,8 @@ def model_of(pl_module: pl.LightningModule) -> Autoencoder:
 
 
 @torch.no_grad()
-def pre_activations(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
-    """Return the encoder's output for the probe images, in eval mode."""
+def probe_code(trainer: pl.Trainer, pl_module: pl.LightningModule) -> tuple[Tensor, Tensor]:
+    """Return pre-activations and bits of the probe images, in eval mode."""
     images = trainer.datamodule.probe()  # type: ignore[attr-defined]
     precision, training = trainer.precision_plugin, pl_module.training
     pl_module.eval()
@@ -74,9 +74,10 @@ def pre_activations(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tenso
                 model_of(pl_module).encoder(precision.convert_input(part.to(pl_module.device)))
                 for part in images.split(500)
             ]
+        x = torch.cat(parts)
+        return x, model_of(pl_module).binarizer(x)
     finally:
         pl_module.train(training)
-    return torch.cat(parts)
 
 
 def warn_constant(x: Tensor, mean: Tensor) -> None:

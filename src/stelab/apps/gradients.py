@@ -1,0 +1,44 @@
+"""``stelab gradients``: measure estimators against the exact gradient."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from stelab.config.plan import Plan
+
+
+def start(cfg: DictConfig) -> None:
+    """Measure one estimator."""
+    _measure([cfg])
+
+
+def execute(plan: Plan, launch: Callable[[], None]) -> None:
+    """Measure all jobs in this process: they share the enumeration."""
+    _measure(plan.jobs)
+
+
+def _measure(jobs: Sequence[DictConfig]) -> None:
+    from stelab.gradients.study import measure_all, write_tables
+    from stelab.report.measurements import draw_measurements, print_measurements
+
+    rows = measure_all(jobs)
+    folder = _folder(jobs)
+    write_tables(folder, rows)
+    print_measurements(rows)
+    pictures = draw_measurements(folder, rows)
+    print(f"\nTables:  {folder}/gradients.csv, {folder}/per_bit.csv")
+    print(f"Figures: {', '.join(str(path) for path in pictures)}")
+
+
+def _folder(jobs: Sequence[DictConfig]) -> Path:
+    """Name the folder after the problem and a hash of everything that was asked for."""
+    asked = [OmegaConf.to_container(cfg, resolve=True) for cfg in jobs]
+    text = json.dumps([{**cfg, "paths": None} for cfg in asked if isinstance(cfg, dict)])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    first = jobs[0]
+    return Path(first.paths.outputs, first.study, f"{first.names.problem}-{digest}")

@@ -1,0 +1,36 @@
+"""Gradient estimators for one-hots drawn from a categorical law."""
+
+from stelab.categorical.base import (
+    CategoricalEstimator,
+    Mixture,
+    PerExampleLoss,
+    Randomness,
+    SoftmaxJacobians,
+)
+from stelab.categorical.gumbel import (
+    GappedStraightThrough,
+    GumbelRao,
+    GumbelStraightThrough,
+    conditional_gumbel,
+)
+from stelab.categorical.mve import MVE
+from stelab.categorical.reinmax import ZGR, ReinMax, ReinMaxCV, ReinMaxRao
+from stelab.categorical.straight_through import StraightThrough
+
+__all__ = [
+    "MVE",
+    "ZGR",
+    "CategoricalEstimator",
+    "GappedStraightThrough",
+    "GumbelRao",
+    "GumbelStraightThrough",
+    "Mixture",
+    "PerExampleLoss",
+    "Randomness",
+    "ReinMax",
+    "ReinMaxCV",
+    "ReinMaxRao",
+    "SoftmaxJacobians",
+    "StraightThrough",
+    "conditional_gumbel",
+]

@@ -1,0 +1,157 @@
+r"""The interface every categorical gradient estimator implements, and what they share.
+
+Words: the logits l give the probabilities :math:`\pi = \mathrm{softmax}(l)`, D is the one-hot
+drawn from them, :math:`g = \partial L/\partial D`. The Jacobian of the softmax, as a function of
+its value q, is :math:`J(q)\,g = q \odot (g - q \cdot g)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.autograd import Function
+
+from stelab.estimators.base import Exactness
+
+PerExampleLoss = Callable[[Tensor], Tensor]
+"""Maps one-hots of shape ``(batch, ..., K)`` to one loss per example, shape ``(batch,)``."""
+
+Randomness = Literal["sample", "noise"]
+"""What an estimate depends on besides the logits: the one-hot, or more noise than the one-hot."""
+
+Mixture = Sequence[tuple[float, Tensor]]
+"""Weights and probabilities, shape ``(..., K)`` or, to be averaged, ``(n, ..., K)``."""
+
+
+def jacobian_product(q: Tensor, g: Tensor) -> Tensor:
+    r"""Compute :math:`J(q)\,g` along the last dimension."""
+    return q * (g - (q * g).sum(-1, keepdim=True))
+
+
+def exponential(like: Tensor, *, generator: Generator | None) -> Tensor:
+    """Draw from Exp(1), finite and above 0, in the shape of `like`, in float32 or wider."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    u = torch.rand(like.shape, dtype=dtype, device=like.device, generator=generator)
+    return -u.clamp_min(torch.finfo(dtype).tiny).log()
+
+
+def one_hot(index: Tensor, like: Tensor) -> Tensor:
+    """Return the one-hots of `index`, in the shape and dtype of `like`."""
+    classes = torch.arange(like.shape[-1], device=like.device)
+    return (index.unsqueeze(-1) == classes).to(like.dtype)
+
+
+class OneHot(Function):
+    """Forward: the given one-hot. Subclasses define `setup_context` and `backward`.
+
+    An autograd Function returns the one-hot itself; the usual ``q + (D - q).detach()`` rounds.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, sample: Tensor, *rule: Any) -> Tensor:
+        """Return `sample` in the dtype of `logits`; `rule` is what a subclass's backward needs."""
+        return sample.to(logits.dtype, copy=True)
+
+
+class _JacobianMixture(OneHot):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.weights = inputs[2]
+        ctx.save_for_backward(*inputs[3:])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        points = ctx.saved_tensors
+        total = torch.zeros_like(g)
+        for weight, q in zip(ctx.weights, points, strict=True):
+            product = jacobian_product(q, g)
+            total = total + weight * (product.mean(0) if product.dim() > g.dim() else product)
+        return total.to(g.dtype), None, None, *(None for _ in points)
+
+
+class CategoricalEstimator(nn.Module):
+    """A draw from a categorical law and a rule for the gradient with respect to its logits.
+
+    A subclass writes `forward`, or derives from `SoftmaxJacobians`.
+
+    Attributes:
+        exactness: For which losses the mean of the estimate is the gradient.
+        randomness: What an estimate depends on besides the logits. Where that is the one-hot
+            alone, enumerating the classes gives its mean and variance exactly.
+    """
+
+    exactness: Exactness = "biased"
+    randomness: Randomness = "sample"
+
+    def forward(
+        self, logits: Tensor, *, sample: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """Draw one-hots in training mode; in evaluation mode take the largest logit.
+
+        Args:
+            logits: Unnormalized log-probabilities, shape ``(..., K)``; -inf excludes a class.
+            sample: Take these one-hots instead of drawing them; the gradient rule is the same.
+                Enumerating classes therefore runs the code that trains.
+            generator: Source of randomness.
+
+        Returns:
+            One-hots in {0, 1}, shape and dtype of `logits`, differentiable by this estimator's
+            rule.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define forward(logits, *, sample, generator)"
+        )
+
+    def loss(
+        self, logits: Tensor, f: PerExampleLoss, *, generator: Generator | None = None
+    ) -> Tensor:
+        """Evaluate ``mean_i f(D)_i``, a scalar whose gradient at `logits` is the estimate.
+
+        With respect to the parameters inside `f` the gradient is the ordinary one.
+
+        Args:
+            logits: As in `forward`, shape ``(batch, ..., K)``.
+            f: Loss of every example as a function of the one-hots.
+            generator: As in `forward`.
+        """
+        return f(self(logits, generator=generator)).mean()
+
+    def draw(self, logits: Tensor, *, generator: Generator | None) -> Tensor:
+        """Draw one-hots in training mode; in evaluation mode take the largest logit."""
+        logits = logits.detach()
+        if not self.training:
+            return one_hot(logits.argmax(-1), logits)
+        race = logits - exponential(logits, generator=generator).log()
+        return one_hot(race.argmax(-1), logits)
+
+
+class SoftmaxJacobians(CategoricalEstimator):
+    r"""Backward: :math:`\sum_m c_m\,J(q_m)\,g`; a subclass defines the mixture of c and q."""
+
+    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Generator | None) -> Mixture:
+        r"""Return the weights c and the probabilities q, in the dtype of `log_pi`.
+
+        Args:
+            log_pi: :math:`\log\pi`, detached, in float32 or wider, shape ``(..., K)``.
+            sample: D, in the shape and dtype of `log_pi`.
+            generator: Source of noise beyond D.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define mixture(log_pi, sample, *, generator)"
+        )
+
+    def forward(
+        self, logits: Tensor, *, sample: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """See `CategoricalEstimator.forward`."""
+        sample = self.draw(logits, generator=generator) if sample is None else sample
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        log_pi = logits.detach().to(dtype).log_softmax(-1)
+        mixture = self.mixture(log_pi, sample.to(dtype), generator=generator)
+        weights = tuple(weight for weight, _ in mixture)
+        return _JacobianMixture.apply(logits, sample, weights, *(q for _, q in mixture))
