@@ -84,7 +84,7 @@ def test_a_trained_run_in_two_gigabytes(tmp_path: Path) -> None:
         (["estimator=reinmx"], "did you mean 'reinmax'"),
         (["estimator=glob(typo*)"], "matches nothing"),
         (["estimator=reinmax", "estimator.temperature=0.5,2.0"], "temperature must be greater"),
-        (["problem=autoencoder"], "run"),
+        (["problem=autoencoder"], "stelab: run must be a valid string, got None"),
         (["problem=autoencoder", "run=nowhere"], "nowhere"),
         (["problem=mlp", "problem.spread=-1"], "spread"),
     ],

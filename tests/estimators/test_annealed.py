@@ -26,7 +26,7 @@ PROGRESS = [0.0, 0.25, 0.5, 1.0]
 
 def every() -> list[Estimator]:
     return [
-        EDE(start=1e-3, end=10.0),
+        EDE(start=1e-3, end=10.0, normalize_mass=False),
         SlopeAnnealed(start=1.0, end=5.0, stochastic=False),
         SlopeAnnealed(start=1.0, end=5.0, stochastic=True),
         NoiseAnnealed(start=1.0, end=0.1),
@@ -106,7 +106,7 @@ def test_the_weight_is_the_derivative_of_the_probability(estimator: Estimator, r
 
 
 def test_ede_starts_as_the_identity_and_ends_as_a_step() -> None:
-    estimator, one = EDE(start=1e-3, end=10.0), torch.ones_like(S)
+    estimator, one = EDE(start=1e-3, end=10.0, normalize_mass=False), torch.ones_like(S)
     assert torch.allclose(backward(estimator, S, 2 * one), one, rtol=0, atol=1e-5)  # halved
     at(estimator, 1.0)
     assert backward(estimator, S, one)[3] == pytest.approx(5)
@@ -218,11 +218,22 @@ def test_the_schedules_by_hand() -> None:
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), "1"])
 @pytest.mark.parametrize("name", ["start", "end"])
-@pytest.mark.parametrize("kind", [EDE, NoiseAnnealed, Progressive])
-def test_bad_ends_are_refused(
-    kind: type[EDE | NoiseAnnealed | Progressive], name: str, value: float
-) -> None:
-    with pytest.raises(ValueError, match=name):
-        kind(**{"start": 1.0, "end": 1.0, name: value})
-    with pytest.raises(ValueError, match=name):
-        SlopeAnnealed(**{"start": 1.0, "end": 1.0, name: value}, stochastic=False)
+def test_bad_ends_are_refused(name: str, value: float) -> None:
+    ends = {"start": 1.0, "end": 1.0, name: value}
+    for build in (
+        lambda: EDE(**ends, normalize_mass=False),
+        lambda: SlopeAnnealed(**ends, stochastic=False),
+        lambda: NoiseAnnealed(**ends),
+        lambda: Progressive(**ends),
+    ):
+        with pytest.raises(ValueError, match=name):
+            build()
+
+
+@pytest.mark.parametrize("r", PROGRESS)
+def test_ede_of_normalized_mass_is_the_slope_of_its_soft_step(r: float) -> None:
+    estimator = at(EDE(start=1e-3, end=10.0, normalize_mass=True), r)
+    s = normal(1000, seed=3).requires_grad_()
+    (density,) = torch.autograd.grad(estimator.probability(s).sum(), s)
+    weight = backward(estimator, s.detach(), torch.ones_like(s), torch.zeros_like(s))
+    assert torch.allclose(weight, density, rtol=1e-12, atol=1e-14)

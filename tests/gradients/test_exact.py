@@ -91,8 +91,10 @@ def test_a_gradient_of_zero_is_refused() -> None:
 
 
 def test_seventeen_bits_are_refused() -> None:
-    with pytest.raises(ValueError, match="at most 16, got 17"):
+    with pytest.raises(ValueError, match="less than or equal to 16"):
         Linear(bits=17, spread=1.0, seed=0)
+    with pytest.raises(ValueError, match="at most 16, got 17"):
+        Problem(torch.zeros(1, 17))
 
 
 def test_a_problem_depends_on_its_seed_only() -> None:

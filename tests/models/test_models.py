@@ -65,6 +65,14 @@ class Plain(nn.Module):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bits", [2, 4, 8, 12, 68, 512])
+def test_group_norm_leaves_the_images_apart(name: str, bits: int) -> None:
+    model = build(f"model={name}", f"model.bits={bits}", "model.norm=group")
+    x = model.encoder(torch.randn(8, 1, 28, 28)).flatten(1)
+    assert (x - x[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_shapes_and_exact_codes(name: str, norm: str) -> None:
     model = build(f"model={name}", "model.bits=24", f"model.norm={norm}")

@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from stelab.config.types import AtLeastTwo, Count, Flag, NonNegative, Positive, Seed, Size, Text
+from stelab.config.types import (
+    AtLeastTwo,
+    Count,
+    FewBits,
+    Flag,
+    NonNegative,
+    Positive,
+    Seed,
+    Size,
+    Text,
+)
 
 closed = ConfigDict(extra="forbid")
 
@@ -139,7 +149,7 @@ class Gradients:
     """`stelab gradients`."""
 
     study: Name
-    bits: Annotated[int, Field(strict=True, ge=1, le=16)]
+    bits: FewBits
     seed: Seed
     samples: AtLeastTwo
     adapt: Size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -39,9 +40,7 @@ def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
         *_contradictions(tree),
     ]
     if mistakes:
-        # Say it where the value is stated, not where it is interpolated, and once.
-        stated = [m for m in mistakes if not _interpolated(m[0], cfg)] or mistakes
-        first = {_dotted(path): text for path, text in reversed(stated)}
+        first = {_dotted(_stated(path, cfg)): text for path, text in reversed(mistakes)}
         raise InputError("\n".join(f"{key} {first[key]}" for key in sorted(first)))
     return tree
 
@@ -170,17 +169,21 @@ def _contradictions(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
         )
 
 
-def _interpolated(path: Path, cfg: DictConfig) -> bool:
-    """Tell whether the value at `path` comes from an interpolation at or above it."""
+# ${key}, or ${oc.select:key,default}
+_ALIAS = r"\$\{(?:oc\.select:)?([\w.]+)(?:,[^}]*)?\}"
+
+
+def _stated(path: Path, cfg: DictConfig) -> Path:
+    """Return where the value at `path` is stated: the other end of an interpolation, or `path`."""
     node: Any = OmegaConf.to_container(cfg, resolve=False)
-    for part in path:
-        if isinstance(node, str):
-            return True
+    for i, part in enumerate(path):
         try:
             node = node[part]
         except (KeyError, IndexError, TypeError):
-            return False
-    return isinstance(node, str) and "${" in node
+            return path
+        if isinstance(node, str) and (target := re.fullmatch(_ALIAS, node)):
+            return _stated((*target[1].split("."), *path[i + 1 :]), cfg)
+    return path
 
 
 def _dotted(path: Path) -> str:

@@ -30,31 +30,39 @@ class EDE(Scheduled, Estimator):
     Forward: :math:`b = 1[s > 0]`. Backward: :math:`g\,\frac{k t}{2}(1 - \tanh^2 ts)` with
     :math:`t = \mathrm{start}\,(\mathrm{end}/\mathrm{start})^r` and :math:`k = \max(1/t, 1)`.
 
-    Mass k. Biased. One evaluation of the loss a step, no randomness. [Qin2020], halved.
+    Mass k, which falls from 1/start to 1; with `normalize_mass`, :math:`k = 1`. Biased. One
+    evaluation of the loss a step, no randomness. [Qin2020], halved.
 
     Args:
         start: t before the first step, above 0.
         end: t after the last step, above 0.
+        normalize_mass: Divide by the mass, so that it is 1 throughout.
 
     Raises:
         ValueError: `start` or `end` is not a finite number above 0.
     """
 
     @checked
-    def __init__(self, *, start: Positive, end: Positive):
+    def __init__(self, *, start: Positive, end: Positive, normalize_mass: Flag):
         super().__init__(start=start, end=end)
+        self.normalize_mass = normalize_mass
 
     def forward(
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         t = self.geometric().to(s.dtype)
-        slope = (t.clamp_min(1) / 2) * (1 - torch.tanh(t * s.detach()).square())  # k t = max(1, t)
+        height = t if self.normalize_mass else t.clamp_min(1)  # k t = max(1, t)
+        slope = height / 2 * (1 - torch.tanh(t * s.detach()).square())
         return through(s, step(s) if bits is None else bits, slope)
 
     def probability(self, s: Tensor) -> Tensor:
         r"""Return :math:`(1 + \tanh ts)/2`, whose derivative has the surrogate's shape."""
         return torch.sigmoid(2 * self.geometric().to(s.dtype) * s)
+
+    def extra_repr(self) -> str:
+        """Show the hyperparameters in ``print(model)``."""
+        return f"{super().extra_repr()}, normalize_mass={self.normalize_mass}"
 
 
 class SlopeAnnealed(Scheduled, Bernoulli):

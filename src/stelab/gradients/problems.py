@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from stelab.config.types import Count, NonNegative, Real, Seed, checked
+from stelab.config.types import Count, FewBits, NonNegative, Real, Seed, checked
 from stelab.estimators.enumeration import MOST_BITS
 
 
@@ -65,7 +65,7 @@ class Linear(Problem):
     w: Tensor
 
     @checked
-    def __init__(self, *, bits: Count, spread: NonNegative, seed: Seed):
+    def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
         generator = torch.Generator().manual_seed(seed)
         super().__init__(spread * normal(1, bits, generator=generator))
         self.register_buffer("w", normal(bits, generator=generator))
@@ -84,7 +84,7 @@ class Quadratic(Linear):
     a: Tensor
 
     @checked
-    def __init__(self, *, bits: Count, spread: NonNegative, seed: Seed):
+    def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
         super().__init__(bits=bits, spread=spread, seed=seed)
         a = normal(bits, bits, generator=torch.Generator().manual_seed(seed + 1))
         self.register_buffer("a", (a + a.T) / 2 / bits**0.5)
@@ -103,7 +103,7 @@ class Cubic(Quadratic):
     v: Tensor
 
     @checked
-    def __init__(self, *, bits: Count, spread: NonNegative, seed: Seed):
+    def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
         super().__init__(bits=bits, spread=spread, seed=seed)
         v = normal(bits, bits, generator=torch.Generator().manual_seed(seed + 2))
         self.register_buffer("v", v)
@@ -127,7 +127,7 @@ class Toy(Problem):
     """
 
     @checked
-    def __init__(self, *, bits: Count, spread: NonNegative, target: Real, seed: Seed):
+    def __init__(self, *, bits: FewBits, spread: NonNegative, target: Real, seed: Seed):
         super().__init__(spread * normal(1, bits, generator=torch.Generator().manual_seed(seed)))
         self.target = target
 
@@ -156,7 +156,7 @@ class MLPLoss(Problem):
     v: Tensor
 
     @checked
-    def __init__(self, *, bits: Count, hidden: Count, spread: NonNegative, seed: Seed):
+    def __init__(self, *, bits: FewBits, hidden: Count, spread: NonNegative, seed: Seed):
         generator = torch.Generator().manual_seed(seed)
         super().__init__(spread * normal(1, bits, generator=generator))
         self.register_buffer("w", 2 * normal(bits, hidden, generator=generator) / bits**0.5)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stelab.config.types import Count, Seed, Text, checked
+from stelab.config.types import Count, FewBits, Seed, Text, checked
 from stelab.errors import InputError
 from stelab.estimators import step
 from stelab.gradients.problems import Problem
@@ -19,7 +19,7 @@ from stelab.models import Autoencoder
 class Subcode(Problem):
     """The loss of `bits` bits of every example's code, the others thresholded.
 
-    Which bits is drawn from the seed, the same for all examples; all, where the code has no more.
+    Which bits is drawn from the seed, the same for all examples.
 
     Args:
         s: Centred pre-activations, ``(examples, *code_shape)``.
@@ -27,6 +27,9 @@ class Subcode(Problem):
             code of example ``i % examples``.
         bits: Length of the sub-code, at most 16.
         seed: Of the choice.
+
+    Raises:
+        InputError: The code has fewer bits.
     """
 
     rows = 2**9  # a convolutional decoder keeps half a megabyte a row
@@ -90,7 +93,7 @@ class AutoencoderLoss(Subcode):
         *,
         run: Text,
         checkpoint: Literal["last", "best"],
-        bits: Count,
+        bits: FewBits,
         examples: Count,
         seed: Seed,
     ):

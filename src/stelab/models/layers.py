@@ -14,7 +14,7 @@ def norm_2d(norm: Norm, channels: int) -> list[nn.Module]:
     """Return the norm that follows a convolution to `channels`, or nothing.
 
     Batch norm makes an example's loss depend on the bits of its whole batch; group norm (8 groups,
-    or as many as divide `channels`) does not.
+    or fewer so that each has at least 8 channels) does not.
     """
     return _norm(norm, channels, nn.BatchNorm2d)
 
@@ -28,7 +28,8 @@ def _norm(norm: Norm, size: int, batch_norm: type[nn.Module]) -> list[nn.Module]
     if norm == "batch":
         return [batch_norm(size)]
     if norm == "group":
-        return [nn.GroupNorm(math.gcd(8, size), size)]
+        # A group of one value would normalize it away.
+        return [nn.GroupNorm(math.gcd(8, size, max(1, size // 8)), size)]
     return []
 
 

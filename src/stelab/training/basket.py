@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from stelab.config.types import AtLeastTwo, Count, Seed, Size, checked
+from stelab.config.types import AtLeastTwo, Count, FewBits, Seed, Size, checked
 from stelab.gradients import Enumeration, Subcode, adapt, measure, references
 from stelab.gradients.subcode import reconstruction
 from stelab.progress import advance
@@ -31,7 +31,8 @@ class GradientBasket(pl.Callback):
     Args:
         estimators: The basket, by name.
         every_n_steps: Optimizer steps between two looks, the first at step 0.
-        bits: Length of the sub-code, at most 16; the other bits are held.
+        bits: Length of the sub-code, at most 16, or the whole code where that is shorter; the
+            other bits are held.
         examples: Images, the first of the batch.
         samples: Estimates of those whose mean and variance cannot be enumerated.
         adapt: Steps, before a look, in which estimators learn what lowers their variance.
@@ -47,7 +48,7 @@ class GradientBasket(pl.Callback):
         *,
         estimators: dict[str, Any],
         every_n_steps: Count,
-        bits: Count,
+        bits: FewBits,
         examples: Count,
         samples: AtLeastTwo,
         adapt: Size,
@@ -69,7 +70,8 @@ class GradientBasket(pl.Callback):
         if trainer.global_step % self.every_n_steps or batch_idx % trainer.accumulate_grad_batches:
             return
         s, loss = reconstruction(model_of(pl_module), batch[: self.examples])
-        enumeration = Enumeration(Subcode(s, loss, bits=self.bits, seed=self.seed))
+        bits = min(self.bits, s[0].numel())
+        enumeration = Enumeration(Subcode(s, loss, bits=bits, seed=self.seed))
         progress = trainer.global_step / trainer.estimated_stepping_batches
         found: dict[str, float] = {}
         with torch.enable_grad(), torch.autocast(s.device.type, enabled=False):
