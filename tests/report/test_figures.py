@@ -39,3 +39,13 @@ def test_curves_start_at_epoch_1_and_skip_a_missing_split(tmp_path: Path) -> Non
     (ax,) = loss_curves({"run": path}).axes
     (line,) = ax.lines
     assert np.asarray(line.get_xydata()).tolist() == [[1, 0.5], [2, 0.25]]
+
+
+def test_the_legend_of_many_runs_hides_no_curve(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,train/mse,val/mse\n0,10,0.5,0.6\n1,20,0.25,0.3\n")
+    for runs, inside in ((8, True), (40, False)):
+        figure = loss_curves({f"run {i}": path for i in range(runs)})
+        figure.savefig(tmp_path / "curves.png")
+        assert (figure.axes[-1].get_legend() is not None) == inside
+        assert len(figure.legends) == (not inside)

@@ -68,7 +68,9 @@ def loss_curves(curves: dict[str, Path], *, metric: str = "mse") -> Figure:
     """Draw ``train/<metric>`` and ``val/<metric>`` over epochs, a line for each metrics.csv."""
     read = {label: read_curves(path) for label, path in curves.items()}
     splits = [s for s in ("train", "val") if any(f"{s}/{metric}" in t for t in read.values())]
-    figure = Figure(figsize=(4.6 * len(splits), 3.2), layout="constrained")
+    crowded = len(read) > 8  # a legend inside the axes would hide the curves
+    width, height = (2.4, 0.6 + 0.16 * len(read)) if crowded else (0.0, 3.2)
+    figure = Figure(figsize=(4.6 * len(splits) + width, max(3.2, height)), layout="constrained")
     axes = figure.subplots(1, len(splits), squeeze=False, sharey=True)[0]
     for ax, split in zip(axes, splits, strict=True):
         for i, (label, table) in enumerate(read.items()):
@@ -85,7 +87,11 @@ def loss_curves(curves: dict[str, Path], *, metric: str = "mse") -> Figure:
         ax.set_title(f"{split}/{metric}", fontsize=10)
         ax.set_yscale("log")
         ax.grid(alpha=0.3, which="both")
-    axes[-1].legend(fontsize=7)
+    if crowded:
+        handles, names = axes[-1].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right upper", fontsize=7)
+    else:
+        axes[-1].legend(fontsize=7)
     return figure
 
 

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from stelab.gradients.study import Row
+from stelab.report.console import console
 from stelab.report.figures import COLOURS, DASHES
 
 _NEGLIGIBLE = 1e-12  # rounding, relative to the gradient
@@ -43,9 +43,7 @@ def print_measurements(rows: Sequence[Row]) -> None:
             str(m.evaluations),
             f"{m.microseconds:.1f}",
         )
-    # A file or a pipe gets whole lines, however long.
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
+    console().print(table)
 
 
 def draw_measurements(folder: Path, rows: Sequence[Row]) -> list[Path]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from stelab.errors import InputError
+from stelab.report.console import console
 from stelab.studies.record import Run, read_run
 
 
@@ -31,11 +31,10 @@ def print_runs(folders: Sequence[Path]) -> list[Run]:
             reason = (run.record["error"] or "").strip().splitlines()
             others.append((run.name, f"{run.status}: {reason[-1]}" if reason else run.status))
     finished.sort(key=lambda run: run.metrics["test/mse"])
-    console = Console()
     if finished:
-        console.print(_table(finished))
+        console().print(_table(finished))
     for name, reason in others:
-        console.print(f"{name}  {reason}", style="red", highlight=False)
+        console().print(f"{name}  {reason}", style="red", highlight=False)
     return finished
 
 
