@@ -130,7 +130,7 @@ def over_codes(
     q = law(torch.sigmoid(s))
     chosen = torch.cartesian_prod(*[torch.arange(len(q))] * draws).reshape(-1, draws)
     queue = iter(codes(len(s))[chosen].unbind(1))
-    monkeypatch.setattr(estimator, "draw", lambda s, generator: next(queue))
+    monkeypatch.setattr(estimator, "sample", lambda s, generator: next(queue))
     rows = row_gradients(estimator, f, s.expand(len(chosen), -1))
     return moments(rows, q[chosen].prod(1))
 

@@ -57,7 +57,7 @@ def test_reinforce_subtracts_before_the_baseline_learns(monkeypatch: pytest.Monk
     baseline = MovingAverage(decay=0.5)
     estimator = Reinforce(baseline=baseline)
     baseline.learn(THETA, filled(2.0))
-    monkeypatch.setattr(estimator, "draw", lambda s, generator: CODES)
+    monkeypatch.setattr(estimator, "sample", lambda s, generator: CODES)
     rows = row_gradients(estimator, mlp, THETA.expand_as(CODES))
     expected = (mlp(CODES) - 2)[:, None] * (CODES - torch.sigmoid(THETA))
     assert torch.allclose(rows, expected, rtol=0, atol=1e-14)

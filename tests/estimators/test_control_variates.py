@@ -89,7 +89,7 @@ def test_double_cv_of_full_strength_explains_a_linear_loss(
 
 def test_muprop_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     estimator, p = MuProp(), torch.sigmoid(THETA)
-    monkeypatch.setattr(estimator, "draw", lambda s, generator: CODES)
+    monkeypatch.setattr(estimator, "sample", lambda s, generator: CODES)
     rows = row_gradients(estimator, mlp, THETA.expand_as(CODES))
     slope = torch.func.grad(lambda b: mlp(b[None])[0])(p)
     explained = mlp(p[None]) + (CODES - p) @ slope

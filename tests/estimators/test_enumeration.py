@@ -100,7 +100,7 @@ def test_bitflip_by_enumeration(monkeypatch: pytest.MonkeyPatch, loss: str) -> N
     pairs = torch.cartesian_prod(torch.arange(len(CODES)), torch.arange(BITS))
     monkeypatch.setattr(torch, "randint", lambda *_, **__: pairs[:, 1])
     estimator = BitFlip()
-    monkeypatch.setattr(estimator, "draw", lambda s, generator: CODES[pairs[:, 0]])
+    monkeypatch.setattr(estimator, "sample", lambda s, generator: CODES[pairs[:, 0]])
     rows = row_gradients(estimator, LOSSES[loss], THETA.expand(len(pairs), -1))
     mean, _ = moments(rows, law(torch.sigmoid(THETA))[pairs[:, 0]] / BITS)
     assert torch.allclose(mean, true_gradient(LOSSES[loss]), rtol=0, atol=1e-12)

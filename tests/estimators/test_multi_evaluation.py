@@ -266,3 +266,22 @@ def test_the_oracle_itself() -> None:
     assert codes(2).tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     with pytest.raises(RuntimeError, match="no backward rule"):
         backward(ARM(), s, p)
+
+
+def test_loss_draws_bits_in_evaluation_mode_too() -> None:
+    s = torch.zeros(1000, 3, dtype=torch.float64)
+    for training in (True, False):
+        leaf = s.clone().requires_grad_()
+        seen: list[Tensor] = []
+
+        def f(bits: Tensor, seen: list[Tensor] = seen) -> Tensor:
+            seen.append(bits)
+            return bits.sum(1)
+
+        estimator = LeaveOneOut(samples=2).train(training)
+        estimator.loss(leaf, f, generator=torch.Generator().manual_seed(0)).backward()
+        assert leaf.grad is not None
+        assert leaf.grad.abs().sum() > 0
+        assert 0.4 < seen[0].mean() < 0.6
+        bits = estimator(s, generator=torch.Generator().manual_seed(0))
+        assert bits.any() == training

@@ -68,7 +68,7 @@ def test_unbiased_by_enumeration(
 
 def test_reinforce_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     estimator, f = Reinforce(baseline=Constant()), LOSSES["cubic"]
-    monkeypatch.setattr(estimator, "draw", lambda s, generator: CODES)
+    monkeypatch.setattr(estimator, "sample", lambda s, generator: CODES)
     rows = row_gradients(estimator, f, THETA.expand_as(CODES))
     expected = (f(CODES) - 0.7)[:, None] * (CODES - torch.sigmoid(THETA))
     assert torch.allclose(rows, expected, rtol=0, atol=1e-14)

@@ -40,8 +40,10 @@ class Bernoulli(Estimator):
 
     def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
         """Draw bits in training mode; in evaluation mode compute ``1[s > 0]``."""
-        if not self.training:
-            return step(s)
+        return self.sample(s, generator=generator) if self.training else step(s)
+
+    def sample(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+        """Draw bits, whatever the mode."""
         u = uniform(s, generator=generator)
         return (u < self.probability(s.detach().to(u.dtype))).to(s.dtype)
 

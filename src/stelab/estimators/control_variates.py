@@ -55,7 +55,7 @@ class MuProp(MultiEvaluation):
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
-        bits, p = self.draw(s, generator=generator), torch.sigmoid(s)
+        bits, p = self.sample(s, generator=generator), torch.sigmoid(s)
         losses = f(bits)
         mean_field, slope = value_and_slope(f, p)
         explained = mean_field.detach() + (slope * (bits - p)).flatten(1).sum(1)
@@ -225,7 +225,7 @@ class DoubleControlVariates(MultiEvaluation):
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         p = torch.sigmoid(s)
-        bits = [self.draw(s, generator=generator) for _ in range(2)]
+        bits = [self.sample(s, generator=generator) for _ in range(2)]
         (first, g0), (second, g1) = (value_and_slope(f, b) for b in bits)
         with torch.enable_grad():
             a = stand_in(self.strength)

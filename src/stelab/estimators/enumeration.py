@@ -75,7 +75,7 @@ class Exact(MultiEvaluation):
         """See `MultiEvaluation.estimate`."""
         if s[0].numel() != self.bits:
             raise ValueError(f"exact was made for {self.bits} bits, but s has {s[0].numel()}")
-        losses = f(self.draw(s, generator=generator))
+        losses = f(self.sample(s, generator=generator))
         flat, gradient = s.flatten(1), torch.zeros_like(s.flatten(1))
         with torch.no_grad():
             for code in all_codes(self.bits, like=s):
@@ -107,7 +107,7 @@ class LocalExpectation(MultiEvaluation):
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
-        bits, p = self.draw(s, generator=generator), torch.sigmoid(s)
+        bits, p = self.sample(s, generator=generator), torch.sigmoid(s)
         losses = f(bits)
         differences = torch.zeros_like(s.flatten(1))
         with torch.no_grad():
@@ -134,7 +134,7 @@ class BitFlip(MultiEvaluation):
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
-        bits, p = self.draw(s, generator=generator), torch.sigmoid(s)
+        bits, p = self.sample(s, generator=generator), torch.sigmoid(s)
         losses, size = f(bits), s[0].numel()
         index = torch.randint(size, (len(s),), device=s.device, generator=generator)
         with torch.no_grad():

@@ -57,7 +57,10 @@ class _NoRule(Function):
 
 
 class MultiEvaluation(Bernoulli):
-    """A multi-evaluation estimator; a subclass defines `estimate` and `evaluations`."""
+    """A multi-evaluation estimator; a subclass defines `estimate` and `evaluations`.
+
+    An estimate needs drawn bits: `loss` draws them in evaluation mode, too.
+    """
 
     exactness = "unbiased"
     randomness: Randomness = "noise"

@@ -50,7 +50,7 @@ class Reinforce(MultiEvaluation):
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
-        bits = self.draw(s, generator=generator)
+        bits = self.sample(s, generator=generator)
         losses = f(bits)
         advantage = losses.detach() - self.baseline(s)
         self.baseline.learn(s, losses.detach())
@@ -92,7 +92,7 @@ class LeaveOneOut(MultiEvaluation):
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
-        bits = torch.stack([self.draw(s, generator=generator) for _ in range(self.samples)])
+        bits = torch.stack([self.sample(s, generator=generator) for _ in range(self.samples)])
         losses = torch.stack([f(b) for b in bits])
         return losses.mean(0), leave_one_out(losses.detach(), bits, s)
 
