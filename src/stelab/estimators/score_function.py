@@ -154,7 +154,7 @@ class DisARM(MultiEvaluation):
         return (first + second) / 2, half * (bits - twin) * torch.sigmoid(s.abs())
 
 
-class ARMS(MultiEvaluation):
+class ARMS(LeaveOneOut):
     r"""n codes, as antithetic as n codes can be, by a Dirichlet copula (ARMS-D).
 
     With exponentials e over n draws, :math:`d = e/\sum e` and :math:`\tilde u = (1-d)^{n-1}`,
@@ -171,15 +171,6 @@ class ARMS(MultiEvaluation):
     Raises:
         ValueError: `samples` is not an integer of at least 2.
     """
-
-    @checked
-    def __init__(self, *, samples: AtLeastTwo):
-        super().__init__()
-        self.samples = samples
-
-    def evaluations(self, bits: int) -> int:
-        """Return n."""
-        return self.samples
 
     def estimate(
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
@@ -201,7 +192,3 @@ class ARMS(MultiEvaluation):
         # P(both rare) / q, written so that q = 0 divides nothing by nothing.
         both = (2 - q ** (-1 / (self.samples - 1))).clamp_min(0) ** (self.samples - 1)
         return (1 - q) / (1 - both)
-
-    def extra_repr(self) -> str:
-        """Show n in ``print(model)``."""
-        return f"samples={self.samples}"

@@ -147,7 +147,7 @@ class SigmoidSlope(Surrogate):
         return f"slope={self.slope}"
 
 
-class TanhSlope(Surrogate):
+class TanhSlope(SigmoidSlope):
     r"""The derivative of :math:`(1 + \tanh ks)/2`, a sigmoid of slope 2k.
 
     Forward: :math:`b = 1[s > 0]`.
@@ -163,11 +163,6 @@ class TanhSlope(Surrogate):
         ValueError: `slope` is not a finite number above 0.
     """
 
-    @checked
-    def __init__(self, *, slope: Positive):
-        super().__init__()
-        self.slope = slope
-
     def derivative(self, s: Tensor) -> Tensor:
         """See the class."""
         return self.slope / 2 * (1 - torch.tanh(self.slope * s).square())
@@ -175,10 +170,6 @@ class TanhSlope(Surrogate):
     def probability(self, s: Tensor) -> Tensor:
         r"""Return :math:`(1 + \tanh ks)/2`."""
         return torch.sigmoid(2 * self.slope * s)
-
-    def extra_repr(self) -> str:
-        """Show the slope in ``print(model)``."""
-        return f"slope={self.slope}"
 
 
 class ApproxSign(Surrogate):
