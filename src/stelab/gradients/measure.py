@@ -31,6 +31,7 @@ from stelab.estimators import Estimator, MultiEvaluation
 from stelab.gradients.exact import Enumeration, Probability
 
 Z95 = 1.96
+TIMED = 256
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Measurement:
         scaled_bias: After scaling, clamped as the bias is; not a number where the mean is 0.
         scaled_variance: After scaling.
         evaluations: Of the loss, for one estimate.
-        microseconds: Of one estimate, in large batches.
+        microseconds: Of one estimate, in batches of at least 256 where it is cheap.
         mean: Mean estimate, in the shape of the logits.
         variances: Variance of every entry.
         exact: The exact gradient.
@@ -113,6 +114,7 @@ def measure(
         generator: Source of randomness.
     """
     estimator = copy.deepcopy(estimator)
+    start = time.perf_counter()
     if estimator.randomness == "none":
         drawn = estimates(estimator, enumeration, 1, generator)
         weights, sampled = drawn.new_ones(1, drawn.shape[1]), 0
@@ -123,8 +125,13 @@ def measure(
     else:
         drawn = estimates(estimator, enumeration, samples, generator)
         weights, sampled = drawn.new_full(drawn.shape[:2], 1 / samples), samples
-    microseconds = _cost(estimator, enumeration, generator)
     evaluations = estimator.evaluations(drawn.shape[2])
+    if len(drawn) < TIMED and evaluations < TIMED:  # a few would be the time of a call
+        start = time.perf_counter()
+        count = len(estimates(estimator, enumeration, TIMED, generator))
+    else:
+        count = len(drawn)
+    microseconds = (time.perf_counter() - start) / count * 1e6
     return {
         name: _compare(drawn, weights, g, sampled, evaluations, microseconds)
         for name, g in exact.items()
@@ -164,13 +171,6 @@ def _chunks(total: int, most: int) -> Iterator[int]:
     while total > 0:
         yield min(total, most)
         total -= most
-
-
-def _cost(estimator: Estimator, enumeration: Enumeration, generator: Generator) -> float:
-    """Return microseconds for one estimate of a batch of 256."""
-    start = time.perf_counter()
-    estimates(estimator, enumeration, 256, generator)
-    return (time.perf_counter() - start) / 256 * 1e6
 
 
 def _compare(

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
 
 from stelab.config import build
 from stelab.estimators import Estimator
@@ -57,7 +59,10 @@ def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
     estimators = [_build_estimator(cfg) for cfg in jobs]  # all mistakes before the first number
     enumerations: dict[str, Enumeration] = {}
     rows = []
-    for cfg, estimator, swept in zip(jobs, estimators, differences(jobs), strict=True):
+    todo = zip(jobs, estimators, differences(jobs), strict=True)
+    bar = Console(stderr=True)
+    hidden = not bar.is_terminal
+    for cfg, estimator, swept in track(todo, total=len(jobs), console=bar, disable=hidden):
         key = json.dumps(OmegaConf.to_container(cfg.problem, resolve=True), sort_keys=True)
         if key not in enumerations:
             enumerations[key] = Enumeration(build(cfg.problem))
