@@ -105,3 +105,35 @@ def test_debug_overfit_learns_one_batch(cli: Cli, tmp_path: Path) -> None:
 def test_debug_anomaly_runs(cli: Cli) -> None:
     result = cli("train", "debug=anomaly", "model=mlp", "data.limit=128")
     assert result.returncode == 0, result.stderr
+
+
+def test_all_mistakes_of_a_sweep_are_told_before_it_starts(cli: Cli, tmp_path: Path) -> None:
+    result = cli("train", "-m", *FAST, "optimizer.lr=0.1,-1", "model.bits=8,0", "seed=0,1")
+    assert result.returncode == 2
+    assert "optimizer.lr must be greater than 0, got -1" in result.stderr
+    assert "model.bits must be greater than or equal to 1, got 0" in result.stderr
+    assert "in 2 of 8 jobs, the first: " in result.stderr
+    assert "optimizer.lr=-1 model.bits=8 seed=0" in result.stderr
+
+    # What only a constructor can see is found by building, before the first job, too.
+    result = cli("train", "-m", *FAST, "estimator=identity,exact", "model.bits=8,32,64")
+    assert result.returncode == 2
+    assert "at most 16, got 32" in result.stderr
+    assert "at most 16, got 64" in result.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_dry_run_lists_the_jobs_and_starts_none(cli: Cli, tmp_path: Path) -> None:
+    sweep = ("train", *FAST, "estimator=none")
+    assert cli(*sweep, "seed=1").returncode == 0
+    before = sorted(tmp_path.rglob("*"))
+    result = cli(*sweep, "-m", "seed=0,1,2", "dry_run=true")
+    assert result.returncode == 0, result.stderr
+    first, *lines = result.stdout.splitlines()
+    assert first == "3 jobs, 1 finished already"
+    assert [line.partition("-s")[2][0] for line in lines] == ["0", "1", "2"]
+    assert [line.split("  ")[1] for line in lines] == ["not started", "finished", "not started"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+    alone = cli(*sweep, "seed=2", "dry_run=true")
+    assert alone.stdout == f"1 job, 0 finished already\n{lines[2]}\n"

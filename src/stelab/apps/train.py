@@ -9,6 +9,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from stelab.config.plan import Plan
+from stelab.errors import InputError
+from stelab.studies import read_run
 
 
 def start(cfg: DictConfig) -> float:
@@ -25,12 +27,27 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
     """Check all jobs' objects and data, run the jobs, and sum up a sweep."""
     from stelab.training.run import check
 
-    check(plan.jobs)
+    check(plan)
+    states = [_state(Path(job.paths.run)) for job in plan.jobs]
+    if plan.multirun or plan.jobs[0].dry_run:
+        jobs = "1 job" if len(states) == 1 else f"{len(states)} jobs"
+        print(f"{jobs}, {states.count('finished')} finished already", flush=True)
+    if plan.jobs[0].dry_run:
+        for job, state in zip(plan.jobs, states, strict=True):
+            print(f"{Path(job.paths.run).name}  {state}")
+        return
     try:
         launch()
     finally:
         if plan.multirun:
             _sum_up(plan)
+
+
+def _state(folder: Path) -> str:
+    try:
+        return read_run(folder).status
+    except InputError:
+        return "not started"
 
 
 def _sum_up(plan: Plan) -> None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 _WITHOUT_EFFECT = (
     "study",
     "rerun",
+    "dry_run",
     "names",
     "logger",
     "data.root",

@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from stelab.config.compose import compose_one, search, strip
+from stelab.config.mistakes import Mistakes
 from stelab.errors import InputError
 
 
@@ -23,10 +24,12 @@ class Plan:
 
     Attributes:
         jobs: The configurations.
+        overrides: What each of them was composed with.
         multirun: Whether they are a sweep.
     """
 
     jobs: list[DictConfig]
+    overrides: list[list[str]]
     multirun: bool
 
 
@@ -48,7 +51,7 @@ def plan(
         sweeps: Whether the command takes sweeps at all.
 
     Raises:
-        InputError: Names the mistakes of the first job that has any; nothing was written.
+        InputError: Names the mistakes of all jobs; nothing was written.
     """
     with search(config_dir) as loader:
         overrides = _parse(loader, arguments)
@@ -59,11 +62,16 @@ def plan(
         if not multirun:
             if swept:
                 raise InputError(f"'{swept[0].input_line}' is a sweep: add -m (--multirun)")
-            return Plan([strip(base, command)], multirun=False)
+            return Plan([strip(base, command)], [fixed], multirun=False)
         if not sweeps:
             raise InputError(f"stelab {command} runs once: -m (--multirun) is for stelab train")
-        jobs = _grid(loader, base, arguments)
-        return Plan([strip(compose_one(command, job), command) for job in jobs], multirun=True)
+        grid, jobs = _grid(loader, base, arguments), []
+        mistakes = Mistakes(len(grid))
+        for job in grid:
+            with mistakes.of(job):
+                jobs.append(strip(compose_one(command, job), command))
+        mistakes.raise_any()
+        return Plan(jobs, grid, multirun=True)
 
 
 def _parse(loader: ConfigLoader, arguments: Sequence[str]) -> list[Override]:

@@ -85,6 +85,7 @@ class Train:
     study: Name
     seed: Seed
     rerun: Flag
+    dry_run: Flag
     monitor: Literal["train/loss", "train/mse", "val/loss", "val/mse"]
     names: Names
     estimator: Target

@@ -6,7 +6,6 @@ import logging
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from stelab.config import build
+from stelab.config.mistakes import Mistakes
+from stelab.config.plan import Plan
 from stelab.config.validate import validate
 from stelab.data import ImageDataModule
 from stelab.errors import InputError
@@ -74,25 +75,31 @@ def build_module(cfg: Any) -> AutoencoderModule:
     )
 
 
-def check(jobs: Sequence[DictConfig]) -> None:
+def check(plan: Plan) -> None:
     """Build everything that `train` would, networks on the meta device, and load every dataset.
 
     Raises:
-        InputError: Something refuses its arguments, or a dataset cannot be had.
+        InputError: Things refuse their arguments, or datasets cannot be had: names all of it.
     """
-    seen = []
-    for cfg in jobs:
-        with isolated(cfg.seed):
-            with torch.device("meta"):
-                module = build_module(cfg)
-            parameter = torch.nn.Parameter(torch.zeros(()))
-            optimizer = build(module.optimizer_config, params=[parameter])
-            build(module.scheduler_config, optimizer=optimizer)
-            _trainer(cfg)
-        data = {**_plain(cfg.data), "seed": 0}
-        if data not in seen:
-            seen.append(data)
-            _load(cfg)
+    mistakes, loaded = Mistakes(len(plan.jobs)), []
+    for cfg, overrides in zip(plan.jobs, plan.overrides, strict=True):
+        with mistakes.of(overrides):
+            _check_objects(cfg)
+            data = {**_plain(cfg.data), "seed": 0}
+            if data not in loaded:
+                _load(cfg)
+                loaded.append(data)
+    mistakes.raise_any()
+
+
+def _check_objects(cfg: DictConfig) -> None:
+    with isolated(cfg.seed):
+        with torch.device("meta"):
+            module = build_module(cfg)
+        parameter = torch.nn.Parameter(torch.zeros(()))
+        optimizer = build(module.optimizer_config, params=[parameter])
+        build(module.scheduler_config, optimizer=optimizer)
+        _trainer(cfg)
 
 
 def _finished(folder: Path) -> Run | None:
