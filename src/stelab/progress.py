@@ -23,15 +23,19 @@ class Scheduled(nn.Module):
         super().__init__()
         self.start = start
         self.end = end
-        self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("progress", torch.zeros(()))
 
     def linear(self) -> Tensor:
         """Return ``start + (end - start) * progress``."""
-        return self.start + (self.end - self.start) * self.progress
+        return self.start + (self.end - self.start) * self._wide()
 
     def geometric(self) -> Tensor:
         """Return ``start * (end / start) ** progress``."""
-        return self.start * (self.end / self.start) ** self.progress
+        return self.start * (self.end / self.start) ** self._wide()
+
+    def _wide(self) -> Tensor:
+        # So that a schedule is exact in float64 networks; MPS has no float64.
+        return self.progress if self.progress.device.type == "mps" else self.progress.double()
 
     def extra_repr(self) -> str:
         """Show the two ends in ``print(model)``."""

@@ -52,8 +52,8 @@ class MovingAverage(Baseline):
     def __init__(self, *, decay: Fraction):
         super().__init__()
         self.decay = decay
-        self.register_buffer("total", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("total", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(()))
 
     def forward(self, s: Tensor) -> Tensor:
         """Return the average."""

@@ -61,8 +61,9 @@ def reconstruction(model: Autoencoder, images: Tensor) -> tuple[Tensor, Callable
     The loss of a code is the squared error of its image, averaged over pixels, in eval mode and
     float64: batch norm with running statistics keeps the examples apart.
     """
-    model = copy.deepcopy(model).double().eval()
-    images = images.double()
+    device = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
+    model = copy.deepcopy(model).to(device).double().eval()
+    images = images.to(device).double()
 
     def loss(codes: Tensor) -> Tensor:
         targets = images.repeat(len(codes) // len(images), 1, 1, 1)
