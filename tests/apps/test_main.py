@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY, Cli
+from stelab.config import CONF_DIR
 
 COMMANDS = ["train", "evaluate", "gradients", "encode", "decode"]
 
@@ -57,6 +58,11 @@ def test_help_answers_without_torch(arguments: list[str], tmp_path: Path) -> Non
     assert result.returncode == 0, result.stderr
     assert result.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_gradients_help_shows_every_problem(cli: Cli) -> None:
+    problems = sorted(path.stem for path in Path(CONF_DIR, "problem").glob("*.yaml"))
+    assert f"\nproblem: {', '.join(problems)}\n" in cli("gradients", "--help").stdout
 
 
 def test_train_help_shows_groups_and_keys(cli: Cli) -> None:
