@@ -30,7 +30,7 @@ def test_all_estimators_on_every_problem(cli: Cli, tmp_path: Path, problem: str)
     rows = table(tmp_path)
     names = {path.stem for path in Path(CONF_DIR, "estimator").glob("*.yaml")}
     assert {row["estimator"] for row in rows} == names
-    errors = [float(row["error"]) for row in rows]
+    errors = [float(row["mse"]) for row in rows]
     assert errors == sorted(errors)
     for name in names:
         assert f"\n {name} " in result.stdout

@@ -97,7 +97,7 @@ def test_straight_through_on_one_bit_in_closed_form() -> None:
     assert found.variances.item() == pytest.approx(4 * (p * (1 - p)) ** 3, abs=1e-14)
     assert found.bias == pytest.approx(abs(found.mean.item() - gradient) / gradient)
     assert found.variance == pytest.approx(found.variances.item() / gradient**2)
-    assert found.error == pytest.approx(found.bias**2 + found.variance)
+    assert found.mse == pytest.approx(found.bias**2 + found.variance)
     assert found.scaled_bias == pytest.approx(2 if found.mean.item() < 0 else 0, abs=1e-12)
 
 

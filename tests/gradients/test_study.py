@@ -32,8 +32,8 @@ def test_a_row_does_not_depend_on_the_other_jobs() -> None:
         assert numbers(jobs(name)).items() <= together.items()
 
 
-def test_rows_are_sorted_by_error() -> None:
-    errors = [row.measurement.error for row in jobs("estimator=none", "estimator=mvd")]
+def test_rows_are_sorted_by_mse() -> None:
+    errors = [row.measurement.mse for row in jobs("estimator=none", "estimator=mvd")]
     assert errors == sorted(errors)
 
 

@@ -4,7 +4,7 @@ With :math:`\hat g` one estimate, all examples and bits in one vector, and :math
 gradient, everything is relative to :math:`\|g\|`:
 
 - bias :math:`\|\mathbb{E}\hat g - g\|/\|g\|`, variance
-  :math:`\mathbb{E}\|\hat g - \mathbb{E}\hat g\|^2/\|g\|^2`, error: squared bias + variance;
+  :math:`\mathbb{E}\|\hat g - \mathbb{E}\hat g\|^2/\|g\|^2`, MSE: squared bias + variance;
 - SNR :math:`\|\mathbb{E}\hat g\|/\sqrt{\mathbb{E}\|\hat g - \mathbb{E}\hat g\|^2}`;
 - cosine between g and the mean, and the mean cosine between one example's estimate and gradient;
 - scaled bias and variance: after multiplying the estimate with
@@ -44,7 +44,7 @@ class Measurement:
         bias_low: Lower end of the bias's interval of 95 %; the bias where it is exact.
         bias_high: Upper end.
         variance: Relative, total.
-        error: bias² + variance.
+        mse: Mean squared error, bias² + variance.
         snr: Signal to noise, infinite without variance.
         cosine: Of the mean.
         sample_cosine: Mean cosine of one estimate of one example; one of length 0 counts as 0.
@@ -62,7 +62,7 @@ class Measurement:
     bias_low: float
     bias_high: float
     variance: float
-    error: float
+    mse: float
     snr: float
     cosine: float
     sample_cosine: float
@@ -206,7 +206,7 @@ def _compare(
         bias_low=low,
         bias_high=high,
         variance=variance / norm**2,
-        error=bias**2 + variance / norm**2,
+        mse=bias**2 + variance / norm**2,
         snr=size / math.sqrt(variance) if variance > 0 else math.inf,
         cosine=cosine_similarity(mean.flatten(), exact.flatten(), dim=0).item(),
         sample_cosine=(weights * cosines).sum(0).mean().item(),

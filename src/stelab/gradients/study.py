@@ -51,7 +51,7 @@ def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
     """Measure every configuration; the result of one does not depend on the others.
 
     Returns:
-        Rows, the smallest error first.
+        Rows, the smallest mean squared error first.
 
     Raises:
         InputError: A problem or an estimator cannot be built, or a gradient is 0.
@@ -70,7 +70,7 @@ def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
         for reference, found in _measure_one(cfg, estimator, enumerations[key]).items():
             exactness = estimator.exactness
             rows.append(Row(label, cfg.names.estimator, swept, reference, exactness, found))
-    return sorted(rows, key=lambda row: row.measurement.error)
+    return sorted(rows, key=lambda row: row.measurement.mse)
 
 
 def _build_estimator(cfg: DictConfig) -> Estimator:

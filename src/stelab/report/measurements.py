@@ -25,7 +25,7 @@ def print_measurements(rows: Sequence[Row]) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("estimator", "against"):
         table.add_column(name, no_wrap=True)
-    numbers = ("error", "bias", "variance", "SNR", "cos", "cos of one", "scaled bias", "scaled var")
+    numbers = ("MSE", "bias", "variance", "SNR", "cos", "cos of one", "scaled bias", "scaled var")
     for name in (*numbers, "evals", "µs"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -37,7 +37,7 @@ def print_measurements(rows: Sequence[Row]) -> None:
         table.add_row(
             row.label,
             row.reference,
-            f"{m.error:.4g}",
+            f"{m.mse:.4g}",
             bias,
             *(f"{value:.3g}" for value in values),
             str(m.evaluations),
@@ -147,7 +147,7 @@ def bars(rows: Sequence[Row]) -> Figure:
 
 
 def _curves(rows: Sequence[Row]) -> Figure | None:
-    """Draw bias, variance and error over a number that was swept, if there is one."""
+    """Draw bias, variance and MSE over a number that was swept, if there is one."""
     lines: dict[tuple[str, str, str], list[tuple[float, Row]]] = {}
     for row in rows:
         if len(row.swept) == 1:
@@ -157,7 +157,7 @@ def _curves(rows: Sequence[Row]) -> Figure | None:
     if not lines:
         return None
     figure = Figure(figsize=(12, 3.4), layout="constrained")
-    for ax, name in zip(figure.subplots(1, 3), ("bias", "variance", "error"), strict=True):
+    for ax, name in zip(figure.subplots(1, 3), ("bias", "variance", "mse"), strict=True):
         for i, ((estimator, reference, _), points) in enumerate(lines.items()):
             style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)]}
             style["linestyle"] = DASHES[i % len(DASHES)]
