@@ -1,8 +1,15 @@
-"""The exception for a user's mistake."""
+"""The exceptions whose message says all: the command line prints no traceback for them."""
 
 
 class InputError(ValueError):
     """Bad input: the message names the invariant, what came, and the fix.
 
-    The command line prints the message alone, without a traceback, and exits with code 2.
+    The command line prints the message alone and exits with code 2.
+    """
+
+
+class RunError(RuntimeError):
+    """A run failed: the message names where and why.
+
+    The command line prints the message alone and exits with code 1.
     """

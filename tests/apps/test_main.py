@@ -15,7 +15,7 @@ import pytest
 from conftest import REPOSITORY, Cli
 from stelab.config import CONF_DIR
 
-COMMANDS = ["train", "evaluate", "gradients", "encode", "decode"]
+COMMANDS = ["train", "status", "evaluate", "gradients", "encode", "decode"]
 
 
 def test_alone_it_lists_the_commands(cli: Cli) -> None:
@@ -123,6 +123,11 @@ def test_the_wheel_has_its_configuration_and_types(installed_wheel: Path) -> Non
     ours = {p.relative_to(REPOSITORY / "conf") for p in (REPOSITORY / "conf").rglob("*.yaml")}
     packed = {p.relative_to(package / "conf") for p in (package / "conf").rglob("*.yaml")}
     assert packed == ours
+    plugins = REPOSITORY / "src" / "hydra_plugins" / "stelab"
+    modules = {p.name for p in (installed_wheel / "hydra_plugins" / "stelab").glob("*.py")}
+    assert modules == {p.name for p in plugins.glob("*.py")}
+    assert {"sweepers.py", "optuna.py"} <= modules
+    assert not (installed_wheel / "hydra_plugins" / "__init__.py").exists()
     (wheel,) = installed_wheel.parent.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert not [n for n in names if n.startswith(("tests/", "outputs/"))]
@@ -186,6 +191,6 @@ def test_a_signal_ends_with_its_code_and_is_recorded(
     assert process.returncode == 128 + number
     assert "Traceback" not in stderr
     (folder,) = study.iterdir()
-    assert read_run(folder).status == "failed"
-    expected = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "SystemExit: 143"}
-    assert expected[number] in read_run(folder).record["error"]
+    assert read_run(folder).status == "interrupted"
+    assert read_run(folder).reason == f"stopped by {number.name}"
+    assert (folder / "checkpoints" / "last.ckpt").exists()

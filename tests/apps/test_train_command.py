@@ -132,7 +132,7 @@ def test_a_dry_run_lists_the_jobs_and_starts_none(cli: Cli, tmp_path: Path) -> N
     first, *lines = result.stdout.splitlines()
     assert first == "3 jobs, 1 finished already"
     assert [line.partition("-s")[2][0] for line in lines] == ["0", "1", "2"]
-    assert [line.split("  ")[1] for line in lines] == ["not started", "finished", "not started"]
+    assert [line.split("  ")[1] for line in lines] == ["missing", "finished", "missing"]
     assert sorted(tmp_path.rglob("*")) == before
 
     alone = cli(*sweep, "seed=2", "dry_run=true")

@@ -14,7 +14,7 @@ from stelab.config.identity import fingerprint, run_id
 from stelab.training import AutoencoderModule, build_module
 
 DEFAULTS = OmegaConf.load(CONF_DIR / "train.yaml").defaults
-GROUPS = [g for entry in DEFAULTS[2:-2] for g in entry]  # between _self_, paths and hydra's own
+GROUPS = [g for entry in DEFAULTS[2:] for g in entry if "hydra/" not in g]  # after _self_, paths
 OPTIONS = [
     f"{group}={path.stem}"
     for group in GROUPS

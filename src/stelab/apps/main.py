@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from stelab.errors import InputError
+from stelab.errors import InputError, RunError
 
 COMMANDS = {
     "train": "one run, or with -m a sweep; finished runs are not run again",
+    "status": "what of a study is finished, running, failed, interrupted or missing",
     "evaluate": "test metrics and figures of a finished run's checkpoint",
     "gradients": "bias, variance and direction of estimators, against the exact gradient",
     "encode": "images to packed bits with a trained run",
@@ -110,14 +111,14 @@ def every_option(argument: str) -> str:
 
 
 def _task(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Make a Hydra task of `function`: its InputError is a message and exit code 2."""
+    """Make a Hydra task of `function`: errors that say all end in a message, not a traceback."""
 
     def run(cfg: Any) -> Any:
         try:
             return function(cfg)
-        except InputError as error:
+        except (InputError, RunError) as error:
             print(f"stelab: {error}", file=sys.stderr)
-            raise SystemExit(2) from error
+            raise SystemExit(2 if isinstance(error, InputError) else 1) from error
 
     return run
 

@@ -2,62 +2,108 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from stelab.config.plan import Plan
 from stelab.errors import InputError
-from stelab.studies import read_run
+from stelab.studies import finished_run
+from stelab.studies.status import RunState, state_of, survey
+from stelab.studies.sweep import record_sweep
 
 
 def start(cfg: DictConfig) -> float:
     """Train; return the final value of the monitored metric, for sweepers."""
+    if run := finished_run(cfg):  # before torch is imported
+        print(f"{run.name} is finished already (rerun=true runs it again)", flush=True)
+        return run.metrics[cfg.monitor]
     from stelab.training import train
 
-    finished = train(cfg)
-    values = "  ".join(f"{k} {finished.metrics[k]:.4f}" for k in (cfg.monitor, "test/mse"))
-    print(f"{finished.name}: {values}  ({finished.record['timings']['seconds']:.1f} s)", flush=True)
-    return finished.metrics[cfg.monitor]
+    run = train(cfg)
+    values = "  ".join(f"{k} {run.metrics[k]:.4f}" for k in (cfg.monitor, "test/mse"))
+    print(f"{run.name}: {values}  ({run.record['timings']['seconds']:.1f} s)", flush=True)
+    return run.metrics[cfg.monitor]
 
 
 def execute(plan: Plan, launch: Callable[[], None]) -> None:
-    """Check all jobs' objects and data, run the jobs, and sum up a sweep."""
-    from stelab.training.run import check
+    """Check all jobs' objects and data, run the jobs, and sum up a sweep.
 
-    check(plan)
-    states = [_state(Path(job.paths.run)) for job in plan.jobs]
-    if plan.multirun or plan.jobs[0].dry_run:
-        jobs = "1 job" if len(states) == 1 else f"{len(states)} jobs"
-        print(f"{jobs}, {states.count('finished')} finished already", flush=True)
-    if plan.jobs[0].dry_run:
-        for job, state in zip(plan.jobs, states, strict=True):
-            print(f"{Path(job.paths.run).name}  {state}")
-        return
+    Raises:
+        InputError: Something cannot be built, or there is nothing to run.
+    """
+    if not plan.jobs:
+        raise InputError("only=failed: no job of this sweep failed, so there is nothing to run")
+    states = [state_of(Path(job.paths.run)) for job in plan.jobs]
+    _check(plan, states)
+    if plan.multirun or plan.shared.dry_run:
+        _announce(plan, states)
+    if plan.shared.dry_run:
+        for state in states:
+            print(f"{state.name}  {state.state}")
+    elif plan.multirun:
+        _sweep(plan, launch)
+    else:
+        launch()
+
+
+def _announce(plan: Plan, states: Sequence[RunState]) -> None:
+    """Print the number of jobs, and of those that are finished where they are known."""
+    finished = sum(state.state == "finished" for state in states)
+    if plan.whole:
+        jobs = "1 job" if plan.count == 1 else f"{plan.count} jobs"
+        print(f"{jobs}, {finished} finished already", flush=True)
+    elif plan.count is not None:
+        print(f"at most {plan.count} jobs, such as these {len(states)}", flush=True)
+
+
+def _check(plan: Plan, states: Sequence[RunState]) -> None:
+    """Build what the jobs that will train will need; what is finished was built before."""
+    waiting = [
+        (job, overrides)
+        for job, overrides, state in zip(plan.jobs, plan.overrides, states, strict=True)
+        if state.state != "finished" or job.rerun
+    ]
+    if waiting:
+        from stelab.training.run import check
+
+        check([job for job, _ in waiting], [overrides for _, overrides in waiting])
+
+
+def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
+    study = Path(plan.jobs[0].paths.run).parent
+    command = shlex.join(["stelab", "train", *sys.argv[1:]])
+    if plan.whole:
+        jobs = zip(plan.jobs, plan.overrides, strict=True)
+        record_sweep(study, command, {Path(job.paths.run).name: o for job, o in jobs})
     try:
         launch()
     finally:
-        if plan.multirun:
-            _sum_up(plan)
+        failed = _sum_up(plan, study, command)
+    if failed:
+        sys.exit(1)
 
 
-def _state(folder: Path) -> str:
-    try:
-        return read_run(folder).status
-    except InputError:
-        return "not started"
-
-
-def _sum_up(plan: Plan) -> None:
+def _sum_up(plan: Plan, study: Path, command: str) -> bool:
+    """Print what came out; return whether anything did not."""
     from stelab.report.figures import draw_study
-    from stelab.report.table import print_runs
+    from stelab.report.table import print_failures, print_runs
 
-    folders = [Path(job.paths.run) for job in plan.jobs]
+    if plan.whole:
+        folders = [*dict.fromkeys(Path(job.paths.run) for job in plan.jobs)]
+    else:
+        folders = [study / state.name for state in survey(study)]
     finished = print_runs(folders)
-    study = folders[0].parent
     if finished:
         draw_study(study, finished)
         print(f"\nFigures: {study}/loss.png, {study}/reconstructions.png")
         print(f"Curves:  {Path(sys.executable).parent / 'tensorboard'} --logdir {study}")
+    others = [s for s in map(state_of, folders) if s.state not in ("finished", "pruned")]
+    print_failures(others)
+    if any(state.state == "failed" for state in others):
+        again = command if " only=failed" in command else f"{command} only=failed"
+        print(f"\nOnly the failed ones again: {again}", file=sys.stderr)
+    return bool(others)

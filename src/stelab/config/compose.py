@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -21,11 +27,19 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from stelab.config.identity import register_resolvers
-from stelab.config.validate import first_line, keys_of, require_keys, suggestion, validate
+from stelab.config.validate import (
+    first_line,
+    keys_of,
+    require_keys,
+    suggestion,
+    validate,
+    without_hydra,
+)
 from stelab.errors import InputError
 
 
@@ -51,13 +65,13 @@ def compose(*overrides: str, command: str = "train", config_dir: str | None = No
     Raises:
         InputError: Names every mistake.
     """
-    with search(config_dir):
-        return strip(compose_one(command, overrides), command)
+    with search(config_dir) as loader:
+        return strip(compose_whole(loader, command, overrides), command)
 
 
 @contextmanager
 def search(config_dir: str | None) -> Iterator[ConfigLoader]:
-    """Set up Hydra's search path; inside, `compose_one` works."""
+    """Set up Hydra's search path; inside, configurations are composed."""
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         state = GlobalHydra.instance()
         if config_dir is not None:
@@ -69,43 +83,60 @@ def search(config_dir: str | None) -> Iterator[ConfigLoader]:
             path.prepend("command-line", user, SearchPathQuery(provider="schema"))
             state.clear()
             Hydra.create_main_hydra2("stelab", path)
-        yield state.config_loader()
+        try:
+            yield state.config_loader()
+        finally:
+            for cache in (_composed, _parse, _files):  # of this loader, which nobody has any more
+                cache.cache_clear()
 
 
-def compose_one(command: str, overrides: tuple[str, ...] | list[str]) -> DictConfig:
-    """Compose one job's configuration, with its `hydra` node; turn Hydra's errors into ours."""
-    try:
-        return hydra.compose(command, list(overrides), return_hydra_config=True)
-    except MissingConfigException as error:
-        wanted = str(error.missing_cfg_file)
-        options = sorted(error.options or [])
-        group, _, name = wanted.rpartition("/")
-        raise InputError(
-            f"{group or 'config'}={name} does not exist{suggestion(name, options)}"
-            + (f" (available: {', '.join(options)})" if options else "")
-        ) from error
-    except OverrideParseException as error:
-        raise InputError(f"'{error.override}' is not an override: write key=value") from error
-    except ConfigCompositionException as error:
-        raise InputError(_explain(error, command, overrides)) from error
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise InputError(str(error)) from error
+def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a configuration with its `hydra` node; turn Hydra's errors into ours."""
+    with _explained(loader, command, overrides):
+        return _load(loader, command, overrides)
+
+
+def compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose and check one of many jobs; `paths.run`, where there is one, is resolved.
+
+    It is what Hydra composes, in a tenth of the time: jobs that choose the same groups share one
+    composition of them, and each sets its values in a copy, with Hydra's own function. (So
+    ``${hydra:overrides}`` and what is made of it are of the groups alone.)
+
+    Args:
+        loader: Hydra's. It reads the files of a choice of groups once.
+        command: Whose defaults to start from.
+        overrides: All of the job's, those of Hydra's own keys (``hydra.*``) too.
+
+    Raises:
+        InputError: Names every mistake.
+    """
+    with _explained(loader, command, overrides):
+        choices, values = _split(loader, command, overrides)
+        shared, hydra_node = _composed(loader, command, choices)
+        cfg = copy.deepcopy(shared)
+        ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+    _resolve_names(cfg, hydra_node, command)
+    with suppress(OmegaConfBaseException):  # `validate` says what is wrong
+        if folder := cfg.get("paths", {}).get("run"):
+            cfg.paths.run = folder  # computed once, not for each that refers to it
+    validate(cfg, command)
+    return cfg
+
+
+def parse(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides.
+
+    Raises:
+        InputError: One of them is none.
+    """
+    return [_parse(loader, line) for line in overrides]
 
 
 def strip(cfg: DictConfig, command: str) -> DictConfig:
     """Resolve what needs the `hydra` node, drop the node, and check the rest."""
-    require_keys(cfg, command)
-    if "names" in cfg:
-        previous = HydraConfig.instance().cfg
-        try:
-            HydraConfig.instance().set_config(cfg)
-            names = OmegaConf.to_container(cfg.names, resolve=True)
-        finally:
-            HydraConfig.instance().cfg = previous
-        with open_dict(cfg):
-            cfg.names = names
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    OmegaConf.set_struct(own, True)
+    own, hydra_node = _divide(cfg)
+    _resolve_names(own, hydra_node, command)
     validate(own, command)
     return own
 
@@ -127,17 +158,118 @@ def build(node: Any, *args: Any, **kwargs: Any) -> Any:
         raise InputError(f"{target or node} refuses its arguments: {what}") from error
 
 
+def _load(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+    return loader.load_configuration(
+        command, list(overrides), run_mode=RunMode.RUN, from_shell=False
+    )
+
+
+@lru_cache(maxsize=1024)
+def _composed(
+    loader: ConfigLoader, command: str, choices: tuple[str, ...]
+) -> tuple[DictConfig, Any]:
+    return _divide(_load(loader, command, choices))
+
+
+@lru_cache(maxsize=8192)
+def _parse(loader: ConfigLoader, line: str) -> Override:
+    try:
+        (override,) = OverridesParser.create(config_loader=loader).parse_overrides([line])
+    except OverrideParseException as error:
+        raise InputError(f"'{error.override}' is not an override: write key=value") from error
+    except HydraException as error:
+        raise InputError(str(error)) from error
+    return override
+
+
+def _split(
+    loader: ConfigLoader, command: str, overrides: Sequence[str]
+) -> tuple[tuple[str, ...], list[Override]]:
+    """Tell what decides which files are read, or what Hydra itself does, from values."""
+    search_path = tuple(line for line in overrides if line.lstrip("+").startswith("hydra.search"))
+    files = _files(loader, command, search_path)
+    choices, values = [], []
+    for override in parse(loader, overrides):
+        key = override.key_or_group
+        is_value = isinstance(override.value(), dict) or not files.group_exists(key)
+        if is_value and not override.is_hydra_override() and not override.is_sweep_override():
+            values.append(override)
+        else:
+            choices.append(str(override.input_line))
+    return tuple(choices), values
+
+
+@lru_cache(maxsize=64)
+def _files(
+    loader: ConfigLoader, command: str, search_path: tuple[str, ...]
+) -> CachingConfigRepository:
+    impl = cast(ConfigLoaderImpl, loader)
+    return impl._parse_overrides_and_create_caching_repo(command, list(search_path))[1]
+
+
+def _divide(cfg: DictConfig) -> tuple[DictConfig, Any]:
+    """Return what is ours, and what ``${hydra:...}`` refers to."""
+    own = without_hydra(cfg)
+    OmegaConf.set_struct(own, True)
+    with _hydra_node(None):
+        HydraConfig.instance().set_config(cfg)
+        return own, HydraConfig.instance().cfg
+
+
+@contextmanager
+def _hydra_node(node: Any) -> Iterator[None]:
+    """Let ``${hydra:...}`` refer to `node`."""
+    state = HydraConfig.instance()
+    previous, state.cfg = state.cfg, node
+    try:
+        yield
+    finally:
+        state.cfg = previous
+
+
+def _resolve_names(cfg: DictConfig, hydra_node: Any, command: str) -> None:
+    require_keys(cfg, command)
+    if "names" not in cfg:
+        return
+    with _hydra_node(hydra_node):
+        names = OmegaConf.to_container(cfg.names, resolve=True)
+    with open_dict(cfg):
+        cfg.names = names
+
+
+@contextmanager
+def _explained(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Turn Hydra's errors into ours."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MissingConfigException as error:
+        wanted = str(error.missing_cfg_file)
+        options = sorted(error.options or [])
+        group, _, name = wanted.rpartition("/")
+        raise InputError(
+            f"{group or 'config'}={name} does not exist{suggestion(name, options)}"
+            + (f" (available: {', '.join(options)})" if options else "")
+        ) from error
+    except OverrideParseException as error:
+        raise InputError(f"'{error.override}' is not an override: write key=value") from error
+    except ConfigCompositionException as error:
+        raise InputError(_explain(error, loader, command, overrides)) from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise InputError(str(error)) from error
+
+
 def _explain(
-    error: ConfigCompositionException, command: str, overrides: tuple[str, ...] | list[str]
+    error: ConfigCompositionException, loader: ConfigLoader, command: str, overrides: Sequence[str]
 ) -> str:
     """Explain an override of a key that is not there."""
     text = first_line(error)
     if not text.startswith("Could not") or "'" not in text:
         return str(error)
     key = text.split("'")[1]
-    is_group = GlobalHydra.instance().config_loader().get_group_options
-    choices = [o for o in overrides if is_group(o.partition("=")[0])]
-    tree = OmegaConf.to_container(hydra.compose(command, choices), resolve=False)
+    choices = [o for o in overrides if loader.get_group_options(o.partition("=")[0])]
+    tree = OmegaConf.to_container(_load(loader, command, choices), resolve=False)
     known = list(keys_of(tree))
     parent = key.rpartition(".")[0]
     siblings = [k for k in known if k.rpartition(".")[0] == parent and not k.endswith("_target_")]
@@ -145,4 +277,13 @@ def _explain(
     return f"{key} is not a key here{hint}"
 
 
-__all__ = ["CONF_DIR", "build", "compose", "compose_one", "search", "strip"]
+__all__ = [
+    "CONF_DIR",
+    "build",
+    "compose",
+    "compose_job",
+    "compose_whole",
+    "parse",
+    "search",
+    "without_hydra",
+]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from stelab.config.compose import compose_one, search, strip
+from stelab.config.compose import compose_job, compose_whole, parse, search, without_hydra
 from stelab.config.mistakes import Mistakes
+from stelab.config.validate import keys_of, suggestion, validate_node
 from stelab.errors import InputError
+from stelab.sweepers import StudySweeper, has_failed
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,21 @@ class Plan:
     """Checked configurations, one a job, in the order they will run.
 
     Attributes:
-        jobs: The configurations.
+        jobs: The configurations; with ``only=failed``, those of failed runs, maybe none.
         overrides: What each of them was composed with.
         multirun: Whether they are a sweep.
+        whole: Whether they are all that will run. If not, they stand for what a sweeper will
+            choose as it goes.
+        count: How many will run, at most; None where only a foreign sweeper knows.
+        shared: What all jobs share: the configuration without what is swept, not checked.
     """
 
     jobs: list[DictConfig]
     overrides: list[list[str]]
     multirun: bool
+    whole: bool
+    count: int | None
+    shared: DictConfig
 
 
 def plan(
@@ -54,54 +62,79 @@ def plan(
         InputError: Names the mistakes of all jobs; nothing was written.
     """
     with search(config_dir) as loader:
-        overrides = _parse(loader, arguments)
-        fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
-        base = compose_one(command, fixed)
-        multirun = multirun or base.hydra.mode == RunMode.MULTIRUN
-        swept = [o for o in overrides if o.is_sweep_override()]
-        if not multirun:
+        overrides = parse(loader, arguments)
+        fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+        swept = [str(o.input_line) for o in overrides if o.is_sweep_override()]
+        base = compose_whole(loader, command, fixed)
+        if not multirun and base.hydra.mode != RunMode.MULTIRUN:
             if swept:
-                raise InputError(f"'{swept[0].input_line}' is a sweep: add -m (--multirun)")
-            return Plan([strip(base, command)], [fixed], multirun=False)
+                raise InputError(f"'{swept[0]}' is a sweep: add -m (--multirun)")
+            job = compose_job(loader, command, fixed)
+            return Plan([job], [fixed], multirun=False, whole=True, count=1, shared=job)
         if not sweeps:
             raise InputError(f"stelab {command} runs once: -m (--multirun) is for stelab train")
-        grid, jobs = _grid(loader, base, arguments), []
-        mistakes = Mistakes(len(grid))
-        for job in grid:
-            with mistakes.of(job):
-                jobs.append(strip(compose_one(command, job), command))
-        mistakes.raise_any()
-        return Plan(jobs, grid, multirun=True)
+        return _plan_sweep(loader, command, arguments, base)
 
 
-def _parse(loader: ConfigLoader, arguments: Sequence[str]) -> list[Override]:
-    try:
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
-    except OverrideParseException as error:
-        raise InputError(f"'{error.override}' is not an override: write key=value") from error
-    except HydraException as error:
-        raise InputError(str(error)) from error
-    for override in overrides:
-        if override.is_sweep_override() and not list(_options(override)):
-            group = override.key_or_group
-            available = ", ".join(loader.get_group_options(group)) or "none: it is not a group"
-            raise InputError(
-                f"'{override.input_line}' matches nothing, so there is nothing to run "
-                f"(options of {group}: {available})"
-            )
-    return overrides
+def _plan_sweep(
+    loader: ConfigLoader, command: str, arguments: Sequence[str], base: DictConfig
+) -> Plan:
+    overrides = parse(loader, arguments)
+    fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+    of_hydra = [str(o.input_line) for o in overrides if o.is_hydra_override()]
+    others = [str(o.input_line) for o in overrides if not o.is_hydra_override()]
+    sweeper = _sweeper(base)
+    if sweeper is None:
+        lists, whole, count = [[o for o in fixed if o in others]], False, None
+    else:
+        lists, whole = sweeper.jobs(loader, others), sweeper.whole
+        count = None if whole else sweeper.count(loader, others)
+    jobs, mistakes = list[DictConfig](), Mistakes(len(lists))
+    for job in lists:
+        with mistakes.of(job):
+            jobs.append(compose_job(loader, command, [*of_hydra, *job]))
+    mistakes.raise_any()
+    kept = list(zip(jobs, lists, strict=True))
+    if whole and base.get("only") == "failed":
+        kept = [(cfg, job) for cfg, job in kept if has_failed(cfg)]
+    return Plan(
+        jobs=[cfg for cfg, _ in kept],
+        overrides=[job for _, job in kept],
+        multirun=True,
+        whole=whole,
+        count=len(kept) if whole else count,
+        shared=without_hydra(base),
+    )
 
 
-def _options(override: Override) -> list[str]:
-    if not override.is_discrete_sweep():
-        raise InputError(
-            f"'{override.input_line}' is a continuous range: a grid takes choice(...) or a list"
-        )
-    return list(override.sweep_string_iterator())
+def _sweeper(base: DictConfig) -> StudySweeper | None:
+    """Make the sweeper that Hydra will make; None for a foreign one.
+
+    Raises:
+        InputError: It is not installed, or refuses its options, or the launcher does not fit.
+    """
+    classes = Plugins.instance().class_name_to_class
+    chosen = classes.get(base.hydra.sweeper._target_)
+    if chosen is None or not issubclass(chosen, StudySweeper):
+        return None
+    if chosen.package and find_spec(chosen.package) is None:
+        package = chosen.package
+        raise InputError(f"sweep={package} needs {package}: pip install 'stelab[{package}]'")
+    for node in ("hydra.sweeper", "hydra.launcher"):
+        if str(OmegaConf.select(base, node)._target_).startswith("hydra_plugins.stelab."):
+            validate_node(base, node)
+    launcher = base.hydra.launcher._target_
+    if chosen.streams and not hasattr(classes.get(launcher), "stream"):
+        ours = "serial, joblib, gpu, submitit_local, submitit_slurm or ray"
+        raise InputError(f"this sweep needs hydra/launcher={ours}, got {launcher}")
+    options: Any = OmegaConf.to_container(base.hydra.sweeper, resolve=True)
+    sweeper = chosen(**{k: v for k, v in options.items() if not k.startswith("_")})
+    for key in sweeper.replicates:
+        _check_replicate(key, base)
+    return sweeper
 
 
-def _grid(loader: ConfigLoader, base: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
-    """Expand the product of all swept keys, as Hydra's own sweeper will."""
-    params = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
-    (jobs,) = BasicSweeper.split_arguments(_parse(loader, [*params, *arguments]), None)
-    return jobs
+def _check_replicate(key: str, base: DictConfig) -> None:
+    known = [*keys_of(OmegaConf.to_container(without_hydra(base))), *base.hydra.runtime.choices]
+    if key not in known:
+        raise InputError(f"hydra.sweeper.replicates: {key} is not a key{suggestion(key, known)}")

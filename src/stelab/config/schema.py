@@ -79,14 +79,37 @@ class Trainer:
 
 
 @dataclass(config=closed)
+class Checkpoint:
+    """When a run's state is saved within an epoch; after every epoch it always is."""
+
+    every_n_steps: Count | None
+    every_n_minutes: Positive | None
+
+
+@dataclass(config=closed)
+class Trial:
+    """The trial of an Optuna study that a run belongs to."""
+
+    storage: Text
+    study: Text
+    number: Size
+
+
+@dataclass(config=closed)
 class Train:
     """`stelab train`."""
 
     study: Name
     seed: Seed
+    threads: Count
     rerun: Flag
     dry_run: Flag
     monitor: Literal["train/loss", "train/mse", "val/loss", "val/mse"]
+    retries: Size
+    on_failure: Literal["continue", "stop"]
+    only: Literal["failed"] | None
+    checkpoint: Checkpoint
+    trial: Trial | None
     names: Names
     estimator: Target
     threshold: Target
@@ -98,6 +121,15 @@ class Train:
     trainer: Trainer
     logger: dict[str, Target]
     callbacks: dict[str, Target]
+    paths: Paths
+
+
+@dataclass(config=closed)
+class Status:
+    """`stelab status`."""
+
+    study: Name
+    watch: Flag
     paths: Paths
 
 
@@ -164,6 +196,7 @@ class Gradients:
 
 SCHEMAS: dict[str, type[Any]] = {
     "train": Train,
+    "status": Status,
     "evaluate": Evaluate,
     "encode": Encode,
     "decode": Decode,

@@ -122,12 +122,13 @@ def _source(module: str) -> Path:
     """Return the file of `module`. Only the top-level package is looked up, none is imported."""
     top, *rest = module.split(".")
     spec = find_spec(top)
-    if spec is None or spec.origin is None:
+    if spec is None:
         raise LookupError(f"there is no package '{top}' (is it installed, or on PYTHONPATH?)")
-    path = Path(spec.origin)
-    if rest:
-        path = path.parent.joinpath(*rest)
+    if not rest and spec.origin:
+        return Path(spec.origin)
+    for folder in spec.submodule_search_locations or []:  # a namespace package has several
+        path = Path(folder).joinpath(*rest)
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if not path.is_file():
-        raise LookupError(f"there is no module '{module}'")
-    return path
+        if path.is_file():
+            return path
+    raise LookupError(f"there is no module '{module}'")

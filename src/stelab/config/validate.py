@@ -7,6 +7,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -39,10 +40,24 @@ def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
         *_against_signatures(tree),
         *_contradictions(tree),
     ]
+    _raise(mistakes, cfg)
+    return tree
+
+
+def validate_node(cfg: DictConfig, key: str) -> None:
+    """Check the node at `key`, and those in it, against the signatures of their targets.
+
+    Raises:
+        InputError: Names every unknown, missing, mistyped or out-of-range key.
+    """
+    tree = OmegaConf.to_container(OmegaConf.select(cfg, key), resolve=True)
+    _raise(list(_against_signatures(tree, tuple(key.split(".")))), cfg)
+
+
+def _raise(mistakes: list[tuple[Path, str]], cfg: DictConfig) -> None:
     if mistakes:
         first = {_dotted(_stated(path, cfg)): text for path, text in reversed(mistakes)}
         raise InputError("\n".join(f"{key} {first[key]}" for key in sorted(first)))
-    return tree
 
 
 def require_keys(cfg: DictConfig, command: str) -> None:
@@ -56,11 +71,16 @@ def require_keys(cfg: DictConfig, command: str) -> None:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return `cfg` without its `hydra` node as plain containers, interpolations resolved."""
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    own = without_hydra(cfg) if "hydra" in cfg else cfg
     try:
         return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     except OmegaConfBaseException as error:
         raise InputError(f"the configuration cannot be resolved: {first_line(error)}") from error
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """Return a copy of `cfg` without its `hydra` node."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -98,29 +118,36 @@ def _not_finite(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
 
 def _against_schema(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
     try:
-        TypeAdapter(SCHEMAS[command]).validate_python(tree)
+        _schema(command).validate_python(tree)
     except ValidationError as error:
         yield from _explain(error, tree, ())
 
 
-def _against_signatures(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    for path, node in _walk(tree):
+@cache
+def _schema(command: str) -> TypeAdapter[Any]:
+    return TypeAdapter(SCHEMAS[command])
+
+
+def _against_signatures(tree: Any, where: Path = ()) -> Iterator[tuple[Path, str]]:
+    for path, node in _walk(tree, where):
         if not isinstance(node, dict) or "_target_" not in node:
             continue
         try:
-            signature = read_signature(str(node["_target_"]))
+            signature, adapter = _signature(str(node["_target_"]))
         except LookupError as error:
             yield (*path, "_target_"), f"cannot be found: {error}"
             continue
-        arguments = {key: value for key, value in node.items() if key != "_target_"}
+        arguments = {k: v for k, v in node.items() if k not in ("_target_", "_recursive_")}
         try:
-            _adapter(signature).validate_python(arguments)
+            adapter.validate_python(arguments)
         except ValidationError as error:
             yield from _explain(error, arguments, path, known=signature.annotations)
 
 
-def _adapter(signature: Signature) -> TypeAdapter[Any]:
+@cache
+def _signature(target: str) -> tuple[Signature, TypeAdapter[Any]]:
     """Make the schema of a node from the signature of its target."""
+    signature = read_signature(target)
     fields = {
         name: annotation if name in signature.required else NotRequired[annotation]
         for name, annotation in signature.annotations.items()
@@ -128,7 +155,7 @@ def _adapter(signature: Signature) -> TypeAdapter[Any]:
     arguments = TypedDict("arguments", fields)  # type: ignore[misc]
     config = ConfigDict(extra="allow" if signature.open else "forbid")
     arguments.__pydantic_config__ = config  # type: ignore[attr-defined]
-    return TypeAdapter(arguments)
+    return signature, TypeAdapter(arguments)
 
 
 def _explain(

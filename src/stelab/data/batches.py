@@ -49,6 +49,7 @@ class Batches:
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.resume: tuple[int, int] = (0, 0)
 
     # Lightning reads these two names of a torch DataLoader, to call `set_epoch` on the sampler.
     batch_sampler = None
@@ -65,8 +66,18 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
+    def state_dict(self) -> dict[str, tuple[int, int]]:
+        """Return where to resume, ``(epoch, batch)``."""
+        return {"resume": self.resume}
+
+    def load_state_dict(self, state: dict[str, tuple[int, int]]) -> None:
+        """Leave out the batches of that epoch before that batch."""
+        self.resume = state["resume"]
+
     def __iter__(self) -> Iterator[Tensor]:
-        for batch in self._order().split(self.batch_size):
+        epoch, start = self.resume
+        batches = self._order().split(self.batch_size)
+        for batch in batches[start if self.epoch == epoch else 0 :]:
             yield self.images[batch[self.rank :: self.world_size]]
 
     def _order(self) -> Tensor:

@@ -74,7 +74,7 @@ def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
 
 
 def _build_estimator(cfg: DictConfig) -> Estimator:
-    with isolated(cfg.seed):
+    with isolated(cfg.seed, threads=torch.get_num_threads()):
         estimator: Estimator = build(cfg.estimator)
     advance(estimator, cfg.progress)
     return estimator

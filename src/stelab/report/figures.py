@@ -69,9 +69,18 @@ def loss_curves(curves: dict[str, Path], *, metric: str = "mse") -> Figure:
     read = {label: read_curves(path) for label, path in curves.items()}
     splits = [s for s in ("train", "val") if any(f"{s}/{metric}" in t for t in read.values())]
     crowded = len(read) > 8  # a legend inside the axes would hide the curves
-    width, height = (2.4, 0.6 + 0.16 * len(read)) if crowded else (0.0, 3.2)
-    figure = Figure(figsize=(4.6 * len(splits) + width, max(3.2, height)), layout="constrained")
+    legend = 2.6 if crowded else 0.0  # inches, as all of these
+    width, height = 4.6 * len(splits) + legend, max(3.2, 0.6 + 0.16 * len(read) * crowded)
+    figure = Figure(figsize=(width, height))
     axes = figure.subplots(1, len(splits), squeeze=False, sharey=True)[0]
+    # Margins by hand: a layout engine takes as long as all the rest of the drawing.
+    figure.subplots_adjust(
+        left=0.7 / width,
+        right=1 - (legend + 0.1) / width,
+        bottom=0.5 / height,
+        top=1 - 0.3 / height,
+        wspace=0.06,
+    )
     for ax, split in zip(axes, splits, strict=True):
         for i, (label, table) in enumerate(read.items()):
             points = table.get(f"{split}/{metric}", [])
@@ -89,7 +98,7 @@ def loss_curves(curves: dict[str, Path], *, metric: str = "mse") -> Figure:
         ax.grid(alpha=0.3, which="both")
     if crowded:
         handles, names = axes[-1].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right upper", fontsize=7)
+        figure.legend(handles, names, loc="upper right", fontsize=7)
     else:
         axes[-1].legend(fontsize=7)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -11,31 +12,28 @@ from rich.table import Table
 from stelab.errors import InputError
 from stelab.report.console import console
 from stelab.studies.record import Run, read_run
+from stelab.studies.status import RunState
 
 
 def print_runs(folders: Sequence[Path]) -> list[Run]:
-    """Print one row a run, the lowest test error first; return the finished runs in that order.
-
-    Runs that failed or never started are listed below, with the reason.
-    """
-    finished, others = [], []
-    for folder in dict.fromkeys(folders):
-        try:
+    """Print one row a finished run, the lowest test error first; return them in that order."""
+    finished = []
+    for folder in folders:
+        with suppress(InputError):
             run = read_run(folder)
-        except InputError:
-            others.append((folder.name, "not started"))
-            continue
-        if run.status == "finished":
-            finished.append(run)
-        else:
-            reason = (run.record["error"] or "").strip().splitlines()
-            others.append((run.name, f"{run.status}: {reason[-1]}" if reason else run.status))
+            if run.status == "finished":
+                finished.append(run)
     finished.sort(key=lambda run: run.metrics["test/mse"])
     if finished:
         console().print(_table(finished))
-    for name, reason in others:
-        console().print(f"{name}  {reason}", style="red", highlight=False)
     return finished
+
+
+def print_failures(states: Sequence[RunState]) -> None:
+    """Print one line a run that is not finished, with the reason."""
+    for state in states:
+        reason = f": {state.note}" if state.note else ""
+        console().print(f"{state.name}  {state.state}{reason}", style="red", highlight=False)
 
 
 def _table(runs: list[Run]) -> Table:

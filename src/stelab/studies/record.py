@@ -8,7 +8,10 @@ import platform
 import subprocess
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -19,8 +22,16 @@ from stelab.config.identity import fingerprint
 from stelab.config.validate import plain
 from stelab.errors import InputError
 from stelab.studies.files import write_atomically
+from stelab.studies.lock import is_locked
+
+PROGRESS = "progress.json"
+"""How far a run has come, while it is running."""
 
 _PACKAGES = ("stelab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy")
+
+
+class Pruned(Exception):
+    """A sweeper stopped a run because it was not worth finishing."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,8 @@ class Run:
 
     Attributes:
         folder: ``outputs/<study>/<run id>``.
-        status: ``"running"``, ``"finished"`` or ``"failed"``.
+        status: ``"running"`` (or killed while it was), ``"finished"``, ``"failed"``,
+            ``"interrupted"`` by a signal or ``"pruned"``; see `stelab.studies.status`.
         config: The resolved configuration, plain containers.
         metrics: Final value of every metric, by its name in TensorBoard.
         record: All of run.json.
@@ -46,6 +58,24 @@ class Run:
         """Return the run id."""
         return self.folder.name
 
+    @property
+    def reason(self) -> str:
+        """Return the last line of its error; empty where it has none."""
+        return reason(self.record)
+
+
+def read_record(folder: Path | str) -> dict[str, Any]:
+    """Read run.json alone.
+
+    Raises:
+        InputError: It is absent or unreadable.
+    """
+    with _explained(Path(folder)):
+        record: dict[str, Any] = json.loads((Path(folder) / "run.json").read_text("utf-8"))
+        if not (isinstance(record["status"], str) and isinstance(record["metrics"], dict)):
+            raise TypeError("status must be a text and metrics a table")
+    return record
+
 
 def read_run(folder: Path | str) -> Run:
     """Read a run's folder.
@@ -54,23 +84,44 @@ def read_run(folder: Path | str) -> Run:
         InputError: It is not one: run.json or config.yaml is absent or unreadable.
     """
     folder = Path(folder)
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record = read_record(folder)
+    with _explained(folder):
         config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        status, metrics = record["status"], record["metrics"]
+    return Run(
+        folder=folder,
+        status=record["status"],
+        config=cast(dict[str, Any], config),
+        metrics=record["metrics"],
+        record=record,
+    )
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} is not a run's folder: there is no {Path(error.filename).name} in it"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} is not a readable run: {error!r}") from error
-    return Run(
-        folder=folder,
-        status=status,
-        config=cast(dict[str, Any], config),
-        metrics=metrics,
-        record=record,
-    )
+
+
+def finished_run(cfg: DictConfig) -> Run | None:
+    """Return the run of a configuration where it is finished and ``cfg.rerun`` is not set."""
+    folder = Path(cfg.paths.run)
+    try:
+        finished = not cfg.rerun and read_record(folder)["status"] == "finished"
+        return read_run(folder) if finished else None
+    except InputError:
+        return None
+
+
+def reason(record: dict[str, Any]) -> str:
+    """Return the last line of the error in a run.json; empty where there is none."""
+    lines = (record.get("error") or "").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def read_finished(folder: Path | str) -> Run:
@@ -86,19 +137,38 @@ def read_finished(folder: Path | str) -> Run:
 
 
 class Recorder:
-    """Writes config.yaml and run.json of a run as it goes on."""
+    """Writes config.yaml and run.json of a run as it goes on.
 
-    def __init__(self, folder: Path, cfg: DictConfig):
+    Each attempt to train it, from a checkpoint or from scratch, has an entry in
+    ``timings.attempts``; ``timings.seconds`` is their sum, as far as their ends are known.
+
+    Args:
+        folder: The run's folder.
+        cfg: Its configuration.
+        from_step: Optimizer steps that the checkpoint continued from has taken; 0 without one.
+    """
+
+    def __init__(self, folder: Path, cfg: DictConfig, *, from_step: int):
         self.folder = folder
         self.started = time.time()
+        earlier = _attempts(folder) if from_step else []
+        self.attempt: dict[str, Any] = {
+            "started": _timestamp(self.started),
+            "from_step": from_step,
+            "host": platform.node(),
+            "pid": os.getpid(),
+        }
         self.record: dict[str, Any] = {
             "status": "running",
             "fingerprint": fingerprint(cfg),
             "metrics": {},
-            "git": _git(),
+            "git": git_state(),
             "versions": {name: version(name) for name in _PACKAGES},
-            "machine": _machine(),
-            "timings": {"started": _timestamp(self.started)},
+            "machine": _machine(threads=cfg.threads),
+            "timings": {
+                "started": (earlier or [self.attempt])[0]["started"],
+                "attempts": [*earlier, self.attempt],
+            },
             "error": None,
         }
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
@@ -106,33 +176,70 @@ class Recorder:
 
     def finish(self, metrics: dict[str, float]) -> None:
         """Record the final metrics."""
-        self.record |= {"status": "finished", "metrics": metrics}
-        self._stop()
+        self._stop("finished", metrics=metrics)
 
-    def fail(self, error: BaseException) -> None:
-        """Record an error with its traceback."""
-        text = "".join(traceback.format_exception(error))
-        self.record |= {"status": "failed", "error": text}
-        self._stop()
+    def stop(self, error: BaseException, *, status: str) -> None:
+        """Record why it ended before its end, with the traceback of a failure."""
+        text = "".join(traceback.format_exception(error)) if status == "failed" else str(error)
+        with suppress(OSError):  # a full disk, which is the error that is told anyway
+            self._stop(status, error=text)
 
-    def _stop(self) -> None:
+    def _stop(self, status: str, **what: Any) -> None:
         now = time.time()
-        self.record["timings"] |= {
+        self.attempt |= {
             "ended": _timestamp(now),
             "seconds": round(now - self.started, 3),
         }
+        timings = self.record["timings"]
+        timings["ended"] = self.attempt["ended"]
+        timings["seconds"] = round(sum(a.get("seconds", 0) for a in timings["attempts"]), 3)
+        self.record |= {"status": status, **what}
         self._write()
+        (self.folder / PROGRESS).unlink(missing_ok=True)
 
     def _write(self) -> None:
-        write_atomically(self.folder / "run.json", json.dumps(self.record, indent=2) + "\n")
+        _write_record(self.folder, self.record)
+
+
+def record_death(folder: Path, cfg: DictConfig, reason: str) -> None:
+    """Mark a run failed whose process died without a word, unless another one has it in hand.
+
+    Args:
+        folder: The run's folder.
+        cfg: Its configuration, where it died before it wrote anything.
+        reason: E.g. ``"the worker was killed by signal 9 (SIGKILL)"``.
+    """
+    try:
+        record = read_run(folder).record
+    except InputError:
+        folder.mkdir(parents=True, exist_ok=True)
+        record = Recorder(folder, cfg, from_step=0).record
+    if record["status"] in ("running", "interrupted") and not is_locked(folder):
+        _write_record(folder, {**record, "status": "failed", "error": reason})
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    write_atomically(folder / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def _attempts(folder: Path) -> list[dict[str, Any]]:
+    try:
+        attempts: list[dict[str, Any]] = read_run(folder).record["timings"]["attempts"]
+    except (InputError, KeyError):
+        return []
+    return attempts
 
 
 def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _git() -> dict[str, Any] | None:
-    """Return commit and dirtiness of the checkout that stelab runs from; None for a wheel."""
+@cache
+def git_state() -> dict[str, Any] | None:
+    """Return commit and dirtiness of the checkout that stelab runs from; None for a wheel.
+
+    As they were when this process first asked: what it runs, it has imported.
+    """
     source = Path(__file__).resolve().parents[3]
     if not (source / ".git").exists():
         return None
@@ -147,7 +254,7 @@ def _git() -> dict[str, Any] | None:
         return None
 
 
-def _machine() -> dict[str, Any]:
+def _machine(*, threads: int) -> dict[str, Any]:
     import torch
 
     cuda = torch.cuda.is_available()
@@ -157,7 +264,7 @@ def _machine() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "gpus": gpus,
         "python": platform.python_version(),
     }

@@ -98,3 +98,16 @@ class GradientBasket(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's means."""
         pl_module.log_dict(self.means.reset(trainer.strategy), sync_dist=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch's means so far, and what the estimators have learned."""
+        return {
+            "means": self.means.state_dict(),
+            "estimators": {name: e.state_dict() for name, e in self.estimators.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them up."""
+        self.means.load_state_dict(state["means"])
+        for name, estimator in self.estimators.items():
+            estimator.load_state_dict(state["estimators"][name])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -13,8 +15,12 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 
 @contextmanager
-def isolated(seed: int) -> Iterator[None]:
-    """Seed all random generators; afterwards restore them and torch's global switches."""
+def isolated(seed: int, *, threads: int) -> Iterator[None]:
+    """Seed all random generators and set the CPU threads; afterwards restore all global state.
+
+    That is: random generators, environment, torch's switches and threads, log levels, and the
+    memory that a GPU's allocator keeps.
+    """
     environment = dict(os.environ)
     dtype = torch.get_default_dtype()
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -22,10 +28,19 @@ def isolated(seed: int) -> Iterator[None]:
     precision = torch.get_float32_matmul_precision()
     benchmark = torch.backends.cudnn.benchmark
     anomaly = torch.is_anomaly_enabled()
+    before = torch.get_num_threads()
+    lightning = logging.getLogger("pytorch_lightning")
+    level = lightning.level
+    gc.freeze()  # so that the collection at the end looks at this job's objects only
     try:
         with isolate_rng(), warnings.catch_warnings():
             # pytorch-lightning 2.6 calls, once a run, what torch 2.14 deprecates.
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            # A run is one process: `srun` is for those that a cluster starts side by side.
+            warnings.filterwarnings("ignore", message=".*`srun` command is available")
+            lightning.setLevel(logging.WARNING)
+            torch.set_num_threads(threads)
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # for processes that start here
             seed_everything(seed, verbose=False)
             yield
     finally:
@@ -36,3 +51,9 @@ def isolated(seed: int) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
         torch.backends.cudnn.benchmark = benchmark
         torch.autograd.set_detect_anomaly(anomaly)
+        torch.set_num_threads(before)
+        lightning.setLevel(level)
+        gc.collect()  # a network and its trainer refer to each other
+        gc.unfreeze()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

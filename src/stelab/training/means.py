@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor
+
+from stelab.training.processes import gather, own
 
 
 class Means:
@@ -21,12 +25,29 @@ class Means:
             term = torch.stack(
                 [value.detach().to(wide) * weight, value.new_tensor(weight).to(wide)]
             )
-            self.totals[name] = self.totals[name] + term if name in self.totals else term
+            self._add(name, term)
+
+    def _add(self, name: str, term: Tensor) -> None:
+        # Restored totals lie on the CPU until the device is known.
+        total = self.totals.get(name)
+        self.totals[name] = term if total is None else total.to(term.device) + term
 
     def reset(self, strategy: Strategy) -> dict[str, Tensor]:
         """Return the means over all processes and start anew; empty where nothing was added."""
         totals, self.totals = self.totals, {}
         if not totals:
             return {}
-        sums, weights = strategy.reduce(torch.stack([*totals.values()]), reduce_op="sum").T
+        stacked = torch.stack([total.to(strategy.root_device) for total in totals.values()])
+        sums, weights = strategy.reduce(stacked, reduce_op="sum").T
         return dict(zip(totals, sums / weights, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the totals of every process; all must call it."""
+        return {"processes": gather({name: total.cpu() for name, total in self.totals.items()})}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up this process's totals."""
+        self.totals = {}
+        for totals in own(state["processes"]):
+            for name, total in totals.items():
+                self._add(name, total)

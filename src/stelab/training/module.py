@@ -16,6 +16,7 @@ from stelab.config import build
 from stelab.estimators import Estimator, MultiEvaluation
 from stelab.models import Autoencoder
 from stelab.progress import advance
+from stelab.training.finite import NonFiniteError, require_finite
 from stelab.training.losses import SquaredError
 from stelab.training.means import Means
 
@@ -96,6 +97,9 @@ class AutoencoderModule(pl.LightningModule):
 
         x = self.model.encoder(images)
         loss = self.model.binarizer.loss(x, per_example_loss, generator=self._generator(x))
+        require_finite(
+            loss, x, step=self.global_step, model=self.model, forward=lambda: self.model(images)
+        )
         self._lower_variance()
         self._record("train", loss.detach(), reconstructions[0], images)
         self.log("train/loss_step", loss.detach())
@@ -147,6 +151,9 @@ class AutoencoderModule(pl.LightningModule):
 
     def _log_means(self, split: str) -> None:
         means = self.means[split].reset(self.trainer.strategy)
+        for name, value in means.items():
+            if not value.isfinite():
+                raise NonFiniteError(f"step {self.global_step}: {split}/{name} is {value.item()}")
         named = {f"{split}/{name}": value for name, value in means.items()}
         self.log_dict(named, sync_dist=True)  # they are equal already; it saves a warning
 
@@ -157,7 +164,8 @@ class AutoencoderModule(pl.LightningModule):
         return [optimizer], [build(self.scheduler_config, optimizer=optimizer)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take what only lowers the variance out of the network's state."""
+        """Add the epoch's means; take what only lowers the variance out of the network's state."""
+        checkpoint["means"] = self.means["train"].state_dict()
         if self.variance_optimizer is not None:
             state = checkpoint["state_dict"]
             checkpoint["variance"] = {
@@ -166,7 +174,8 @@ class AutoencoderModule(pl.LightningModule):
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put it back."""
+        """Put both back."""
+        self.means["train"].load_state_dict(checkpoint["means"])
         if self.variance_optimizer is not None:
             checkpoint["state_dict"].update(checkpoint["variance"]["parameters"])
             self.variance_optimizer.load_state_dict(checkpoint["variance"]["optimizer"])

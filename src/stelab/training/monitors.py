@@ -48,13 +48,23 @@ class CodeMonitor(pl.Callback):
             "code/dead_bits": constant.float().mean(),
             "code/entropy": entropy / torch.log(torch.tensor(2.0)),
         }
+        bits = bits.bool()
         if self.previous is not None:
-            log["code/flip_ratio"] = (bits != self.previous).float().mean()
+            log["code/flip_ratio"] = (bits != self.previous.to(bits.device)).float().mean()
         self.previous = bits
         pl_module.log_dict(log, sync_dist=True)
         if constant.all() and not self.warned:
             self.warned = True
             warn_constant(x, mean)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next epoch is compared with."""
+        previous = None if self.previous is None else self.previous.cpu()
+        return {"previous": previous, "warned": self.warned}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it up."""
+        self.previous, self.warned = state["previous"], state["warned"]
 
 
 def model_of(pl_module: pl.LightningModule) -> Autoencoder:
@@ -143,6 +153,14 @@ class GradientMonitor(pl.Callback):
         named = {f"estimator/{name}": value for name, value in means.items()}
         pl_module.log_dict(named, sync_dist=True)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch's means so far."""
+        return self.means.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them up."""
+        self.means.load_state_dict(state)
+
     def _look_before(self, threshold: Any, inputs: tuple[Tensor, ...], theta: Tensor) -> None:
         (x,) = inputs
         s = x.detach() - theta.detach()
@@ -163,12 +181,20 @@ class GradientMonitor(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Log ``time/images_per_s``: images trained on in a second of the epoch's training steps."""
+    """Log ``time/images_per_s``: images trained on in a second of the epoch's training steps.
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self.start = time.perf_counter()
-        self.end = self.start
+    Of an epoch that was continued in its middle, the steps since then.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock at the first batch."""
+        if not self.images:
+            self.start = time.perf_counter()
 
     def on_train_batch_end(
         self,
@@ -179,6 +205,7 @@ class Throughput(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Stop the clock at the last batch, before validation."""
+        self.images += len(batch) * trainer.world_size
         if batch_idx + 1 == trainer.num_training_batches:
             if pl_module.device.type == "cuda":
                 torch.cuda.synchronize(pl_module.device)
@@ -186,6 +213,6 @@ class Throughput(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the rate."""
-        images = len(trainer.train_dataloader.images)  # type: ignore[union-attr]
-        rate = images / max(self.end - self.start, 1e-9)
+        rate = self.images / max(self.end - self.start, 1e-9)
+        self.images = 0
         pl_module.log("time/images_per_s", rate, sync_dist=True)

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from stelab.errors import InputError
 from stelab.studies.record import Run
+from stelab.training.checkpoint_file import is_whole
 from stelab.training.module import AutoencoderModule
 from stelab.training.run import build_module
 
@@ -22,6 +23,8 @@ def restore(run: Run, *, checkpoint: str) -> AutoencoderModule:
         InputError: The checkpoint is absent or damaged.
     """
     path = run.folder / "checkpoints" / f"{checkpoint}.ckpt"
+    if path.exists() and not is_whole(path):
+        raise InputError(f"{path} is damaged: its checksum is wrong")
     module = build_module(OmegaConf.create(run.config))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -29,6 +32,6 @@ def restore(run: Run, *, checkpoint: str) -> AutoencoderModule:
         module.load_state_dict(content["state_dict"])
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path} is damaged or of another network: {error}") from error
+    except (RuntimeError, KeyError) as error:
+        raise InputError(f"{path} is of another network: {error}") from error
     return module.eval()

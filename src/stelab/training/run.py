@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import errno
+import json
 import logging
-import shutil
-import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from stelab.config import build
 from stelab.config.mistakes import Mistakes
-from stelab.config.plan import Plan
 from stelab.config.validate import validate
 from stelab.data import ImageDataModule
-from stelab.errors import InputError
+from stelab.errors import InputError, RunError
 from stelab.report.figures import draw_run
-from stelab.studies.record import Recorder, Run, read_run
+from stelab.studies.lock import locked
+from stelab.studies.record import Pruned, Recorder, Run, finished_run, read_record, read_run
+from stelab.training.checkpoint_file import PREVIOUS, SealedCheckpointIO
+from stelab.training.checkpoints import Checkpoints, floats
+from stelab.training.interrupts import Interrupted, Interrupts, LockLost
 from stelab.training.isolation import isolated
+from stelab.training.live import LiveProgress
 from stelab.training.module import AutoencoderModule
+from stelab.training.resume import empty, rewind
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +40,12 @@ log = logging.getLogger(__name__)
 def train(cfg: DictConfig) -> Run:
     """Train one network as `cfg` says (see `stelab.compose`) and test it.
 
-    A run that its folder shows finished is returned from there, unless ``cfg.rerun``; what an
-    unfinished one left is deleted.
+    A run that its folder shows finished is returned from there, unless ``cfg.rerun``. A run that
+    was killed, interrupted, pruned or failed continues from its last checkpoint. While another
+    process trains the same run, this one waits, and returns what that one made.
+
+    SIGINT and SIGTERM let the step under way end and its state be saved; then they do what they
+    would have done at once.
 
     Returns:
         The finished run. Its folder holds config.yaml, run.json, metrics.csv, tb/,
@@ -42,25 +53,69 @@ def train(cfg: DictConfig) -> Run:
 
     Raises:
         InputError: The configuration is wrong; nothing was started.
+        Pruned: A sweeper's pruner stopped it.
+        NonFiniteError: A loss or pre-activation was NaN or infinite.
+        OtherProcessFailed: It was waited for, and failed.
     """
     validate(cfg, "train")
     folder = Path(cfg.paths.run)
-    if not cfg.rerun and (finished := _finished(folder)):
+    cfg = copy.deepcopy(cfg)
+    cfg.paths.run = str(folder)  # computed once
+    if finished := finished_run(cfg):
         log.info("%s is finished already (rerun=true runs it again)", finished.name)
         return finished
-    with isolated(cfg.seed):
+    with isolated(cfg.seed, threads=cfg.threads), Interrupts() as interrupts:
         data = _load(cfg)
-        trainer = _trainer(cfg, steps_per_epoch=data.steps_per_epoch())
         module = build_module(cfg)
-        _empty(folder)
-        recorder = Recorder(folder, cfg)
-        try:
-            metrics = _fit_and_test(trainer, module, data, folder)
-        except BaseException as error:
-            recorder.fail(error)
-            raise
-        recorder.finish(metrics)
+        with locked(folder, on_loss=interrupts.lose_lock) as waited:
+            if waited and (finished := _made_by_another(folder)):
+                return finished
+            _train(cfg, module, data, interrupts)
     return read_run(folder)
+
+
+class OtherProcessFailed(RunError):
+    """The run failed in another process while this one waited for it."""
+
+
+def _made_by_another(folder: Path) -> Run | None:
+    run = read_run(folder) if (folder / "run.json").exists() else None
+    if run is not None and run.status == "failed":
+        raise OtherProcessFailed(f"{run.name} failed in another process: {run.reason}")
+    return run if run is not None and run.status == "finished" else None
+
+
+def _train(
+    cfg: DictConfig, module: AutoencoderModule, data: ImageDataModule, interrupts: Interrupts
+) -> None:
+    """Train in a folder whose lock is held; record how it went."""
+    folder = Path(cfg.paths.run)
+    if cfg.rerun and _ended(folder):
+        empty(folder)
+    checkpoint, step = rewind(folder)
+    if checkpoint is not None:
+        log.info("%s continues from step %d", folder.name, step)
+    recorder = Recorder(folder, cfg, from_step=step)
+    try:
+        metrics = _fit_and_test(cfg, module, data, interrupts, checkpoint)
+    except LockLost:
+        raise  # the folder is another process's now
+    except (Interrupted, KeyboardInterrupt) as error:
+        recorder.stop(error, status="interrupted")
+        raise
+    except Pruned as error:
+        recorder.stop(error, status="pruned")
+        raise
+    except BaseException as error:
+        recorder.stop(error, status="failed")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"{folder.name}: there is no space left for {folder}. What was saved before is "
+                "whole: free some space, and the same command continues from there"
+            ) from error
+        raise
+    (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
+    recorder.finish(metrics)
 
 
 def build_module(cfg: Any) -> AutoencoderModule:
@@ -75,25 +130,43 @@ def build_module(cfg: Any) -> AutoencoderModule:
     )
 
 
-def check(plan: Plan) -> None:
+def check(jobs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> None:
     """Build everything that `train` would, networks on the meta device, and load every dataset.
+
+    Jobs that differ by what cannot change the objects (seed, study) are looked at once.
+
+    Args:
+        jobs: Configurations.
+        overrides: What each was composed with.
 
     Raises:
         InputError: Things refuse their arguments, or datasets cannot be had: names all of it.
     """
-    mistakes, loaded = Mistakes(len(plan.jobs)), []
-    for cfg, overrides in zip(plan.jobs, plan.overrides, strict=True):
-        with mistakes.of(overrides):
-            _check_objects(cfg)
-            data = {**_plain(cfg.data), "seed": 0}
-            if data not in loaded:
-                _load(cfg)
-                loaded.append(data)
+    mistakes = Mistakes(len(jobs))
+    known: dict[str, InputError | None] = {}
+
+    def once(what: Any, action: Callable[[DictConfig], object]) -> None:
+        key = json.dumps(what, sort_keys=True)
+        if key not in known:
+            known[key] = None
+            try:
+                action(cfg)
+            except InputError as error:
+                known[key] = error
+        if (mistake := known[key]) is not None:
+            raise mistake
+
+    for cfg, job in zip(jobs, overrides, strict=True):
+        tree = OmegaConf.to_container(cfg, resolve=False)
+        assert isinstance(tree, dict)
+        with mistakes.of(job):
+            once({**tree, "seed": 0, "study": "", "paths": None, "names": None}, _check_objects)
+            once({**_plain(cfg.data), "seed": 0}, _load)
     mistakes.raise_any()
 
 
 def _check_objects(cfg: DictConfig) -> None:
-    with isolated(cfg.seed):
+    with isolated(cfg.seed, threads=cfg.threads):
         with torch.device("meta"):
             module = build_module(cfg)
         parameter = torch.nn.Parameter(torch.zeros(()))
@@ -102,18 +175,12 @@ def _check_objects(cfg: DictConfig) -> None:
         _trainer(cfg)
 
 
-def _finished(folder: Path) -> Run | None:
+def _ended(folder: Path) -> bool:
+    """Tell whether a run came to its own end; a killed one goes on even with rerun=true."""
     try:
-        run = read_run(folder)
+        return read_record(folder)["status"] in ("finished", "failed", "pruned")
     except InputError:
-        return None
-    return run if run.status == "finished" else None
-
-
-def _empty(folder: Path) -> None:
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+        return False
 
 
 def _load(cfg: DictConfig) -> ImageDataModule:
@@ -123,15 +190,16 @@ def _load(cfg: DictConfig) -> ImageDataModule:
     return data
 
 
-def _trainer(cfg: DictConfig, *, steps_per_epoch: int | None = None) -> pl.Trainer:
+def _trainer(
+    cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = (), steps_per_epoch: int | None = None
+) -> pl.Trainer:
     options = _plain(cfg.trainer)
     # At least one train/loss_step an epoch; Lightning would warn that there are none.
     interval = options["log_every_n_steps"]
     options["log_every_n_steps"] = min(interval, steps_per_epoch or interval)
     bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
     profiler = options.pop("profiler")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    callbacks = [build(node) for node in cfg.callbacks.values()]
+    callbacks = [*callbacks, *(build(node) for node in cfg.callbacks.values())]
     if bar:
         callbacks.append(TQDMProgressBar(refresh_rate=20))
     try:
@@ -140,6 +208,9 @@ def _trainer(cfg: DictConfig, *, steps_per_epoch: int | None = None) -> pl.Train
             callbacks=callbacks,
             logger=[build(node) for node in cfg.logger.values()],
             profiler=build(profiler) if profiler else None,
+            # A job of a cluster is one run, whatever Lightning would make of its environment.
+            plugins=[SealedCheckpointIO(), LightningEnvironment()],
+            enable_checkpointing=False,
             enable_progress_bar=bar,
             enable_model_summary=False,
             default_root_dir=cfg.paths.run,
@@ -151,29 +222,35 @@ def _trainer(cfg: DictConfig, *, steps_per_epoch: int | None = None) -> pl.Train
 
 
 def _fit_and_test(
-    trainer: pl.Trainer,
+    cfg: DictConfig,
     module: AutoencoderModule,
     data: ImageDataModule,
-    folder: Path,
+    interrupts: Interrupts,
+    checkpoint: Path | None,
 ) -> dict[str, float]:
+    folder = Path(cfg.paths.run)
+    checkpoints = Checkpoints(folder, monitor=cfg.monitor, interrupts=interrupts, **cfg.checkpoint)
+    # Before all others: its checkpoint is of the state that they have not touched yet.
+    callbacks: list[pl.Callback] = [checkpoints, LiveProgress(folder)]
+    if cfg.trial is not None:
+        from stelab.training.pruning import TrialReport
+
+        callbacks.append(TrialReport(**cfg.trial, checkpoints=checkpoints))
+    trainer = _trainer(cfg, callbacks=callbacks, steps_per_epoch=data.steps_per_epoch())
     if not data.has("val"):
         trainer.limit_val_batches = 0
+    # Lightning would do it after it has loaded a checkpoint, which then loses digits.
+    trainer.precision_plugin.convert_module(module)
     try:
-        trainer.fit(module, datamodule=data)
-        metrics = _floats(trainer.callback_metrics)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        interrupts.check()
         trainer.test(module, datamodule=data, verbose=False)
-        metrics |= _floats(trainer.callback_metrics)
-    except SIGTERMException:
-        raise SystemExit(128 + signal.SIGTERM) from None
-    except SystemExit:
-        # Lightning turns a keyboard interrupt into exit(1).
-        raise KeyboardInterrupt from None
+    except Exception:
+        interrupts.check()  # what trains in other processes ends with another error
+        raise
+    metrics = checkpoints.metrics | floats(trainer.callback_metrics)
     draw_run(folder, module, data)
     return metrics
-
-
-def _floats(metrics: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items() if not name.endswith("loss_step")}
 
 
 def _plain(node: DictConfig) -> Any:

@@ -1,0 +1,169 @@
+"""``sweep=optuna``."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from filelock import FileLock
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf
+
+from stelab.config import build
+from stelab.config.identity import fingerprint
+from stelab.config.types import Count, Text
+from stelab.config.validate import first_line
+from stelab.errors import InputError
+from stelab.sweepers import StudySweeper
+from stelab.sweepers.axes import Point
+from stelab.sweepers.space import Search, size
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from stelab.sweepers.trials import Job
+
+
+class OptunaSweeper(StudySweeper):
+    """Lets Optuna choose values, and tells it the mean of the monitored metric over replicates.
+
+    Args:
+        params: See `stelab.sweepers.StudySweeper`.
+        replicates: See there.
+        n_trials: How many parameters the study is to have tried, in earlier sweeps too.
+        direction: What is better.
+        sampler: A node.
+        pruner: A node; null: no run is stopped before its end.
+        storage: An SQLAlchemy URL.
+    """
+
+    whole: ClassVar[bool] = False
+    package: ClassVar[str | None] = "optuna"
+    streams: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        params: dict[str, Any] | None,
+        replicates: list[Text],
+        n_trials: Count,
+        direction: Literal["minimize", "maximize"],
+        sampler: dict[str, Any],
+        pruner: dict[str, Any] | None,
+        storage: Text,
+    ):
+        super().__init__(params=params, replicates=replicates)
+        self.n_trials = n_trials
+        self.direction = direction
+        self.sampler = _node("sampler", sampler)
+        self.pruner = _node("pruner", pruner) if pruner else None
+        self.storage = storage
+
+    def jobs(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
+        """Return jobs that stand for all; see `StudySweeper.jobs`."""
+        return self._search(loader, arguments).examples()
+
+    def count(self, loader: ConfigLoader, arguments: Sequence[str]) -> int:
+        """Return how many jobs there will be at most."""
+        search = self._search(loader, arguments)
+        return int(min(self.n_trials, size(search.space))) * len(search.replicates)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run trials until the study has `n_trials`, and tell the best."""
+        from stelab.sweepers.trials import Trials
+
+        search = self._search(self.hydra_context.config_loader, arguments)
+        example = self.compose(search.examples()[0])
+        folder = Path(example.paths.run).parent
+        try:
+            study = self._study(_name(example, search, self.direction), folder / DRIVERS)
+        except InputError as error:
+            # Hydra would print the traceback of an Exception.
+            print(f"stelab: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
+        trials = Trials(
+            study=study,
+            space=search.space,
+            replicate=lambda chosen: self._replicate(search, chosen),
+            n_trials=self.n_trials,
+            sampler=self.sampler,
+            report_to=self.storage if self.pruner else None,
+            drivers=folder / DRIVERS,
+        )
+        with trials.driven(failed_again=self.config.only == "failed"):
+            self.launcher.stream(trials.jobs(), trials.done)
+        _tell_best(study, example.monitor)
+
+    def _search(self, loader: ConfigLoader, arguments: Sequence[str]) -> Search:
+        axes = self.axes(loader, arguments)
+        return Search.of(axes, self.factors(axes))
+
+    def _replicate(self, search: Search, chosen: Point) -> list[Job]:
+        from stelab.sweepers.trials import Job
+
+        return [Job(job, self.compose(job)) for job in search.jobs(chosen)]
+
+    def _study(self, name: str, drivers: Path) -> Study:
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        drivers.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(drivers / "creation"):  # two that make a database at once both fail
+                study = optuna.create_study(
+                    storage=self.storage,
+                    study_name=name,
+                    direction=self.direction,
+                    load_if_exists=True,
+                )
+        except (SQLAlchemyError, ImportError) as error:
+            raise InputError(
+                f"hydra.sweeper.storage cannot be opened: {self.storage}: {first_line(error)}"
+            ) from error
+        # Runs ask the pruner, in processes of their own.
+        study.set_user_attr("pruner", self.pruner)
+        return study
+
+
+DRIVERS = ".optuna"
+"""Where, in a study's folder, a living sweep has its lock."""
+
+
+def _node(name: str, node: Any) -> dict[str, Any]:
+    """Return a node as plain containers, if it can be built.
+
+    Raises:
+        InputError: It cannot.
+    """
+    node = OmegaConf.create(node)
+    if "_target_" not in node:
+        raise InputError(f"hydra.sweeper.{name} must be a node with a _target_, got {node}")
+    from stelab.sweepers.trials import quiet
+
+    with quiet():
+        build(node)
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    return plain
+
+
+def _name(example: DictConfig, search: Search, direction: str) -> str:
+    """Name a study after all that decides what its trials' values mean."""
+    text = f"{fingerprint(example)} {search.space} {search.replicates} {direction}"
+    return f"{example.study}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _tell_best(study: Study, monitor: str) -> None:
+    from optuna.trial import TrialState
+
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if not complete:
+        print(f"no trial of {study.study_name} has a value")
+        return
+    best = study.best_trial
+    chosen = " ".join(f"{key}={value}" for key, value in best.params.items())
+    print(f"best of {len(complete)} trials: {monitor} {best.value:.6g} with {chosen}")
+    print(f"its runs: {' '.join(best.user_attrs['runs'])}", flush=True)

@@ -1,0 +1,12 @@
+"""``hydra/launcher=serial``."""
+
+from stelab.launchers.base import StudyLauncher
+from stelab.launchers.executor import InThisProcess
+
+
+class SerialLauncher(StudyLauncher):
+    """Runs one job after another in this process."""
+
+    def executor(self) -> InThisProcess:
+        """Make what runs the jobs."""
+        return InThisProcess()

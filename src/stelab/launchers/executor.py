@@ -1,0 +1,62 @@
+"""Where jobs run: what a launcher needs to know of it, and the simplest case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from stelab.launchers.job import Attempt, Outcome
+
+
+class Started(Protocol):
+    """A job that an executor has taken."""
+
+    def done(self) -> bool:
+        """Tell whether it has ended."""
+
+    def result(self) -> Outcome:
+        """Return how it ended."""
+
+
+class Executor(Protocol):
+    """Takes jobs and runs them.
+
+    Attributes:
+        interval: Seconds between two looks at the jobs.
+        tells: Whether what runs print reaches this terminal.
+    """
+
+    interval: float
+    tells: bool
+
+    @property
+    def slots(self) -> int | None:
+        """How many jobs it takes at once; None: all."""
+
+    def start(self, attempts: Sequence[Attempt]) -> Sequence[Started]:
+        """Take jobs, no more than there are free slots."""
+
+    def stop(self) -> None:
+        """Let jobs under way save their state, wait for them, and end all workers."""
+
+
+class InThisProcess:
+    """Runs a job when it is given one; a signal is handled by the run itself."""
+
+    slots = 1
+    interval = 0.0
+    tells = True
+
+    def start(self, attempts: Sequence[Attempt]) -> list[Started]:
+        """Run jobs."""
+        return [_ended(attempt()) for attempt in attempts]
+
+    def stop(self) -> None:
+        """Do nothing: no job is under way."""
+
+
+def _ended(outcome: Outcome) -> Future[Outcome]:
+    future: Future[Outcome] = Future()
+    future.set_result(outcome)
+    return future

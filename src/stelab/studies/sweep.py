@@ -1,0 +1,30 @@
+"""What a sweep was to run, kept in its study's folder: so that what is missing can be named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stelab.studies.files import write_atomically
+
+FOLDER = "sweeps"
+
+
+def record_sweep(study: Path, command: str, jobs: Mapping[str, Sequence[str]]) -> None:
+    """Write ``sweeps/<hash>.json``: the command, and the overrides of every job by its run id.
+
+    The same sweep again writes the same file.
+    """
+    content = json.dumps({"command": command, "jobs": dict(jobs)}, indent=2) + "\n"
+    name = hashlib.sha256(content.encode()).hexdigest()[:8]
+    write_atomically(study / FOLDER / f"{name}.json", content)
+
+
+def planned(study: Path) -> list[str]:
+    """Return the run ids of all sweeps of a study, in their order."""
+    names: dict[str, None] = {}
+    for path in sorted((study / FOLDER).glob("*.json")):
+        names |= dict.fromkeys(json.loads(path.read_text(encoding="utf-8"))["jobs"])
+    return list(names)

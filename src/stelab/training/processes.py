@@ -1,0 +1,23 @@
+"""State that every process of a run has its own of, in one checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import distributed
+
+
+def gather(value: Any) -> list[Any]:
+    """Return what each process passed, by rank; all must call it."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def own(values: list[Any]) -> list[Any]:
+    """Return this process's share of what `gather` returned, also under another world size."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return values
+    return values[distributed.get_rank() :: distributed.get_world_size()]

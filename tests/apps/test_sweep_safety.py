@@ -1,0 +1,201 @@
+"""Sweeps under attack: killed, started twice, out of space, with jobs that fail."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Cli
+from stelab.studies import read_run
+
+FAST = ("debug=fast", "model=mlp")
+# A second or so of training a job, and a checkpoint at every other step.
+SLOW = ("data.limit=1000", "trainer.max_epochs=2", "checkpoint.every_n_steps=2")
+
+
+def sweep(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "stelab", "train", "-m", *FAST, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def attempts(folder: Path) -> list[dict[str, Any]]:
+    timings = json.loads((folder / "run.json").read_text())["timings"]
+    found: list[dict[str, Any]] = timings["attempts"]
+    return found
+
+
+def folders(tmp_path: Path, study: str = "debug") -> list[Path]:
+    return sorted(path.parent for path in tmp_path.glob(f"outputs/{study}/*/run.json"))
+
+
+@pytest.mark.parametrize("launcher", ["serial", "joblib"])
+def test_a_sweep_killed_twice_finishes_every_run_once(tmp_path: Path, launcher: str) -> None:
+    grid = ("estimator=identity,none,gumbel_st", "seed=0,1,2,3")
+    command = (*SLOW, *grid, f"study={launcher}", f"hydra/launcher={launcher}")
+    when = random.Random(launcher)
+    finished: dict[str, int] = {}
+    for _ in range(2):
+        process = sweep(tmp_path, *command)
+        deadline = time.monotonic() + 120
+        known = len(folders(tmp_path, launcher))
+        while len(folders(tmp_path, launcher)) < known + 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(when.random())
+        process.kill()
+        process.communicate()
+        for folder in folders(tmp_path, launcher):
+            if read_run(folder).status == "finished":
+                finished.setdefault(folder.name, (folder / "run.json").stat().st_mtime_ns)
+    assert 0 < len(finished) < 12
+    process = sweep(tmp_path, *command)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+    runs = [read_run(folder) for folder in folders(tmp_path, launcher)]
+    assert [run.status for run in runs] == ["finished"] * 12
+    for run in runs:
+        if run.name in finished:  # not touched again
+            assert (run.folder / "run.json").stat().st_mtime_ns == finished[run.name]
+        # Each attempt began where a checkpoint of the one before stood, and none went back.
+        steps = [attempt["from_step"] for attempt in attempts(run.folder)]
+        assert steps == sorted(set(steps))
+        assert steps[-1] < 32
+
+
+def test_two_identical_sweeps_share_the_work(tmp_path: Path) -> None:
+    pair = [sweep(tmp_path, *SLOW, "seed=0,1,2,3,4,5") for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], outputs
+    trained = [attempts(folder) for folder in folders(tmp_path)]
+    assert len(trained) == 6
+    assert all(len(run) == 1 for run in trained)
+    assert {run[0]["pid"] for run in trained} == {process.pid for process in pair}
+
+
+FRAGILE = '''
+"""An estimator that fails for some seeds."""
+
+from stelab.config.types import Count, checked
+from stelab.estimators import Identity
+
+
+class Fragile(Identity):
+    @checked
+    def __init__(self, *, seed: int):
+        super().__init__()
+        self.seed = seed
+
+    def forward(self, s, *, bits=None, generator=None):
+        if self.seed in BROKEN:
+            raise RuntimeError("too fragile")
+        return super().forward(s, bits=bits, generator=generator)
+'''
+
+
+def fragile(tmp_path: Path, broken: str) -> None:
+    (tmp_path / "fragile.py").write_text(FRAGILE + f"\n\nBROKEN = {broken}\n")
+    group = tmp_path / "conf" / "estimator"
+    group.mkdir(parents=True, exist_ok=True)
+    (group / "fragile.yaml").write_text("_target_: fragile.Fragile\nseed: ${seed}\n")
+
+
+def test_failures_are_listed_with_the_command_that_runs_only_those(
+    cli: Cli, tmp_path: Path
+) -> None:
+    fragile(tmp_path, "(1, 3)")
+    command = ("train", "-m", "--config-dir", "conf", *FAST, "estimator=fragile")
+    result = cli(*command, "seed=0,1,2,3,4", "study=s", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1
+    states = [read_run(folder).status for folder in folders(tmp_path, "s")]
+    assert states == ["finished", "failed", "finished", "failed", "finished"]
+    assert result.stdout.count("failed: RuntimeError: too fragile") == 2
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "Traceback" in read_run(folders(tmp_path, "s")[1]).record["error"]
+    (again,) = (line for line in result.stderr.splitlines() if "only=failed" in line)
+
+    fragile(tmp_path, "(3,)")  # one of them is mended
+    words = again.partition("stelab ")[2].split()
+    before = {f: (f / "run.json").stat().st_mtime_ns for f in folders(tmp_path, "s")}
+    result = cli(*words, PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1
+    assert result.stdout.startswith("2 jobs, 0 finished already\n")
+    changed = [f for f in before if (f / "run.json").stat().st_mtime_ns != before[f]]
+    assert [f.name.split("-")[2] for f in changed] == ["s1", "s3"]
+    assert [read_run(f).status for f in changed] == ["finished", "failed"]
+
+    fragile(tmp_path, "()")
+    assert cli(*words, PYTHONPATH=str(tmp_path)).returncode == 0
+    nothing = cli(*words, PYTHONPATH=str(tmp_path))
+    assert nothing.returncode == 2
+    assert "no job of this sweep failed" in nothing.stderr
+
+
+def test_a_sweep_that_stops_at_a_failure(cli: Cli, tmp_path: Path) -> None:
+    fragile(tmp_path, "(1,)")
+    command = ("train", "-m", "--config-dir", "conf", *FAST, "estimator=fragile")
+    result = cli(*command, "seed=0,1,2,3", "on_failure=stop", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1
+    assert [read_run(f).status for f in folders(tmp_path)] == ["finished", "failed"]
+    assert result.stdout.count("missing") == 2
+
+
+FULL = """
+mkdir small && mount -t tmpfs -o size=44m none small && cd small || exit 99
+stelab() { "$PYTHON" -m stelab "$@"; }
+stelab train debug=fast model=mlp study=whole
+stelab train debug=fast model=mlp data.limit=500 seed=1 checkpoint.every_n_steps=1; echo "exit $?"
+cp -r outputs ../during
+mount -o remount,size=200m .
+stelab train debug=fast model=mlp data.limit=500 seed=1 checkpoint.every_n_steps=1; echo "exit $?"
+cp -r outputs ../after
+"""
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    namespace = ["unshare", "--map-root-user", "--mount"]
+    result = subprocess.run(
+        [*namespace, "env", f"PYTHON={sys.executable}", "bash", "-c", FULL],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "exit 99" not in result.stdout, result.stderr
+    assert result.stdout.count("exit 1\n") == 1
+    assert result.stdout.count("exit 0\n") == 1
+    assert "there is no space left for outputs/debug/identity-fixed0-s1-" in result.stderr
+    assert "Traceback" not in result.stderr
+    (whole,) = (tmp_path / "during" / "whole").iterdir()
+    assert read_run(whole).status == "finished"
+    (folder,) = (tmp_path / "after" / "debug").iterdir()
+    run = read_run(folder)
+    assert run.status == "finished"
+    assert [a["from_step"] > 0 for a in attempts(folder)] == [False, True]
+
+
+def test_a_signal_reaches_the_job_under_way(tmp_path: Path) -> None:
+    process = sweep(tmp_path, *SLOW, "trainer.max_epochs=1000", "seed=0,1,2")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("outputs/debug/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in output
+    (folder,) = folders(tmp_path)
+    assert read_run(folder).status == "interrupted"
+    assert output.count("missing") == 2

@@ -1,0 +1,246 @@
+"""A run that was stopped, in whatever way, ends as if it had not been: bit by bit."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from conftest import train
+from stelab.studies import Run, read_run
+from stelab.training.checkpoint_file import is_whole
+from stelab.training.live import LiveProgress
+
+
+def weights(run: Run, name: str) -> dict[str, Any]:
+    content = torch.load(run.folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    state: dict[str, Any] = content["state_dict"]
+    return state
+
+
+def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """All of TensorBoard's scalars but timings, in the order of its files."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted((run.folder / "tb").glob("events*")):
+        events = EventAccumulator(str(path)).Reload()
+        for tag in events.Tags()["scalars"]:
+            if not tag.startswith("time/"):
+                found.setdefault(tag, []).extend((e.step, e.value) for e in events.Scalars(tag))
+    return found
+
+
+def assert_same(run: Run, whole: Run) -> None:
+    """Compare all that a run leaves behind but when and where it ran."""
+    assert run.name == whole.name
+    assert (run.folder / "metrics.csv").read_bytes() == (whole.folder / "metrics.csv").read_bytes()
+    for name in ("last", "best"):
+        ours, theirs = weights(run, name), weights(whole, name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+    assert curves(run) == curves(whole)
+    ours, theirs = ({**r.record, "metrics": {}, "timings": {}} for r in (run, whole))
+    assert ours == theirs
+    for record in (run.metrics, whole.metrics):
+        record.pop("time/images_per_s", None)
+    assert run.metrics == whole.metrics
+    assert files(run) == files(whole)
+
+
+def files(run: Run) -> set[str]:
+    paths = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*")}
+    return {path for path in paths if not path.startswith("tb/events")}
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
+    """Let a real signal come while this step is taken."""
+
+    def on_train_batch_end(self: LiveProgress, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == step:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(LiveProgress, "on_train_batch_end", on_train_batch_end)
+
+
+def stopped(tmp_path: Path, step: int, *overrides: str, number: int = signal.SIGTERM) -> Path:
+    """Train until a signal comes at `step`; return the folder."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        stop_at(monkeypatch, step, number)
+        with pytest.raises(SystemExit if number == signal.SIGTERM else KeyboardInterrupt):
+            train(tmp_path, *overrides)
+    (folder,) = (tmp_path / "debug").iterdir()
+    assert read_run(folder).status == "interrupted"
+    return folder
+
+
+THREE_EPOCHS = (
+    "data.limit=256",
+    "trainer.max_epochs=3",
+    "trainer.log_every_n_steps=3",
+)  # 4 steps each
+
+
+@pytest.mark.filterwarnings("ignore:every bit is constant")
+@pytest.mark.parametrize(
+    "choices",
+    [
+        "optimizer=adamw scheduler=cosine",
+        "optimizer=sgd threshold=learned estimator=ede",
+        "optimizer=radam threshold=running_median estimator=bernoulli_st",
+        "threshold=annealed estimator=noise_annealed monitor=train/loss data.val_size=0",
+        "estimator=relax model.bits=8 model.norm=none",
+        "estimator=reinforce_moving_average model.norm=group",
+        "callbacks=basket callbacks.basket.every_n_steps=3 callbacks.basket.samples=20",
+        "trainer.accumulate_grad_batches=3 trainer.gradient_clip_val=0.1",
+        "trainer.precision=bf16-mixed",
+        "trainer.precision=64-true",
+        "model=conv",
+    ],
+)
+def test_all_state_continues(tmp_path: Path, choices: str) -> None:
+    overrides = (*THREE_EPOCHS, *choices.split())
+    whole = train(tmp_path / "whole", *overrides)
+    steps = 5 if "accumulate" not in choices else 3  # inside the second epoch
+    stopped(tmp_path / "parts", steps, *overrides)
+    run = train(tmp_path / "parts", *overrides)
+    assert [a["from_step"] for a in run.record["timings"]["attempts"]] == [0, steps]
+    assert_same(run, whole)
+
+
+@pytest.mark.parametrize("step", range(1, 13))
+def test_every_step_can_be_the_last(tmp_path: Path, step: int) -> None:
+    whole = train(tmp_path / "whole", *THREE_EPOCHS)
+    stopped(tmp_path / "parts", step, *THREE_EPOCHS, number=signal.SIGINT)
+    assert_same(train(tmp_path / "parts", *THREE_EPOCHS), whole)
+
+
+def test_several_processes_continue_together(tmp_path: Path) -> None:
+    two = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "estimator=gumbel_st")
+    overrides = (*THREE_EPOCHS, *two, "checkpoint.every_n_steps=1")
+    whole = train(tmp_path / "whole", *overrides)
+    code = "import sys; from stelab.apps.main import main; main()"
+    arguments = ["debug=fast", "model=mlp", "model.bits=512", f"paths.outputs={tmp_path}/parts"]
+    process = subprocess.Popen([sys.executable, "-c", code, "train", *arguments, *overrides])
+    wait_for(lambda: bool(list(tmp_path.glob("parts/debug/*/checkpoints/last.ckpt"))))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    (folder,) = (tmp_path / "parts" / "debug").iterdir()
+    assert read_run(folder).status == "interrupted"
+    run = train(tmp_path / "parts", *overrides)
+    assert run.record["timings"]["attempts"][1]["from_step"] > 0
+    assert_same(run, whole)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.002)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = (*THREE_EPOCHS, "checkpoint.every_n_steps=1")
+    whole = train(tmp_path / "whole", *overrides)
+    for damaged, step in (("last",), 6), (("last", "previous"), 0):
+        parts = tmp_path / "-".join(damaged)
+        folder = stopped(parts, 7, *overrides)
+        for name in damaged:
+            assert is_whole(folder / "checkpoints" / f"{name}.ckpt")
+            flip(folder / "checkpoints" / f"{name}.ckpt")
+        caplog.clear()
+        run = train(parts, *overrides)
+        assert run.record["timings"]["attempts"][-1]["from_step"] == step
+        assert caplog.text.count("is damaged (its checksum is wrong)") == len(damaged)
+        assert_same(run, whole)
+
+
+def test_minutes_between_checkpoints(tmp_path: Path) -> None:
+    folder = stopped(tmp_path, 3, *THREE_EPOCHS, "checkpoint.every_n_minutes=1e-6")
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {
+        "last.ckpt",
+        "previous.ckpt",
+    }
+
+
+def test_a_killed_test_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = (*THREE_EPOCHS, "estimator=gumbel_st")
+    whole = train(tmp_path / "whole", *overrides)
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr("stelab.training.run.draw_run", lambda *_: signal.raise_signal(2))
+        broken.setattr("stelab.training.interrupts.SIGNALS", ())
+        train(tmp_path / "parts", *overrides)
+    run = train(tmp_path / "parts", *overrides)
+    assert [a["from_step"] for a in run.record["timings"]["attempts"]] == [0, 12]
+    assert_same(run, whole)
+
+
+def test_rerun_starts_over_but_continues_itself(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", *THREE_EPOCHS)
+    train(tmp_path / "again", *THREE_EPOCHS)
+    stopped(tmp_path / "again", 5, *THREE_EPOCHS, "rerun=true")
+    run = train(tmp_path / "again", *THREE_EPOCHS, "rerun=true")
+    assert [a["from_step"] for a in run.record["timings"]["attempts"]] == [0, 5]
+    assert_same(run, whole)
+
+
+LONG = ("data=mnist5k", "model=mlp", "data.batch_size=16", "trainer.max_epochs=3")  # 657 steps
+OFTEN = ("checkpoint.every_n_steps=10", "trainer.log_every_n_steps=7", "estimator=bernoulli_st")
+
+
+def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
+    """Also while a checkpoint is written, and inside the first epoch."""
+    command = [sys.executable, "-m", "stelab", "train", *LONG, *OFTEN]
+    subprocess.run([*command, "study=whole"], cwd=tmp_path, check=True, capture_output=True)
+    (whole,) = (tmp_path / "outputs" / "whole").iterdir()
+
+    study, moment = tmp_path / "outputs" / "parts", random.Random(0)
+    for number in range(20):
+        kill(
+            subprocess.Popen([*command, "study=parts"], cwd=tmp_path),
+            study,
+            after=None if number % 4 == 0 else moment.uniform(0, 0.5),
+        )
+        if number == 0:
+            shutil.copytree(study, tmp_path / "first")
+    subprocess.run([*command, "study=parts"], cwd=tmp_path, check=True, capture_output=True)
+
+    assert not list(tmp_path.glob("first/*/checkpoints/last.ckpt"))  # it came before any
+    (folder,) = study.iterdir()
+    attempts = read_run(folder).record["timings"]["attempts"]
+    assert any(0 < attempt["from_step"] < 219 for attempt in attempts)
+    assert_same(read_run(folder), read_run(whole))
+
+
+def kill(process: subprocess.Popen[bytes], study: Path, *, after: float | None) -> None:
+    """Kill it so many seconds after it began to train; None: while it writes a checkpoint."""
+    begun = time.time()
+    wait_for(lambda: process.poll() is not None or newest(study, "*/run.json") > begun)
+    if after is None:
+        wait_for(lambda: bool(list(study.glob("*/checkpoints/.*.ckpt.*"))))
+    else:
+        time.sleep(after)
+    assert process.poll() is None, "it ended before it was killed twenty times"
+    process.kill()
+    process.wait()
+
+
+def newest(study: Path, pattern: str) -> float:
+    return max((path.stat().st_mtime for path in study.glob(pattern)), default=0)
