@@ -199,3 +199,25 @@ def test_a_signal_reaches_the_job_under_way(tmp_path: Path) -> None:
     (folder,) = folders(tmp_path)
     assert read_run(folder).status == "interrupted"
     assert output.count("missing") == 2
+
+
+def test_who_waits_for_another_process_can_be_stopped(tmp_path: Path) -> None:
+    endless = (*SLOW, "trainer.max_epochs=1000", "seed=0")
+    first = sweep(tmp_path, *endless)
+    deadline = time.monotonic() + 120
+    while not folders(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second = sweep(tmp_path, *endless)
+    assert second.stdout is not None
+    for line in second.stdout:
+        if f"is being trained by process {first.pid}" in line:
+            break
+    second.send_signal(signal.SIGINT)
+    second.communicate(timeout=60)
+    assert second.returncode == 128 + signal.SIGINT
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    (run,) = map(read_run, folders(tmp_path))
+    assert run.status == "interrupted"
+    assert [a["pid"] for a in run.record["timings"]["attempts"]] == [first.pid]

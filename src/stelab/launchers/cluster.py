@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -117,13 +119,16 @@ def _connect(address: str | None) -> None:
 
     options: dict[str, Any] = {} if address else {"include_dashboard": False}
     try:
+        if address and (parts := re.fullmatch(r"([^:]+):(\d+)", address)):
+            # Ray itself would try for minutes.
+            socket.create_connection((parts[1], int(parts[2])), timeout=10).close()
         ray.init(
             address=address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
             **options,
         )
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"hydra.launcher.address={address}: {error}") from error
 
 

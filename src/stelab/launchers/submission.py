@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from stelab.errors import InputError
@@ -34,7 +36,8 @@ class Submitted(ABC):
     Args:
         folder: Where submitit keeps its files and what jobs print.
         parameters: What jobs need, as submitit calls it.
-        driver: The process that jobs end with.
+        driver: A file that is locked while the process lives that jobs end with; None: they
+            outlive it.
 
     Raises:
         InputError: submitit refuses them.
@@ -44,7 +47,7 @@ class Submitted(ABC):
     interval = 0.2
     tells = False
 
-    def __init__(self, folder: Path, parameters: dict[str, Any], *, driver: int | None):
+    def __init__(self, folder: Path, parameters: dict[str, Any], *, driver: Path | None):
         self._executor = self._make(folder, parameters)
         self._driver = driver
         self._jobs: list[_Started] = []
@@ -128,8 +131,11 @@ class SubmittedHere(Submitted):
     slots = 1
 
     def __init__(self, folder: Path, parameters: dict[str, Any], *, slots: int):
-        super().__init__(folder, parameters, driver=os.getpid())
+        driver = (folder / f"driver{os.getpid()}").absolute()
+        super().__init__(folder, parameters, driver=driver)
         self.slots = slots
+        self._lock = driver.open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def stop(self) -> None:
         """Send SIGTERM, which submitit's processes pass on, and wait."""
@@ -139,6 +145,8 @@ class SubmittedHere(Submitted):
                 os.kill(int(job.job_id), signal.SIGTERM)
         while self.running:
             time.sleep(self.interval)
+        self._lock.close()
+        Path(self._lock.name).unlink()
 
     def gone(self, job: Job[Outcome]) -> bool:
         """Tell whether its process has ended."""
@@ -167,11 +175,15 @@ class SubmittedToSlurm(Submitted):
         self._asked = time.monotonic()
 
     def stop(self) -> None:
-        """Cancel jobs that wait, send SIGTERM to the others, and wait."""
+        """Cancel jobs that wait, send SIGINT to the others, once, and wait."""
         ids = {job.job_id for job in self.running}
+        told = set[str]()
         while ids:
-            for what in ("--state=PENDING", "--signal=TERM"):
-                subprocess.run(["scancel", "--quiet", what, *sorted(ids)], check=False)
+            _ask("scancel", "--quiet", "--state=PENDING", *ids)
+            running = (_queue("--states=RUNNING") or set()) & ids - told
+            if running:
+                _ask("scancel", "--quiet", "--signal=INT", *running)
+                told |= running
             time.sleep(1)
             queue = _queue()
             ids = ids if queue is None else ids & queue
@@ -194,9 +206,9 @@ class SubmittedToSlurm(Submitted):
         return Outcome(status, reason=f"{reason}, exit code {fields.get('ExitCode', 'unknown')}")
 
 
-def _queue() -> set[str] | None:
+def _queue(*options: str) -> set[str] | None:
     """Return the user's jobs that wait or run; None where SLURM does not answer now."""
-    listed = _ask("squeue", "--noheader", "--array", "--me", "--format=%i")
+    listed = _ask("squeue", "--noheader", "--array", "--me", "--format=%i", *options)
     return None if listed is None else set(listed.split())
 
 
@@ -208,12 +220,22 @@ def _ask(*command: str) -> str | None:
     return done.stdout
 
 
-def _exists(process: int) -> bool:
+def _locked(file: Path) -> bool:
+    """Tell whether a living process locks a file, which the system unlocks when it ends."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        with file.open() as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
         return False
-    return True
+    return False
+
+
+def _wait_for_the_end(number: int, frame: FrameType | None) -> None:
+    """Leave the end to SLURM: it requeues a preempted job, but none that ended at its SIGTERM."""
+    while True:
+        signal.pause()
 
 
 @dataclass(frozen=True)
@@ -222,19 +244,21 @@ class Call:
 
     Attributes:
         attempt: The job.
-        driver: The process that this one ends with; None: it outlives its driver.
+        driver: See `Submitted`.
     """
 
     attempt: Attempt
-    driver: int | None
+    driver: Path | None
 
     def __call__(self) -> Outcome:
         """Run the job."""
-        # submitit ignores SIGTERM, as a warning of SIGUSR2. A run saves its state at either.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if self.driver is not None:
+        # A run saves its state at SIGTERM, which submitit would ignore, and then does this.
+        if self.driver is None:
+            signal.signal(signal.SIGTERM, _wait_for_the_end)
+        else:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             driver = self.driver
-            follow(lambda: _exists(driver))
+            follow(lambda: _locked(driver))
         return run_alone(self.attempt)
 
     def checkpoint(self) -> DelayedSubmission:

@@ -131,19 +131,19 @@ class Checkpoints(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what this callback must know again."""
-        return {"metrics": self.metrics, "best": self.best, "saved_step": self.saved_step}
+        return {"best": self.best, "saved_step": self.saved_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take it up."""
-        self.metrics, self.best = state["metrics"], state["best"]
-        self.saved_step = state["saved_step"]
+        self.best, self.saved_step = state["best"], state["saved_step"]
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add random generators and logs; say that the batch at hand is not under way yet."""
+        """Add random generators, logs, metrics; the batch at hand is not under way yet."""
         checkpoint["random"] = gather(_random_states())
         checkpoint["logged"] = logged(self.folder)
+        checkpoint["metrics"] = self.metrics
         loops = checkpoint["loops"]["fit_loop"]
         batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
         at_start = batches["current"]["started"] == 0
@@ -155,7 +155,8 @@ class Checkpoints(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep them until nothing but training draws from them."""
+        """Take them up; random generators wait until nothing but training draws from them."""
+        self.metrics = checkpoint["metrics"]
         self.random = own(checkpoint["random"])
 
     def _restore_random(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +27,50 @@ def logged(folder: Path) -> dict[str, Any]:
     }
 
 
-def rewind(folder: Path) -> tuple[Path | None, int]:
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts from.
+
+    Attributes:
+        checkpoint: To load; None: from scratch.
+        step: Optimizer steps that were taken then.
+        metrics: Of the last epoch before it.
+    """
+
+    checkpoint: Path | None = None
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def rewind(folder: Path) -> Start:
     """Go back to the newest whole checkpoint, or to an empty folder.
 
     What was logged after the checkpoint is removed: training will log it again.
-
-    Returns:
-        The checkpoint to continue from and the optimizer steps it has taken; None and 0 without.
     """
     checkpoint = newest_whole(folder / "checkpoints")
     if checkpoint is None:
         empty(folder)
-        return None, 0
+        return Start()
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    events: dict[str, int] = content["logged"]["events"]
-    for path in (folder / _EVENTS).rglob("*"):
-        name = str(path.relative_to(folder))
-        if name not in events:
-            path.unlink()
-        elif path.stat().st_size > events[name]:
-            with path.open("r+b") as file:
-                file.truncate(events[name])
-    if content["logged"]["table"] is None:
+    _cut_events(folder, content["logged"]["events"])
+    table = content["logged"]["table"]
+    if table is None:
         (folder / _TABLE).unlink(missing_ok=True)
     else:
-        write_atomically(folder / _TABLE, content["logged"]["table"])
+        write_atomically(folder / _TABLE, table)
     for leftover in (folder / "checkpoints").glob(".*"):  # of a write that was killed
         leftover.unlink()
-    return checkpoint, content["global_step"]
+    return Start(checkpoint, content["global_step"], content["metrics"])
+
+
+def _cut_events(folder: Path, sizes: dict[str, int]) -> None:
+    for path in (folder / _EVENTS).rglob("*"):
+        name = str(path.relative_to(folder))
+        if name not in sizes:
+            path.unlink()
+        elif path.stat().st_size > sizes[name]:
+            with path.open("r+b") as file:
+                file.truncate(sizes[name])
 
 
 def empty(folder: Path) -> None:

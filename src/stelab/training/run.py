@@ -7,7 +7,8 @@ import errno
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from stelab.training.interrupts import Interrupted, Interrupts, LockLost
 from stelab.training.isolation import isolated
 from stelab.training.live import LiveProgress
 from stelab.training.module import AutoencoderModule
-from stelab.training.resume import empty, rewind
+from stelab.training.resume import Start, empty, rewind
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +65,15 @@ def train(cfg: DictConfig) -> Run:
     if finished := finished_run(cfg):
         log.info("%s is finished already (rerun=true runs it again)", finished.name)
         return finished
-    with isolated(cfg.seed, threads=cfg.threads), Interrupts() as interrupts:
+    with isolated(cfg.seed, threads=cfg.threads):
         data = _load(cfg)
         module = build_module(cfg)
-        with locked(folder, on_loss=interrupts.lose_lock) as waited:
+        interrupts = Interrupts()
+        with _full_disk_told(folder), locked(folder, on_loss=interrupts.lose_lock) as waited:
             if waited and (finished := _made_by_another(folder)):
                 return finished
-            _train(cfg, module, data, interrupts)
+            with interrupts:
+                _train(cfg, module, data, interrupts)
     return read_run(folder)
 
 
@@ -85,6 +88,19 @@ def _made_by_another(folder: Path) -> Run | None:
     return run if run is not None and run.status == "finished" else None
 
 
+@contextmanager
+def _full_disk_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(
+            f"{folder.name}: there is no space left for {folder}. What was saved before is whole: "
+            "free some space, and the same command continues from there"
+        ) from error
+
+
 def _train(
     cfg: DictConfig, module: AutoencoderModule, data: ImageDataModule, interrupts: Interrupts
 ) -> None:
@@ -92,12 +108,12 @@ def _train(
     folder = Path(cfg.paths.run)
     if cfg.rerun and _ended(folder):
         empty(folder)
-    checkpoint, step = rewind(folder)
-    if checkpoint is not None:
-        log.info("%s continues from step %d", folder.name, step)
-    recorder = Recorder(folder, cfg, from_step=step)
+    start = rewind(folder)
+    if start.checkpoint is not None:
+        log.info("%s continues from step %d", folder.name, start.step)
+    recorder = Recorder(folder, cfg, from_step=start.step)
     try:
-        metrics = _fit_and_test(cfg, module, data, interrupts, checkpoint)
+        metrics = _fit_and_test(cfg, module, data, interrupts, start)
     except LockLost:
         raise  # the folder is another process's now
     except (Interrupted, KeyboardInterrupt) as error:
@@ -108,11 +124,6 @@ def _train(
         raise
     except BaseException as error:
         recorder.stop(error, status="failed")
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"{folder.name}: there is no space left for {folder}. What was saved before is "
-                "whole: free some space, and the same command continues from there"
-            ) from error
         raise
     (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
     recorder.finish(metrics)
@@ -226,7 +237,7 @@ def _fit_and_test(
     module: AutoencoderModule,
     data: ImageDataModule,
     interrupts: Interrupts,
-    checkpoint: Path | None,
+    start: Start,
 ) -> dict[str, float]:
     folder = Path(cfg.paths.run)
     checkpoints = Checkpoints(folder, monitor=cfg.monitor, interrupts=interrupts, **cfg.checkpoint)
@@ -242,15 +253,16 @@ def _fit_and_test(
     # Lightning would do it after it has loaded a checkpoint, which then loses digits.
     trainer.precision_plugin.convert_module(module)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
         interrupts.check()
+        # None where nothing was left to train, and only the test is missing.
+        metrics = floats(trainer.callback_metrics) or start.metrics
         trainer.test(module, datamodule=data, verbose=False)
     except Exception:
         interrupts.check()  # what trains in other processes ends with another error
         raise
-    metrics = checkpoints.metrics | floats(trainer.callback_metrics)
     draw_run(folder, module, data)
-    return metrics
+    return metrics | floats(trainer.callback_metrics)
 
 
 def _plain(node: DictConfig) -> Any:
