@@ -34,7 +34,9 @@ def test_commands_compose(command: str, arguments: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", ["estimator", "threshold", "model", "data", "trainer", "debug", "problem", "callbacks"]
+    "group",
+    ["estimator", "threshold", "model", "data", "trainer", "debug", "problem", "callbacks"]
+    + ["sweep", "hydra/launcher"],
 )
 def test_the_table_lists_every_option(group: str) -> None:
     (row,) = re.findall(rf"^\| `{group}=` \| (.*) \|$", README, flags=re.MULTILINE)

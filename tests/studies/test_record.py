@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from stelab.errors import InputError
 from stelab.studies import Run, read_finished, read_run
-from stelab.studies.files import write_atomically
+from stelab.studies.files import link_atomically, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
@@ -26,6 +27,20 @@ def test_bytes_and_text(tmp_path: Path) -> None:
     write_atomically(tmp_path / "deep" / "bytes", b"\x00\xff")
     assert (tmp_path / "deep" / "text").read_bytes() == "ü".encode()
     assert (tmp_path / "deep" / "bytes").read_bytes() == b"\x00\xff"
+
+
+def test_a_link_is_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError("this file system has none")
+
+    source, path = tmp_path / "source", tmp_path / "path"
+    for link in (os.link, no_links):
+        monkeypatch.setattr(os, "link", link)
+        write_atomically(source, "first")
+        link_atomically(source, path)
+        write_atomically(source, "second")
+        assert path.read_text() == "first"
+        assert sorted(tmp_path.iterdir()) == [path, source]
 
 
 def test_a_run_reads_back(trained: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import as_file, files
 
 import numpy as np
@@ -47,19 +47,23 @@ class MNIST5k(ImageDataModule):
 
     def load(self) -> Splits:
         """Read the digits and split them."""
-        pixels, labels = _digits()
-        rest, test = hold_out(
-            labels, self.test_size, seed=self.split_seed, what="data.test_size", among="images"
-        )
-        kept, val = hold_out(
-            labels[rest],
-            self.val_size,
-            seed=self.split_seed,
-            what="data.val_size",
-            among="images beside the test's",
-        )
-        images = normalize(pixels)
-        return Splits(train=images[rest[kept]], val=images[rest[val]], test=images[test])
+        return _splits(self.test_size, self.val_size, self.split_seed)
+
+
+@lru_cache(maxsize=2)
+def _splits(test_size: int, val_size: int, split_seed: int) -> Splits:
+    """Split and normalize once a process: the jobs of a sweep share the images."""
+    pixels, labels = _digits()
+    rest, test = hold_out(labels, test_size, seed=split_seed, what="data.test_size", among="images")
+    kept, val = hold_out(
+        labels[rest],
+        val_size,
+        seed=split_seed,
+        what="data.val_size",
+        among="images beside the test's",
+    )
+    images = normalize(pixels)
+    return Splits(train=images[rest[kept]], val=images[rest[val]], test=images[test])
 
 
 @cache

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 import torchvision
-from torch import Tensor
 
 from stelab.config.types import Count, Size, Text, checked
 from stelab.data.datamodule import ImageDataModule, Splits, hold_out, normalize
@@ -76,16 +75,7 @@ class _IDX(ImageDataModule):
     def load(self) -> Splits:
         """Read the files and split the training set."""
         self.prepare_data()
-        pixels, labels, test = _read(self.dataset.__name__, self.root)
-        kept, val = hold_out(
-            labels,
-            self.val_size,
-            seed=self.split_seed,
-            what="data.val_size",
-            among="training images",
-        )
-        images = normalize(pixels)
-        return Splits(train=images[kept], val=images[val], test=normalize(test))
+        return _splits(self.dataset.__name__, self.root, self.val_size, self.split_seed)
 
     def _download(self) -> None:
         name = self.dataset.__name__
@@ -135,12 +125,20 @@ def _md5(path: Path, modified: int) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-@cache
-def _read(name: str, root: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Return training pixels and labels, and test pixels, read once a process."""
+@lru_cache(maxsize=2)
+def _splits(name: str, root: str, val_size: int, split_seed: int) -> Splits:
+    """Read, split and normalize once a process: the jobs of a sweep share the images."""
     dataset = getattr(torchvision.datasets, name)
     train, test = dataset(root, train=True), dataset(root, train=False)
-    return train.data, torch.as_tensor(train.targets), test.data
+    kept, val = hold_out(
+        torch.as_tensor(train.targets),
+        val_size,
+        seed=split_seed,
+        what="data.val_size",
+        among="training images",
+    )
+    images = normalize(train.data)
+    return Splits(train=images[kept], val=images[val], test=normalize(test.data))
 
 
 def _brief(error: BaseException) -> str:

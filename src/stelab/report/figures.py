@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from stelab.studies.record import Run
@@ -28,7 +29,7 @@ def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> No
     figures.mkdir(parents=True, exist_ok=True)
     rows = {"original": images, "reconstruction": reconstruct(module, images)}
     image_rows(rows).savefig(figures / "reconstructions.png", dpi=120)
-    loss_curves({folder.name: folder / "metrics.csv"}).savefig(figures / "loss.png", dpi=120)
+    run_curves(folder / "metrics.csv").savefig(figures / "loss.png", dpi=120)
 
 
 @torch.no_grad()
@@ -64,6 +65,20 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", "--", ":", "-.")
 
 
+def run_curves(path: Path, *, metric: str = "mse") -> Figure:
+    """Draw a run's ``train/<metric>`` and ``val/<metric>`` over epochs in one picture."""
+    table = read_curves(path)
+    figure = Figure(figsize=(4.8, 3.2))
+    ax = figure.subplots()
+    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.15, top=0.96)
+    for i, name in enumerate((f"train/{metric}", f"val/{metric}")):
+        if name in table:
+            _plot(ax, table[name], label=name, style=i)
+    _over_epochs(ax)
+    ax.legend(fontsize=7)
+    return figure
+
+
 def loss_curves(curves: dict[str, Path], *, metric: str = "mse") -> Figure:
     """Draw ``train/<metric>`` and ``val/<metric>`` over epochs, a line for each metrics.csv."""
     read = {label: read_curves(path) for label, path in curves.items()}
@@ -84,24 +99,36 @@ def loss_curves(curves: dict[str, Path], *, metric: str = "mse") -> Figure:
     for ax, split in zip(axes, splits, strict=True):
         for i, (label, table) in enumerate(read.items()):
             points = table.get(f"{split}/{metric}", [])
-            ax.plot(
-                [epoch + 1 for epoch, _ in points],
-                [value for _, value in points],
-                color=COLOURS[i % len(COLOURS)],
-                linestyle=DASHES[i % len(DASHES)],
-                marker="o" if len(points) == 1 else None,
-                label=label,
-            )
-        ax.set_xlabel("epoch")
+            _plot(ax, points, label=label, style=i)
         ax.set_title(f"{split}/{metric}", fontsize=10)
-        ax.set_yscale("log")
-        ax.grid(alpha=0.3, which="both")
+        _over_epochs(ax)
     if crowded:
         handles, names = axes[-1].get_legend_handles_labels()
         figure.legend(handles, names, loc="upper right", fontsize=7)
     else:
         axes[-1].legend(fontsize=7)
     return figure
+
+
+def _plot(ax: Any, points: Sequence[tuple[int, float]], *, label: str, style: int) -> None:
+    ax.plot(
+        [epoch + 1 for epoch, _ in points],
+        [value for _, value in points],
+        color=COLOURS[style % len(COLOURS)],
+        linestyle=DASHES[style % len(DASHES)],
+        marker="o" if len(points) == 1 else None,
+        label=label,
+    )
+
+
+def _over_epochs(ax: Any) -> None:
+    ax.set_xlabel("epoch")
+    ax.set_yscale("log")
+    # 0.2 instead of 2×10⁻¹: read faster, and drawn faster.
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
+    ax.grid(alpha=0.3, which="both")
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:

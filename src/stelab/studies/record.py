@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from stelab.config.identity import fingerprint
@@ -27,6 +28,7 @@ from stelab.studies.lock import is_locked
 PROGRESS = "progress.json"
 """How far a run has come, while it is running."""
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PACKAGES = ("stelab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy")
 
 
@@ -86,7 +88,8 @@ def read_run(folder: Path | str) -> Run:
     folder = Path(folder)
     record = read_record(folder)
     with _explained(folder):
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        # Written resolved: plain YAML, which libyaml reads ten times as fast as OmegaConf.
+        config = yaml.load((folder / "config.yaml").read_bytes(), Loader=_LOADER)
     return Run(
         folder=folder,
         status=record["status"],
@@ -104,7 +107,7 @@ def _explained(folder: Path) -> Iterator[None]:
         raise InputError(
             f"{folder} is not a run's folder: there is no {Path(error.filename).name} in it"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{folder} is not a readable run: {error!r}") from error
 
 

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from stelab.data.batches import Batches
-from stelab.studies.files import write_atomically
+from stelab.studies.files import link_atomically
 from stelab.training.checkpoint_file import BEST, LAST, PREVIOUS
 from stelab.training.interrupts import Interrupted, Interrupts
 from stelab.training.processes import gather, own
@@ -127,7 +127,7 @@ class Checkpoints(pl.Callback):
         if not improved:
             trainer.save_checkpoint(last)
         elif trainer.is_global_zero:
-            write_atomically(last, best.read_bytes())
+            link_atomically(best, last)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what this callback must know again."""

@@ -1,0 +1,71 @@
+"""``hydra/launcher=ray`` on a real cluster, one of whose nodes is lost."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sweeps import Sweep, processes, wait_until
+
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+
+
+@contextmanager
+def cluster(sweep: Sweep) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Start a cluster of two nodes with a processor each."""
+    script = Path(__file__).with_name("ray_cluster.py")
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        env=sweep.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        yield process.stdout.readline().strip(), process
+
+
+def test_a_lost_node_costs_no_run(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, **ENVIRONMENT)
+    epochs = ("trainer.max_epochs=10", "checkpoint.every_n_steps=1")
+    slow = ("estimator.sleep=0.2", *epochs)
+    with cluster(sweep) as (address, nodes):
+        ray = ("hydra/launcher=ray", f"hydra.launcher.address={address}")
+        with sweep.start("seed=0,1,2", *ray, *slow) as driver:
+            wait_until(lambda: sweep.seen() == {0, 1})
+            assert nodes.stdin
+            nodes.stdin.write("remove\n")
+            nodes.stdin.flush()
+            output = "".join(driver.communicate(timeout=120))
+        nodes.stdin.close()
+        assert driver.returncode == 0, output
+        assert output.count("lost: NodeDiedError") == output.count("trying again") == 1
+        records = sweep.records()
+        assert {seed: r["status"] for seed, r in records.items()} == dict.fromkeys(
+            range(3), "finished"
+        )
+        # Without retries, the run of the lost node was trained by two processes.
+        assert sorted(len({*sweep.notes.glob(f"{seed}-*")}) for seed in range(3)) == [1, 1, 2]
+    again = Sweep(tmp_path / "undisturbed")
+    code, output = again.run("seed=0,1,2", *epochs)
+    assert code == 0, output
+    assert sweep.metrics() == again.metrics()
+
+
+def test_sigterm_stops_its_tasks_and_leaves_nothing(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    slow = ("estimator.sleep=0.1", "trainer.max_epochs=1000")
+    with sweep.start("seed=0,1", "hydra/launcher=ray", *slow) as driver:
+        wait_until(lambda: bool(sweep.seen()))
+        driver.send_signal(signal.SIGTERM)
+        output = "".join(driver.communicate(timeout=60))
+        assert driver.returncode == 128 + signal.SIGTERM, output
+        assert "Traceback" not in output
+    wait_until(lambda: not processes(driver.pid), seconds=10)
+    assert {r["status"] for r in sweep.records().values()} == {"interrupted"}
