@@ -32,7 +32,12 @@ def weights(run: Run, name: str) -> dict[str, Any]:
 def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
     """All of TensorBoard's scalars but timings, in the order of its files."""
     found: dict[str, list[tuple[int, float]]] = {}
-    for path in sorted((run.folder / "tb").glob("events*")):
+    # events.out.tfevents.SECONDS.HOST.PROCESS.NUMBER, of which this process has written many.
+    in_order = sorted(
+        (run.folder / "tb").glob("events*"),
+        key=lambda path: (path.name.split(".")[3], int(path.name.rpartition(".")[2])),
+    )
+    for path in in_order:
         events = EventAccumulator(str(path)).Reload()
         for tag in events.Tags()["scalars"]:
             if not tag.startswith("time/"):
