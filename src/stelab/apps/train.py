@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from stelab.config.plan import Plan
 from stelab.errors import InputError
+from stelab.report.table import print_failures, print_runs
 from stelab.studies import finished_run
 from stelab.studies.status import RunState, state_of, survey
 from stelab.studies.sweep import record_sweep
@@ -81,27 +82,34 @@ def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
         record_sweep(study, command, {Path(job.paths.run).name: o for job, o in jobs})
     try:
         launch()
-    finally:
-        failed = _sum_up(plan, study, command)
-    if failed:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if getattr(stop, "code", None) != 1:  # not failed, but stopped: who did it waits
+            print_failures(_unfinished(_folders(plan, study)))
+            raise
+    if _sum_up(plan, study, command):
         sys.exit(1)
+
+
+def _folders(plan: Plan, study: Path) -> list[Path]:
+    if plan.whole:
+        return [*dict.fromkeys(Path(job.paths.run) for job in plan.jobs)]
+    return [study / state.name for state in survey(study)]
+
+
+def _unfinished(folders: Sequence[Path]) -> list[RunState]:
+    return [s for s in map(state_of, folders) if s.state not in ("finished", "pruned")]
 
 
 def _sum_up(plan: Plan, study: Path, command: str) -> bool:
     """Print what came out; return whether anything did not."""
     from stelab.report.figures import draw_study
-    from stelab.report.table import print_failures, print_runs
 
-    if plan.whole:
-        folders = [*dict.fromkeys(Path(job.paths.run) for job in plan.jobs)]
-    else:
-        folders = [study / state.name for state in survey(study)]
-    finished = print_runs(folders)
-    if finished:
+    folders = _folders(plan, study)
+    if finished := print_runs(folders):
         draw_study(study, finished)
         print(f"\nFigures: {study}/loss.png, {study}/reconstructions.png")
         print(f"Curves:  {Path(sys.executable).parent / 'tensorboard'} --logdir {study}")
-    others = [s for s in map(state_of, folders) if s.state not in ("finished", "pruned")]
+    others = _unfinished(folders)
     print_failures(others)
     if any(state.state == "failed" for state in others):
         again = command if " only=failed" in command else f"{command} only=failed"

@@ -143,8 +143,16 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     return curves
 
 
+MOST = 40
+"""Runs in one picture: more could not be told apart, nor held by a picture of 65,535 rows."""
+
+
 def draw_study(study: Path, runs: Sequence[Run]) -> None:
-    """Draw ``loss.png`` and ``reconstructions.png`` of a study: a line and a row for each run."""
+    """Draw ``loss.png`` and ``reconstructions.png`` of a study: a line and a row for each run.
+
+    Of more than `MOST` runs, those that come first.
+    """
+    runs = runs[:MOST]
     from stelab.training.evaluate import load_data
     from stelab.training.restore import restore
 

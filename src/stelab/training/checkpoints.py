@@ -121,11 +121,11 @@ class Checkpoints(pl.Callback):
         # The best first: what is killed in between writes it again, as it continues from before.
         best, last = self.checkpoints / BEST, self.checkpoints / LAST
         if improved:
-            trainer.save_checkpoint(best)
+            trainer.save_checkpoint(best, weights_only=False)
         if trainer.is_global_zero and last.exists():
             last.replace(self.checkpoints / PREVIOUS)
         if not improved:
-            trainer.save_checkpoint(last)
+            trainer.save_checkpoint(last, weights_only=False)
         elif trainer.is_global_zero:
             link_atomically(best, last)
 
