@@ -5,6 +5,7 @@ Nothing here imports torch: help, completion and mistakes answer at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -37,6 +38,14 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        print(
+            f"stelab: there is no space left{where}: free some, and run it again", file=sys.stderr
+        )
+        sys.exit(1)
 
 
 def _main(arguments: list[str]) -> None:
