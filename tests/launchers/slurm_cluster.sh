@@ -36,7 +36,8 @@ install_packages() {
     command -v munged slurmctld slurmd >/dev/null && return
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
         fail "slurm-wlm and munge are not installed, and only root can: apt-get install slurm-wlm munge"
-    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes slurm-wlm munge; } \
+    # Without its lists brought up to date, the packages may still be there.
+    { apt-get update || true; DEBIAN_FRONTEND=noninteractive apt-get install --yes slurm-wlm munge; } \
         >"$root/apt.log" 2>&1 || fail "apt-get could not install slurm-wlm and munge: see $root/apt.log"
 }
 
