@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import train
-from stelab.studies import Run, read_run
+from stelab.studies import Run, lock, read_run
 from stelab.training.checkpoint_file import is_whole
+from stelab.training.interrupts import LockLost
 from stelab.training.live import LiveProgress
 
 
@@ -200,6 +202,32 @@ def test_a_killed_test_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     run = train(tmp_path / "parts", *overrides)
     assert [a["from_step"] for a in run.record["timings"]["attempts"]] == [0, 12]
     assert_same(run, whole)
+
+
+def test_who_was_taken_for_dead_writes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Run
+) -> None:
+    losses: list[Callable[[], None]] = []
+
+    @contextmanager
+    def locked(folder: Path, *, on_loss: Callable[[], None]) -> Iterator[bool]:
+        losses.append(on_loss)
+        with lock.locked(folder, on_loss=on_loss) as waited:
+            yield waited
+
+    def on_train_batch_end(self: LiveProgress, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 6:
+            losses[0]()
+
+    with monkeypatch.context() as patched, pytest.raises(LockLost, match="another process"):
+        patched.setattr("stelab.training.run.locked", locked)
+        patched.setattr(LiveProgress, "on_train_batch_end", on_train_batch_end)
+        train(tmp_path, *THREE_EPOCHS)
+    (folder,) = (tmp_path / "debug").iterdir()
+    assert read_run(folder).status == "running"  # as the other process says
+    run = train(tmp_path, *THREE_EPOCHS)
+    assert [a["from_step"] for a in run.record["timings"]["attempts"]] == [0, 4]
+    assert_same(run, undisturbed)
 
 
 def test_rerun_starts_over_but_continues_itself(tmp_path: Path, undisturbed: Run) -> None:

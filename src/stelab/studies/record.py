@@ -160,6 +160,7 @@ class Recorder:
             "from_step": from_step,
             "host": platform.node(),
             "pid": os.getpid(),
+            "commit": (git_state() or {}).get("commit"),  # it may have changed since the last
         }
         self.record: dict[str, Any] = {
             "status": "running",
