@@ -41,31 +41,37 @@ def folders(tmp_path: Path, study: str = "debug") -> list[Path]:
     return sorted(path.parent for path in tmp_path.glob(f"outputs/{study}/*/run.json"))
 
 
-@pytest.mark.parametrize("launcher", ["serial", "joblib"])
-def test_a_sweep_killed_twice_finishes_every_run_once(tmp_path: Path, launcher: str) -> None:
-    grid = ("estimator=identity,none,gumbel_st", "seed=0,1,2,3")
-    command = (*SLOW, *grid, f"study={launcher}", f"hydra/launcher={launcher}")
-    when = random.Random(launcher)
+@pytest.mark.parametrize(
+    "launchers",
+    [("serial",) * 3, ("joblib",) * 3, ("joblib", "serial", "joblib")],
+    ids=["serial", "joblib", "begun with one and finished with another"],
+)
+def test_a_sweep_killed_twice_finishes_every_run_once(
+    tmp_path: Path, launchers: tuple[str, str, str]
+) -> None:
+    command = (*SLOW, "estimator=identity,none,gumbel_st", "seed=0,1,2,3")
+    *killed, last = (f"hydra/launcher={launcher}" for launcher in launchers)
+    when = random.Random(0)
     finished: dict[str, int] = {}
-    for _ in range(2):
-        process = sweep(tmp_path, *command)
+    for launcher in killed:
+        process = sweep(tmp_path, *command, launcher)
         deadline = time.monotonic() + 120
-        known = len(folders(tmp_path, launcher))
-        while len(folders(tmp_path, launcher)) < known + 3:
+        known = len(folders(tmp_path))
+        while len(folders(tmp_path)) < known + 3:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(when.random())
         process.kill()
         process.communicate()
-        for folder in folders(tmp_path, launcher):
+        for folder in folders(tmp_path):
             if read_run(folder).status == "finished":
                 finished.setdefault(folder.name, (folder / "run.json").stat().st_mtime_ns)
     assert 0 < len(finished) < 12
-    process = sweep(tmp_path, *command)
+    process = sweep(tmp_path, *command, last)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
 
-    runs = [read_run(folder) for folder in folders(tmp_path, launcher)]
+    runs = [read_run(folder) for folder in folders(tmp_path)]
     assert [run.status for run in runs] == ["finished"] * 12
     for run in runs:
         if run.name in finished:  # not touched again

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stelab.config.types import Text
 from stelab.sweepers import ListSweeper
 from stelab.sweepers.axes import Axis, Point, one_at_a_time, product, together
 
@@ -33,9 +32,6 @@ class AblationSweeper(ListSweeper):
         replicates: See there.
     """
 
-    def __init__(self, *, params: dict[str, Any] | None, replicates: list[Text]):
-        super().__init__(params=params, replicates=replicates)
-
     def points(self, axes: Sequence[Axis]) -> list[Point]:
         """Return the baseline and the changes."""
         return one_at_a_time({axis.key: axis.overrides() for axis in self.factors(axes)})
@@ -48,9 +44,6 @@ class PairedSweeper(ListSweeper):
         params: See `stelab.sweepers.StudySweeper`.
         replicates: See there.
     """
-
-    def __init__(self, *, params: dict[str, Any] | None, replicates: list[Text]):
-        super().__init__(params=params, replicates=replicates)
 
     def points(self, axes: Sequence[Axis]) -> list[Point]:
         """Return the pairs."""

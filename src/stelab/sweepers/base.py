@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from hydra.core.config_loader import ConfigLoader
@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from stelab.config.compose import compose_job
+from stelab.config.types import Text
 from stelab.errors import InputError
 from stelab.studies import read_run
 from stelab.sweepers.axes import Axis, Point, product, read_axes
@@ -38,7 +39,7 @@ class StudySweeper(Sweeper):
     config: DictConfig
     hydra_context: HydraContext
 
-    def __init__(self, *, params: Mapping[str, Any] | None, replicates: Sequence[str]):
+    def __init__(self, *, params: dict[str, Any] | None, replicates: list[Text]):
         self.params = dict(params or {})
         self.replicates = list(replicates)
 

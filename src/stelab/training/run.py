@@ -57,6 +57,8 @@ def train(cfg: DictConfig) -> Run:
         Pruned: A sweeper's pruner stopped it.
         NonFiniteError: A loss or pre-activation was NaN or infinite.
         OtherProcessFailed: It was waited for, and failed.
+        LockLost: This process was taken for dead, and another one holds the run's lock now.
+        RunError: There is no space left; what was saved before is whole.
     """
     validate(cfg, "train")
     folder = Path(cfg.paths.run)
