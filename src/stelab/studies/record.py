@@ -266,9 +266,18 @@ def _machine(*, threads: int) -> dict[str, Any]:
     return {
         "host": platform.node(),
         "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "cpus": os.cpu_count(),
         "threads": threads,
         "gpus": gpus,
         "python": platform.python_version(),
     }
+
+
+def _processor() -> str:
+    """Return the processor's model, which Python knows on macOS and Windows only."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
