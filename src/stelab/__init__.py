@@ -7,11 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stelab import studies
     from stelab.binarizer import Binarizer
     from stelab.config import build, compose
     from stelab.training import train
 
-__all__ = ["Binarizer", "build", "compose", "train"]
+__all__ = ["Binarizer", "build", "compose", "studies", "train"]
 _HOME = {
     "Binarizer": "stelab.binarizer",
     "build": "stelab.config",
@@ -25,6 +26,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("stelab")
+    if name == "studies":
+        return import_module("stelab.studies")
     if name not in _HOME:
         raise AttributeError(f"module 'stelab' has no attribute '{name}'")
     return getattr(import_module(_HOME[name]), name)

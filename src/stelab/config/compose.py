@@ -71,9 +71,12 @@ def compose(*overrides: str, command: str = "train", config_dir: str | None = No
 
 @contextmanager
 def search(config_dir: str | None) -> Iterator[ConfigLoader]:
-    """Set up Hydra's search path; inside, configurations are composed."""
-    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        state = GlobalHydra.instance()
+    """Set up Hydra's search path; inside, configurations are composed.
+
+    A Hydra application that is running, such as the command that asks, is put aside meanwhile.
+    """
+    state = GlobalHydra.instance()
+    with _put_aside(state), hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         if config_dir is not None:
             if not Path(config_dir).is_dir():
                 raise InputError(f"--config-dir must be a folder, got '{config_dir}'")
@@ -88,6 +91,15 @@ def search(config_dir: str | None) -> Iterator[ConfigLoader]:
         finally:
             for cache in (_composed, _parse, _files):  # of this loader, which nobody has any more
                 cache.cache_clear()
+
+
+@contextmanager
+def _put_aside(state: GlobalHydra) -> Iterator[None]:
+    application, state.hydra = state.hydra, None
+    try:
+        yield
+    finally:
+        state.hydra = application
 
 
 def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 # What may differ between two runs of the same result: names, places and displays.
-_WITHOUT_EFFECT = (
+WITHOUT_EFFECT = (
     "study",
     "rerun",
     "dry_run",
@@ -36,14 +37,30 @@ def fingerprint(cfg: DictConfig) -> str:
     tree = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(tree, dict)
     tree.pop("hydra", None)
-    for key in _WITHOUT_EFFECT:
+    resolved = OmegaConf.to_container(OmegaConf.create(_masked(tree)), resolve=True)
+    return _digest(resolved)
+
+
+def fingerprint_of_resolved(config: dict[str, Any]) -> str:
+    """Return the fingerprint of what config.yaml holds; quick.
+
+    It is another one than the run's where something outside `paths` interpolates them.
+    """
+    return _digest(_masked(copy.deepcopy(config)))
+
+
+def _masked(tree: dict[Any, Any]) -> dict[Any, Any]:
+    for key in WITHOUT_EFFECT:
         *parents, last = key.split(".")
         node = tree
         for parent in parents:
             node = node.get(parent, {})
         node.pop(last, None)
     tree["paths"] = {key: "" for key in tree.get("paths", {})}
-    resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    return tree
+
+
+def _digest(resolved: Any) -> str:
     text = json.dumps(_canonical(resolved), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,5 +1,18 @@
 """Studies: named sets of runs, each in a folder of its own."""
 
+from typing import TYPE_CHECKING, Any
+
 from stelab.studies.record import Run, finished_run, read_finished, read_run
 
-__all__ = ["Run", "finished_run", "read_finished", "read_run"]
+if TYPE_CHECKING:
+    from stelab.studies.tables import Study, load
+
+__all__ = ["Run", "Study", "finished_run", "load", "read_finished", "read_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Study", "load"):
+        raise AttributeError(f"module 'stelab.studies' has no attribute '{name}'")
+    from stelab.studies import tables  # pandas is imported when it is needed
+
+    return getattr(tables, name)

@@ -123,7 +123,7 @@ def finished_run(cfg: DictConfig) -> Run | None:
 
 def reason(record: dict[str, Any]) -> str:
     """Return the last line of the error in a run.json; empty where there is none."""
-    lines = (record.get("error") or "").strip().splitlines()
+    lines = str(record.get("error") or "").strip().splitlines()
     return lines[-1] if lines else ""
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from stelab.errors import InputError
 from stelab.studies.files import write_atomically
 
 FOLDER = "sweeps"
@@ -23,8 +24,18 @@ def record_sweep(study: Path, command: str, jobs: Mapping[str, Sequence[str]]) -
 
 
 def planned(study: Path) -> list[str]:
-    """Return the run ids of all sweeps of a study, in their order."""
+    """Return the run ids of all sweeps of a study, in their order.
+
+    Raises:
+        InputError: The file of a sweep is unreadable.
+    """
     names: dict[str, None] = {}
     for path in sorted((study / FOLDER).glob("*.json")):
-        names |= dict.fromkeys(json.loads(path.read_text(encoding="utf-8"))["jobs"])
+        try:
+            names |= dict.fromkeys(json.loads(path.read_text(encoding="utf-8"))["jobs"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} must list the jobs of a sweep, but is unreadable ({error!r}): delete it, "
+                "and the same sweep again writes it"
+            ) from error
     return list(names)

@@ -1,0 +1,106 @@
+"""From a configuration back to the overrides that compose it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf
+
+from stelab.config.compose import compose_job
+from stelab.config.identity import fingerprint
+from stelab.config.overrides import Tree, changes, write_override
+from stelab.config.validate import plain
+from stelab.errors import InputError
+
+
+class Decomposer:
+    """Finds the overrides of ``stelab train`` for configurations.
+
+    Args:
+        loader: Hydra's.
+
+    Attributes:
+        defaults: What no overrides compose.
+    """
+
+    defaults: Tree
+
+    def __init__(self, loader: ConfigLoader):
+        self.loader = loader
+        self._known: dict[tuple[str, ...], tuple[Tree, Tree]] = {}
+        self.defaults, _ = self._choose()
+
+    def overrides(self, config: Tree, identity: str | None) -> list[str]:
+        """Return overrides, but for the seed and what cannot change a result.
+
+        Args:
+            config: A resolved configuration, as config.yaml holds it.
+            identity: Its fingerprint, which the overrides reach.
+
+        Raises:
+            InputError: There are none: says why.
+        """
+        found = self._guess(config)
+        for _ in range(3):
+            cfg = self._compose_with_seed(found, config)
+            if fingerprint(cfg) == identity:
+                return found
+            composed, raw = _trees(cfg)
+            more = [*changes(composed, config, raw)] or [*changes(composed, config, {})]
+            if not more:
+                raise InputError("the fingerprint in run.json is not that of its configuration")
+            found = [*found, *more]
+        raise InputError("the installed groups do not make its configuration")
+
+    def makes(self, overrides: list[str], config: Tree, identity: str | None) -> bool:
+        """Tell whether overrides reach a fingerprint, with the seed of a configuration."""
+        return fingerprint(self._compose_with_seed(overrides, config)) == identity
+
+    def _compose_with_seed(self, overrides: list[str], config: Tree) -> DictConfig:
+        seed = write_override("seed", config["seed"])
+        return compose_job(self.loader, "train", [*overrides, seed])
+
+    def _guess(self, config: Tree) -> list[str]:
+        """Choose the options of groups, and override what still differs."""
+        if missing := [key for key in self.defaults if key not in config]:
+            raise InputError(f"its configuration has no {missing[0]}")
+        choices = self._named(config["names"])
+        for group in self.defaults:
+            if group not in self.defaults["names"]:
+                choices += self._option(group, config)
+        composed, raw = self._choose(*choices)
+        return [*choices, *changes(composed, {**config, "seed": composed["seed"]}, raw)]
+
+    def _named(self, names: Tree) -> list[str]:
+        """Choose the options that the configuration names."""
+        for group in self.defaults["names"]:
+            if names.get(group) not in self.loader.get_group_options(group):
+                raise InputError(f"{group}={names.get(group)} is not among the installed groups")
+        return [
+            f"{group}={names[group]}"
+            for group, default in self.defaults["names"].items()
+            if group == "estimator" or names[group] != default
+        ]
+
+    def _option(self, group: str, config: Tree) -> list[str]:
+        """Choose the option that needs the fewest changes; nothing where it is the default."""
+
+        def distance(choice: list[str]) -> int:
+            composed, raw = self._choose(*choice)
+            return len([*changes({group: composed[group]}, {group: config[group]}, raw)])
+
+        if distance([]) == 0:
+            return []
+        options = [[f"{group}={option}"] for option in self.loader.get_group_options(group)]
+        return min([[], *options], key=distance)
+
+    def _choose(self, *choices: str) -> tuple[Tree, Tree]:
+        """Return the configuration with some options of groups, resolved and not; once each."""
+        if choices not in self._known:
+            self._known[choices] = _trees(compose_job(self.loader, "train", choices))
+        return self._known[choices]
+
+
+def _trees(cfg: DictConfig) -> tuple[Tree, Tree]:
+    return plain(cfg), cast(Tree, OmegaConf.to_container(cfg, resolve=False))

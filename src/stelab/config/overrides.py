@@ -1,0 +1,64 @@
+"""Overrides that turn one configuration into another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+from stelab.config.identity import WITHOUT_EFFECT
+
+Tree = dict[str, Any]
+
+_SKIPPED = ("paths", *WITHOUT_EFFECT)
+
+
+def changes(composed: Tree, wanted: Tree, raw: Tree, prefix: str = "") -> Iterator[str]:
+    """Yield overrides that turn `composed` into `wanted`, as far as it can change a result.
+
+    Args:
+        composed: A configuration, resolved.
+        wanted: Another one, resolved.
+        raw: `composed`, not resolved. What is interpolated there is left out, because it follows
+            what it refers to. Empty: everything is overridden.
+        prefix: Where the three stand, such as ``"optimizer."``.
+    """
+    for name in [*composed, *(name for name in wanted if name not in composed)]:
+        key, source = f"{prefix}{name}", raw.get(name, {})
+        ours, theirs = composed.get(name), wanted.get(name)
+        if key in _SKIPPED or (isinstance(source, str) and "${" in source):
+            continue
+        if name not in wanted:
+            yield f"~{key}"
+        elif name not in composed:
+            yield write_override(f"+{key}", theirs)
+        elif isinstance(ours, dict) and isinstance(theirs, dict):
+            yield from changes(ours, theirs, source, f"{key}.")
+        elif ours != theirs:
+            yield write_override(key, theirs)
+
+
+def write_override(key: str, value: Any) -> str:
+    """Write ``key=value`` so that Hydra reads this very value."""
+    return f"{key}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_written(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    if isinstance(value, str):
+        return value if _is_read_as_text(value) else QuotedString(value, Quote.double).with_quotes()
+    return json.dumps(value, default=str)
+
+
+def _is_read_as_text(value: str) -> bool:
+    try:
+        return bool(OverridesParser.create().parse_override(f"key={value}").value() == value)
+    except HydraException:
+        return False

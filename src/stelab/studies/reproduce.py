@@ -1,0 +1,94 @@
+"""The command that trains a run again, from its configuration."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from stelab.config.compose import search
+from stelab.config.decompose import Decomposer
+from stelab.config.identity import fingerprint_of_resolved
+from stelab.config.overrides import write_override
+from stelab.errors import InputError
+from stelab.studies.record import Run, read_run
+from stelab.studies.settings import leaves
+
+
+def with_commands(runs: pd.DataFrame) -> pd.DataFrame:
+    """Add `command`: how to train each run again.
+
+    E.g. ``stelab train estimator=identity threshold.value=0.5 model=mlp study=ablation seed=0``:
+    the estimator, the seed, and what else differs from the defaults and can change the result (so
+    not ``data.root``). It composes the fingerprint of the run; where nothing does, as with an
+    estimator of a ``--config-dir``, the cell is a sentence that says why.
+    """
+    with search(None) as loader:
+        commands = _Commands(Decomposer(loader))
+        return runs.assign(command=[commands.of(folder) for folder in runs["folder"]])
+
+
+@dataclass
+class _Setting:
+    """Runs that differ by the seed alone: what they override, and the seeds that have proven it."""
+
+    overrides: list[str]
+    seeds: set[int] = field(default_factory=set)
+
+
+class _Commands:
+    """Finds commands; quickly those of runs whose setting is known already."""
+
+    def __init__(self, decomposer: Decomposer):
+        self.decomposer = decomposer
+        self.settings: dict[str, _Setting] = {}
+
+    def of(self, folder: str) -> str:
+        """Return the command of the run in a folder."""
+        try:
+            run = read_run(folder)
+            overrides = self._overrides(run)
+        except InputError as error:
+            return f"{str(error).splitlines()[0]}: see config.yaml"
+        config, defaults = run.config, self.decomposer.defaults
+        nodes = [*defaults["names"], *defaults]
+        tokens = sorted(overrides, key=lambda text: nodes.index(_node(text)))
+        tokens += [write_override(key, config[key]) for key in _last(config, defaults)]
+        return shlex.join(["stelab", "train", *tokens])
+
+    def _overrides(self, run: Run) -> list[str]:
+        """Return what the run overrides, but for seed and study.
+
+        Two seeds prove a setting: with one alone, what is set to the seed looks like what follows
+        it.
+        """
+        what = run.config, run.record.get("fingerprint")
+        setting = self.settings.get(key := _but_for_the_seed(run.config))
+        if setting is None:
+            setting = self.settings[key] = _Setting(self.decomposer.overrides(*what))
+        elif len(setting.seeds) < 2 or fingerprint_of_resolved(run.config) != what[1]:
+            if not self.decomposer.makes(setting.overrides, *what):
+                return self.decomposer.overrides(*what)
+        setting.seeds.add(run.config["seed"])
+        return setting.overrides
+
+
+def _last(config: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    return ["seed"] if config["study"] == defaults["study"] else ["study", "seed"]
+
+
+def _but_for_the_seed(config: dict[str, Any]) -> str:
+    """Return a text that runs share which differ by the seed alone, and by what follows it."""
+    seed = config.get("seed")
+    flat = {
+        key: "the seed" if key.split(".")[-1] == "seed" and value == seed else value
+        for key, value in leaves(config)
+    }
+    return json.dumps([flat, config["names"]], sort_keys=True, default=str)
+
+
+def _node(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition(".")[0]
