@@ -1,0 +1,32 @@
+"""Curves of groups: the mean over replicates, epoch by epoch, with its interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from stelab.comparison.compare import Comparison
+
+
+def bands(comparison: Comparison, metric: str) -> pd.DataFrame:
+    """Return `group`, `epoch`, `n`, `mean`, `low`, `high`; twins are one group with both names.
+
+    The interval is Student's, for the mean over replicates; NaN where there is one. Empty where
+    no run has the metric.
+    """
+    columns = ["group", "epoch", "n", "mean", "low", "high"]
+    curves = comparison.curves
+    if metric not in curves:
+        return pd.DataFrame(columns=columns)
+    curves = curves.assign(group=curves["group"].map(comparison.line_of))
+    curves = curves.dropna(subset=[metric])
+    # Twins, and keys that are not grouped by, give a replicate several curves. Sorted, so that
+    # sums do not depend on the order of runs.
+    replicates = curves.sort_values(metric).groupby(["group", "epoch", "replicate"])
+    each = replicates[metric].mean()
+    table = each.groupby(["group", "epoch"]).agg(["count", "mean", "sem"]).reset_index()
+    n, mean, sem = (table[name].to_numpy() for name in ("count", "mean", "sem"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        half = stats.t.ppf((1 + comparison.confidence) / 2, np.where(n > 1, n - 1, np.nan)) * sem
+    return table.assign(n=n, low=mean - half, high=mean + half)[columns]

@@ -1,0 +1,265 @@
+"""Which setting is better, by how much, and is it real."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from stelab.comparison.baseline import find_baseline, partner
+from stelab.comparison.conditions import holds, parse_conditions
+from stelab.comparison.groups import Group, Replicate, group_runs, paired
+from stelab.comparison.notes import remarkable, without_duplicates
+from stelab.comparison.statistics import NO_DIFFERENCE, Interval, differ, holm, summarize
+from stelab.comparison.twins import Twins, find_twins
+from stelab.config.validate import suggestion
+from stelab.errors import InputError
+from stelab.studies.tables import Study
+
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A study's groups, compared.
+
+    Attributes:
+        study: The tables that it was made from.
+        metrics: The metrics compared; groups are sorted by the first.
+        by: The settings that runs are grouped by.
+        where: Conditions that the runs were chosen by; empty: all.
+        replicates: The keys that repeat a setting; runs are paired by them.
+        baseline: What the others are compared with, e.g. ``"estimator=identity"``; empty: nothing.
+        confidence: Of all intervals.
+        interval: ``"t"`` or ``"bootstrap"``.
+        better: ``"lower"`` or ``"higher"``.
+        groups: The groups, best first.
+        table: One row a group and metric, in that order: `group`, the settings, `metric`, `runs`,
+            `n` (replicates), `mean`, `std`, `low`, `high`, `selected` (it is the best of several,
+            chosen by this very number), `baseline` (the group it is compared with; its own name
+            if it is one itself; empty if there is none), `pairs`, `difference`, `difference_low`,
+            `difference_high`, `effect_size`, `p`, `p_holm`, `significant`.
+        twins: Groups that are the same, number by number.
+        notes: What a reader must know, a sentence each.
+    """
+
+    study: Study
+    metrics: tuple[str, ...]
+    by: tuple[str, ...]
+    where: str
+    replicates: tuple[str, ...]
+    baseline: str
+    confidence: float
+    interval: Interval
+    better: Better
+    groups: tuple[Group, ...]
+    table: pd.DataFrame
+    twins: tuple[Twins, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        """Return the metric that groups are sorted by."""
+        return self.metrics[0]
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """Return the rows of all compared runs, with their `group`, best group first."""
+        return pd.concat([g.runs.assign(group=g.label) for g in self.groups], ignore_index=True)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Return their curves, with `group` and `replicate`, best group first."""
+        keys = self.runs[["study", "run", "group"]].copy()
+        keys["replicate"] = self.runs[list(self.replicates)].astype(str).agg("-".join, axis=1)
+        return keys.merge(self.study.curves, on=["study", "run"], how="left")
+
+    @cached_property
+    def line_of(self) -> dict[str, str]:
+        """Map each group's label to that of its line in a figure, which it shares with twins."""
+        lines = {group.label: group.label for group in self.groups}
+        return lines | {label: twins.label for twins in self.twins for label in twins.labels}
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the labels of the lines of a figure, best first."""
+        return list(dict.fromkeys(self.line_of[group.label] for group in self.groups))
+
+    def write(self, folder: Path) -> None:
+        """Write the table as comparison.csv and .parquet, and those of the study."""
+        self.study.write(folder)
+        self.table.to_csv(folder / "comparison.csv", index=False)
+        self.table.to_parquet(folder / "comparison.parquet", index=False)
+
+
+def compare(
+    study: Study,
+    *,
+    metrics: Sequence[str] = ("test/mse",),
+    by: Sequence[str] | None = None,
+    where: str | None = None,
+    baseline: str | None = None,
+    replicates: Sequence[str] = ("seed",),
+    better: Better = "lower",
+    confidence: float = 0.95,
+    interval: Interval = "t",
+) -> Comparison:
+    """Group a study's finished runs by their settings and compare the groups.
+
+    Args:
+        study: See `stelab.studies.load`.
+        metrics: Names of metrics; groups are sorted by the first one.
+        by: Settings to group by; None: all that were swept, but the replicates. The mean over a
+            setting left out is taken replicate by replicate.
+        where: Conditions that runs must meet, e.g. ``"estimator=identity,none model=mlp"``.
+        baseline: Conditions that name the baseline, e.g. ``"estimator=identity"``. Settings that
+            they leave open are held fixed: each group is compared with the baseline that shares
+            them. None: the first setting's default in ``conf/train.yaml``, where it is among the
+            runs.
+        replicates: Keys that repeat a setting and pair runs.
+        better: Whether lower or higher values are better.
+        confidence: Of all intervals.
+        interval: ``"t"`` (Student) or ``"bootstrap"`` (BCa, with permutation tests).
+
+    Raises:
+        InputError: Nothing is left to compare, or a metric, key or value is not there.
+    """
+    asked, runs = _selected(study, where)
+    by = _keys(study, asked, by, replicates)
+    _require_columns(runs, metrics, [*by, *replicates])
+    runs, twice = without_duplicates(runs, by)
+    groups = group_runs(runs, by)
+    values = {g.label: {m: g.values(m, replicates) for m in metrics} for g in groups}
+    chosen = find_baseline(baseline, groups, by)
+    groups.sort(  # of equal ones, the baseline first
+        key=lambda group: (
+            *_rank(values[group.label][metrics[0]], better),
+            not (chosen and holds(chosen, group.settings)),
+        )
+    )
+    rows = [
+        _row(group, metric, values, partner(group, groups, chosen), confidence, interval)
+        for metric in metrics
+        for group in groups
+    ]
+    table = _corrected(pd.DataFrame(rows), confidence)
+    _mark_selected(table, metrics[0], better)
+    table.insert(0, "group", table.pop("group"))
+    return Comparison(
+        study=study,
+        metrics=tuple(metrics),
+        by=tuple(by),
+        where=where or "",
+        replicates=tuple(replicates),
+        baseline=" ".join(f"{key}={','.join(found)}" for key, found in chosen.items()),
+        confidence=confidence,
+        interval=interval,
+        better=better,
+        groups=tuple(groups),
+        table=table,
+        twins=tuple(find_twins(groups, study.curves, replicates)),
+        notes=(*twice, *remarkable(runs, differing(study, runs, [*by, *replicates]), replicates)),
+    )
+
+
+def _selected(study: Study, where: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs that are asked for, and the finished ones of them."""
+    if study.finished.empty:
+        counts = study.left_out["state"].value_counts()
+        kinds = ", ".join(f"{number} {state}" for state, number in counts.items())
+        raise InputError(f"there is no finished run to compare ({kinds})")
+    conditions = parse_conditions(where, study.runs, what="where")
+    asked, finished = (
+        runs[[holds(conditions, row) for _, row in runs.iterrows()]]
+        for runs in (study.runs, study.finished)
+    )
+    if finished.empty:
+        raise InputError(f"where: no finished run meets all of '{where}'")
+    return asked, finished
+
+
+def _keys(
+    study: Study, asked: pd.DataFrame, by: Sequence[str] | None, replicates: Sequence[str]
+) -> list[str]:
+    """Return what is grouped by: also what only an unfinished run has another value of."""
+    if by is None:
+        return differing(study, asked, replicates)
+    if repeated := [key for key in by if key in replicates]:
+        raise InputError(f"by: {repeated[0]} repeats settings: take it out, or out of replicates")
+    return list(dict.fromkeys(by))
+
+
+def differing(study: Study, runs: pd.DataFrame, but: Sequence[str]) -> list[str]:
+    """Return the swept settings in which `runs` differ, without those of `but`."""
+    return [key for key in study.swept if key not in but and runs[key].map(str).nunique() > 1]
+
+
+def _require_columns(runs: pd.DataFrame, metrics: Sequence[str], keys: Sequence[str]) -> None:
+    known = [str(name) for name in runs.columns]
+    measured = [name for name in known if "/" in name or name == "timings.seconds"]
+    for name in metrics:
+        if name not in measured or runs[name].isna().all():
+            hint = suggestion(name, measured) or f" (there are: {', '.join(measured)})"
+            raise InputError(f"metric: no run has {name}{hint}")
+    settings = [name for name in known if name not in measured]
+    for name in keys:
+        if name not in settings:
+            raise InputError(
+                f"{name} is not a setting in which these runs differ{suggestion(name, settings)}"
+            )
+
+
+def _rank(values: dict[Replicate, float], better: Better) -> tuple[bool, float]:
+    mean = float(np.mean(list(values.values()))) if values else np.nan
+    return np.isnan(mean), mean if better == "lower" else -mean
+
+
+def _row(
+    group: Group,
+    metric: str,
+    values: dict[str, dict[str, dict[Replicate, float]]],
+    other: Group | None,
+    confidence: float,
+    interval: Interval,
+) -> dict[str, object]:
+    own = values[group.label][metric]
+    row: dict[str, object] = {"group": group.label, **group.settings, "metric": metric}
+    row |= {"runs": len(group.runs), "n": len(own)}
+    if own:
+        s = summarize(np.array([*own.values()]), confidence=confidence, interval=interval)
+        row |= {"mean": s.mean, "std": s.std, "low": s.low, "high": s.high}
+    row |= {"selected": False, "baseline": other.label if other else ""}
+    d = NO_DIFFERENCE
+    if other is not None and other is not group:
+        pairs = paired(own, values[other.label][metric])
+        d = differ(*pairs, confidence=confidence, interval=interval)
+    return row | {
+        "pairs": d.pairs,
+        "difference": d.mean,
+        "difference_low": d.low,
+        "difference_high": d.high,
+        "effect_size": d.effect_size,
+        "p": d.p,
+    }
+
+
+def _corrected(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Correct the p values of each metric for their number."""
+    for name in ("mean", "std", "low", "high"):
+        table[name] = table.get(name, pd.Series(np.nan, table.index)).astype(float)
+    p = table.groupby("metric", sort=False)["p"]
+    table["p_holm"] = p.transform(lambda column: holm(column.to_numpy(dtype=float)))
+    table["significant"] = table["p_holm"] < 1 - confidence
+    return table
+
+
+def _mark_selected(table: pd.DataFrame, metric: str, better: Better) -> None:
+    means = table.loc[table["metric"] == metric, "mean"]
+    if means.notna().sum() > 1:
+        best = means.idxmin() if better == "lower" else means.idxmax()
+        table.loc[best, "selected"] = True
