@@ -15,7 +15,7 @@ import pytest
 from conftest import REPOSITORY, Cli
 from stelab.config import CONF_DIR
 
-COMMANDS = ["train", "status", "evaluate", "gradients", "encode", "decode"]
+COMMANDS = "train status compare tensorboard evaluate gradients encode decode".split()
 
 
 def test_alone_it_lists_the_commands(cli: Cli) -> None:

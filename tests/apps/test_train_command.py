@@ -38,7 +38,8 @@ def test_a_sweep_prints_its_table_and_the_command_for_the_curves(cli: Cli, tmp_p
     assert len(runs(study)) == len(names)
     for name in names:
         assert result.stdout.count(f"\n {name} ") == 1
-    assert "tensorboard --logdir outputs/zoo" in result.stdout
+    assert "n = 1, no interval" in result.stdout
+    assert "stelab tensorboard study=zoo\n" in result.stdout
     assert (study / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert (study / "reconstructions.png").read_bytes().startswith(b"\x89PNG")
 

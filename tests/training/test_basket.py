@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import train
-from stelab.report.figures import read_curves
+from stelab.report.run_figures import read_curves
 from stelab.studies import Run
 
 NAMES = ("identity", "bernoulli_st", "reinmax", "gumbel_st", "disarm")

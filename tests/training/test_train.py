@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import stelab
 from conftest import train
 from stelab.errors import InputError
-from stelab.report.figures import read_curves
+from stelab.report.run_figures import read_curves
 from stelab.studies import Run, read_run
 
 METRICS = {

@@ -32,6 +32,8 @@ class AblationSweeper(ListSweeper):
         replicates: See there.
     """
 
+    first_is_baseline = True
+
     def points(self, axes: Sequence[Axis]) -> list[Point]:
         """Return the baseline and the changes."""
         return one_at_a_time({axis.key: axis.overrides() for axis in self.factors(axes)})

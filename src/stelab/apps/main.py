@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +20,8 @@ from stelab.errors import InputError, RunError
 COMMANDS = {
     "train": "one run, or with -m a sweep; finished runs are not run again",
     "status": "what of a study is finished, running, failed, interrupted or missing",
+    "compare": "which setting is better, by how much, is it real: table, figures, report",
+    "tensorboard": "curves, hyperparameters and figures of a study in TensorBoard",
     "evaluate": "test metrics and figures of a finished run's checkpoint",
     "gradients": "bias, variance and direction of estimators, against the exact gradient",
     "encode": "images to packed bits with a trained run",
@@ -64,7 +68,7 @@ def _main(arguments: list[str]) -> None:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<11} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "stelab: a laboratory for gradient estimators of binary layers.",
@@ -87,11 +91,13 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
     from stelab.config import CONF_DIR
     from stelab.config.plan import plan
 
-    # Hydra 1.3 takes its flags first or last only; people write them anywhere.
-    arguments = sorted(map(every_option, arguments), key=lambda a: a not in ("-m", "--multirun"))
-    sys.argv = [f"stelab {command}", *arguments]
-    args = get_args_parser().parse_args(list(arguments))
     app = import_module(f"stelab.apps.{command}")
+    texts = getattr(app, "TEXTS", ())  # keys whose values are taken as they stand
+    arguments = [literal(every_option(argument), texts) for argument in arguments]
+    # Hydra 1.3 takes its flags first or last only; people write them anywhere.
+    arguments = sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))
+    sys.argv = [f"stelab {command}", *arguments]
+    args = get_args_parser().parse_args(arguments)
     hydra_main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=command)
     launch = hydra_main(_task(app.start))
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
@@ -117,6 +123,21 @@ def every_option(argument: str) -> str:
 
     group, _, option = argument.partition("=")
     return f"{group}=glob(*)" if option == "all" and (CONF_DIR / group).is_dir() else argument
+
+
+def literal(argument: str, keys: Sequence[str]) -> str:
+    """Quote the value of one of `keys`, in which Hydra would read commas and equal signs."""
+    key, equals, value = argument.partition("=")
+    if key not in keys or not equals or value == "null" or value[:1] in ("'", '"'):
+        return argument
+    return key + "='" + value.replace("'", "\\'") + "'"
+
+
+def command_line() -> str:
+    """Return what was typed, as it can be pasted into a shell: without the quotes of `literal`."""
+    program, *arguments = sys.argv
+    typed = [re.sub(r"^(\w+)='(.*)'$", r"\1=\2", argument) for argument in arguments]
+    return f"{program} {shlex.join(typed)}"
 
 
 def _task(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

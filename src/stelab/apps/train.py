@@ -6,15 +6,21 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from stelab.apps.main import command_line
 from stelab.config.plan import Plan
 from stelab.errors import InputError
-from stelab.report.table import print_failures, print_runs
+from stelab.report.progress import print_unfinished
 from stelab.studies import finished_run
 from stelab.studies.status import RunState, state_of, survey
 from stelab.studies.sweep import record_sweep
+
+if TYPE_CHECKING:
+    from stelab.comparison import Comparison
+    from stelab.studies.tables import Study
 
 
 def start(cfg: DictConfig) -> float:
@@ -75,43 +81,78 @@ def _check(plan: Plan, states: Sequence[RunState]) -> None:
 
 
 def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
-    study = Path(plan.jobs[0].paths.run).parent
-    command = shlex.join(["stelab", "train", *sys.argv[1:]])
+    command = command_line()
     if plan.whole:
-        jobs = zip(plan.jobs, plan.overrides, strict=True)
-        record_sweep(study, command, {Path(job.paths.run).name: o for job, o in jobs})
+        _record(plan, command)
     try:
         launch()
     except (KeyboardInterrupt, SystemExit) as stop:
         if getattr(stop, "code", None) != 1:  # not failed, but stopped: who did it waits
-            print_failures(_unfinished(_folders(plan, study)))
+            print_unfinished([s for s in map(state_of, _folders(plan)) if s.state != "finished"])
             raise
-    if _sum_up(plan, study, command):
+    if _sum_up(plan, command):
         sys.exit(1)
 
 
-def _folders(plan: Plan, study: Path) -> list[Path]:
+def _record(plan: Plan, command: str) -> None:
+    """Note in each study what the sweep is to run there."""
+    studies: dict[Path, dict[str, list[str]]] = {}
+    for job, overrides in zip(plan.jobs, plan.overrides, strict=True):
+        folder = Path(job.paths.run)
+        studies.setdefault(folder.parent, {})[folder.name] = overrides
+    for study, jobs in studies.items():
+        record_sweep(study, command, jobs)
+
+
+def _folders(plan: Plan) -> list[Path]:
+    """Return the folders of a sweep's runs; where a sweeper chose them, of all in its study."""
+    folders = [*dict.fromkeys(Path(job.paths.run) for job in plan.jobs)]
     if plan.whole:
-        return [*dict.fromkeys(Path(job.paths.run) for job in plan.jobs)]
+        return folders
+    study = folders[0].parent
     return [study / state.name for state in survey(study)]
 
 
-def _unfinished(folders: Sequence[Path]) -> list[RunState]:
-    return [s for s in map(state_of, folders) if s.state not in ("finished", "pruned")]
-
-
-def _sum_up(plan: Plan, study: Path, command: str) -> bool:
+def _sum_up(plan: Plan, command: str) -> bool:
     """Print what came out; return whether anything did not."""
-    from stelab.report.figures import draw_study
+    from stelab.report.comparison_table import print_comparison, print_left_out
+    from stelab.report.study import draw_study
+    from stelab.studies.tables import load
 
-    folders = _folders(plan, study)
-    if finished := print_runs(folders):
-        draw_study(study, finished)
-        print(f"\nFigures: {study}/loss.png, {study}/reconstructions.png")
-        print(f"Curves:  {Path(sys.executable).parent / 'tensorboard'} --logdir {study}")
-    others = _unfinished(folders)
-    print_failures(others)
-    if any(state.state == "failed" for state in others):
+    folders = _folders(plan)
+    study = folders[0].parent
+    tables = load(*(f.parent for f in folders), runs={f.name for f in folders})
+    if not tables.finished.empty:
+        comparison = _compare(plan, tables)
+        print_comparison(comparison)
+        draw_study(study, comparison)
+        print(f"\nFigures:     {study}/loss.png, {study}/reconstructions.png")
+        print(f"Report:      {_command('compare', plan)}")
+        print(f"TensorBoard: {_command('tensorboard', plan)}", flush=True)
+    print_left_out(tables.left_out)
+    if "failed" in set(tables.left_out["state"]):
         again = command if " only=failed" in command else f"{command} only=failed"
         print(f"\nOnly the failed ones again: {again}", file=sys.stderr)
-    return bool(others)
+    return bool(set(tables.left_out["state"]) - {"pruned"})
+
+
+def _compare(plan: Plan, tables: Study) -> Comparison:
+    """Compare the groups of a sweep with its own baseline, where it has one."""
+    from stelab.comparison import compare
+    from stelab.comparison.conditions import write_value
+
+    replicates = [key for key in plan.replicates if key in tables.runs] or ["seed"]
+    comparison = compare(tables, replicates=replicates)
+    first = comparison.runs[comparison.runs["run"] == Path(plan.jobs[0].paths.run).name]
+    if not plan.first_is_baseline or first.empty:
+        return comparison
+    settings = first.iloc[0][list(comparison.by)].dropna()
+    baseline = " ".join(f"{key}={write_value(value)}" for key, value in settings.items())
+    return compare(tables, replicates=replicates, baseline=baseline or None)
+
+
+def _command(name: str, plan: Plan) -> str:
+    outputs = f"paths.outputs={plan.shared.paths.outputs}"
+    standard = plan.shared.paths.outputs == "outputs"
+    words = ["stelab", name, f"study={plan.shared.study}", *([] if standard else [outputs])]
+    return shlex.join(words)

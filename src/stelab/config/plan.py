@@ -31,6 +31,8 @@ class Plan:
             choose as it goes.
         count: How many will run, at most; None where only a foreign sweeper knows.
         shared: What all jobs share: the configuration without what is swept, not checked.
+        replicates: Keys that repeat a setting.
+        first_is_baseline: Whether the first job is what the others are compared with.
     """
 
     jobs: list[DictConfig]
@@ -39,6 +41,8 @@ class Plan:
     whole: bool
     count: int | None
     shared: DictConfig
+    replicates: tuple[str, ...] = ("seed",)
+    first_is_baseline: bool = False
 
 
 def plan(
@@ -104,6 +108,8 @@ def _plan_sweep(
         whole=whole,
         count=len(kept) if whole else count,
         shared=without_hydra(base),
+        replicates=tuple(sweeper.replicates if sweeper else ()) or Plan.replicates,
+        first_is_baseline=sweeper is not None and sweeper.first_is_baseline,
     )
 
 

@@ -134,6 +134,41 @@ class Status:
 
 
 @dataclass(config=closed)
+class Compare:
+    """`stelab compare`."""
+
+    study: Text
+    against: Text | None
+    metric: Text
+    better: Literal["lower", "higher"]
+    by: Text | None
+    where: Text | None
+    baseline: Text | None
+    replicates: Text
+    confidence: Annotated[float, Field(strict=True, gt=0, lt=1)]
+    interval: Literal["t", "bootstrap"]
+    log_scale: Flag
+    report: Flag
+    output: Text | None
+    paths: Paths
+
+
+@dataclass(config=closed)
+class Tensorboard:
+    """`stelab tensorboard`."""
+
+    study: Text
+    by: Text | None
+    where: Text | None
+    replicates: Text
+    embeddings: Flag
+    host: Text
+    port: Annotated[int, Field(strict=True, ge=0, lt=2**16)]
+    serve: Flag
+    paths: Paths
+
+
+@dataclass(config=closed)
 class Evaluate:
     """`stelab evaluate`."""
 
@@ -197,6 +232,8 @@ class Gradients:
 SCHEMAS: dict[str, type[Any]] = {
     "train": Train,
     "status": Status,
+    "compare": Compare,
+    "tensorboard": Tensorboard,
     "evaluate": Evaluate,
     "encode": Encode,
     "decode": Decode,

@@ -65,6 +65,10 @@ class ImageDataModule(pl.LightningDataModule):
             raise InputError(f"the {split} split is empty: data.{split}_size is 0")
         return images
 
+    def test_labels(self) -> Tensor | None:
+        """Return the classes of the test images, shape ``(n,)``; None where there are none."""
+        return None
+
     def has(self, split: str) -> bool:
         """Tell whether a split has any images."""
         self.setup()

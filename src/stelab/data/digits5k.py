@@ -49,12 +49,17 @@ class MNIST5k(ImageDataModule):
         """Read the digits and split them."""
         return _splits(self.test_size, self.val_size, self.split_seed)
 
+    def test_labels(self) -> Tensor:
+        """Return the digits of the test images."""
+        _, test = _test(self.test_size, self.split_seed)
+        return _digits()[1][test][: self.limit]
+
 
 @lru_cache(maxsize=2)
 def _splits(test_size: int, val_size: int, split_seed: int) -> Splits:
     """Split and normalize once a process: the jobs of a sweep share the images."""
     pixels, labels = _digits()
-    rest, test = hold_out(labels, test_size, seed=split_seed, what="data.test_size", among="images")
+    rest, test = _test(test_size, split_seed)
     kept, val = hold_out(
         labels[rest],
         val_size,
@@ -64,6 +69,12 @@ def _splits(test_size: int, val_size: int, split_seed: int) -> Splits:
     )
     images = normalize(pixels)
     return Splits(train=images[rest[kept]], val=images[rest[val]], test=images[test])
+
+
+def _test(size: int, split_seed: int) -> tuple[Tensor, Tensor]:
+    """Return the indices of all other images, and those of the test images."""
+    _, labels = _digits()
+    return hold_out(labels, size, seed=split_seed, what="data.test_size", among="images")
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 import torchvision
+from torch import Tensor
 
 from stelab.config.types import Count, Size, Text, checked
 from stelab.data.datamodule import ImageDataModule, Splits, hold_out, normalize
@@ -76,6 +77,10 @@ class _IDX(ImageDataModule):
         """Read the files and split the training set."""
         self.prepare_data()
         return _splits(self.dataset.__name__, self.root, self.val_size, self.split_seed)
+
+    def test_labels(self) -> Tensor:
+        """Return the classes of the test images."""
+        return torch.as_tensor(self.dataset(self.root, train=False).targets)[: self.limit]
 
     def _download(self) -> None:
         name = self.dataset.__name__

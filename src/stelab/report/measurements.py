@@ -15,7 +15,7 @@ from rich.table import Table
 
 from stelab.gradients.study import Row
 from stelab.report.console import console
-from stelab.report.figures import COLOURS, DASHES
+from stelab.report.drawing import COLOURS, DASHES
 
 _NEGLIGIBLE = 1e-12  # rounding, relative to the gradient
 

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
+from stelab.report.console import console
 from stelab.studies.status import RunState
 
 ORDER = ("running", "failed", "unreadable", "interrupted", "missing", "pruned", "finished")
@@ -30,3 +31,11 @@ def status_table(study: Path, states: Sequence[RunState]) -> Group:
         colour = COLOURS.get(state.state, "default")
         table.add_row(state.name, f"[{colour}]{state.state}[/]", steps, state.note)
     return Group(f"{study}: {len(states)} runs: {kinds}", table)
+
+
+def print_unfinished(states: Sequence[RunState]) -> None:
+    """Print one line a run that is not finished, with the reason."""
+    for state in states:
+        reason = f": {state.note}" if state.note else ""
+        text = f"{state.name}  {state.state}{reason}"
+        console().print(text, style="red", highlight=False, markup=False)

@@ -31,11 +31,13 @@ class StudySweeper(Sweeper):
         whole: Whether `jobs` are the jobs that will run, or stand for them.
         package: What it needs installed.
         streams: Whether it needs a launcher that asks for jobs one by one.
+        first_is_baseline: Whether the first job is what the others are compared with.
     """
 
     whole: ClassVar[bool] = True
     package: ClassVar[str | None] = None
     streams: ClassVar[bool] = False
+    first_is_baseline: ClassVar[bool] = False
     config: DictConfig
     hydra_context: HydraContext
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from stelab.config import build
 from stelab.data import ImageDataModule
 from stelab.data.batches import Batches
-from stelab.report.figures import draw_run
+from stelab.report.run_figures import draw_run
 from stelab.studies import Run
 from stelab.training.restore import restore
 

@@ -24,7 +24,7 @@ from stelab.config.mistakes import Mistakes
 from stelab.config.validate import validate
 from stelab.data import ImageDataModule
 from stelab.errors import InputError, RunError
-from stelab.report.figures import draw_run
+from stelab.report.run_figures import draw_run
 from stelab.studies.lock import locked
 from stelab.studies.record import Pruned, Recorder, Run, finished_run, read_record, read_run
 from stelab.training.checkpoint_file import PREVIOUS, SealedCheckpointIO

@@ -16,7 +16,7 @@ from stelab.report.atlas.toy import (
     mean_forward,
     surrogate_derivative,
 )
-from stelab.report.figures import COLOURS, DASHES
+from stelab.report.drawing import COLOURS, DASHES
 
 DPI = 80
 # An even number: 0, where the step jumps, lies between two points.

@@ -1,0 +1,114 @@
+"""``stelab compare``: from a finished study to a conclusion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from stelab.apps.main import command_line
+from stelab.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from stelab.comparison import Comparison
+    from stelab.studies.tables import Study
+
+TEXTS = ("study", "against", "metric", "by", "where", "baseline", "replicates", "output")
+
+
+def start(cfg: DictConfig) -> None:
+    """Print the comparison and write the report; or judge a study by an older one."""
+    from stelab.comparison.place import folder_of, folders_of
+
+    studies = folders_of(cfg.paths.outputs, cfg.study)
+    if cfg.against is not None:
+        return _judge(cfg, studies, folders_of(cfg.paths.outputs, cfg.against))
+    from stelab.comparison import compare
+    from stelab.report.comparison_table import print_comparison, print_left_out
+    from stelab.studies.tables import load
+
+    study = load(*studies)
+    comparison = compare(study, by=_by(cfg), baseline=cfg.baseline, **_options(cfg))
+    print_comparison(comparison)
+    print_left_out(study.left_out)
+    if cfg.report:
+        _report(cfg, comparison, Path(cfg.output) if cfg.output else folder_of(studies))
+
+
+def _by(cfg: DictConfig) -> list[str] | None:
+    from stelab.comparison.place import listed
+
+    return None if cfg.by is None else listed(cfg.by)
+
+
+def _options(cfg: DictConfig) -> dict[str, Any]:
+    from stelab.comparison.place import listed
+
+    return {
+        "metrics": listed(cfg.metric),
+        "where": cfg.where,
+        "replicates": listed(cfg.replicates),
+        "better": cfg.better,
+        "confidence": cfg.confidence,
+        "interval": cfg.interval,
+    }
+
+
+def _report(cfg: DictConfig, comparison: Comparison, folder: Path) -> None:
+    from stelab.report.page import write_report
+    from stelab.report.reconstructions import draw_reconstructions
+    from stelab.report.study_figures import draw_figures
+    from stelab.studies.reproduce import with_commands
+
+    study = comparison.study
+    comparison = replace(comparison, study=replace(study, runs=with_commands(study.runs)))
+    comparison.write(folder)
+    figures = draw_figures(comparison, folder / "figures", log_scale=cfg.log_scale)
+    images = draw_reconstructions(comparison, folder / "figures")
+    missing = [images] if isinstance(images, str) else []
+    figures += [] if isinstance(images, str) else [images]
+    report = write_report(comparison, folder, figures, command=command_line(), missing=missing)
+    for line in missing:
+        print(line)
+    print(f"\nReport:      {report}")
+    print(f"Tables:      {folder}/{{comparison,runs,curves,left_out}}.{{csv,parquet}}")
+    print(f"Figures:     {folder}/figures/")
+    print(f"TensorBoard: stelab tensorboard study={cfg.study}")
+
+
+def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
+    """Compare setting by setting with older studies.
+
+    Raises:
+        RunError: A metric got worse beyond its interval, or a run failed.
+    """
+    from stelab.comparison import against, compare
+    from stelab.comparison.compare import differing
+    from stelab.report.comparison_table import print_left_out, print_regression
+    from stelab.studies.tables import load, named
+
+    if cfg.baseline is not None:
+        raise InputError("against: the baseline is the older study: leave out baseline=")
+    both = load(*studies, *olds)
+    mine = {path.resolve() for path in studies}
+    found = named([*studies, *olds]).items()
+    names = [name for name, path in found if path.resolve() in mine]
+    new, old = both.only(names), _without(both, names)
+    by, options = _by(cfg), _options(cfg)
+    if by is None:
+        by = differing(both, both.runs, options["replicates"])
+    failed = new.runs[new.runs["status"] == "failed"]
+    regression = against(compare(new, by=by, **options), compare(old, by=by, **options), failed)
+    print_regression(regression, study=cfg.study, against=cfg.against)
+    print_left_out(both.left_out)
+    if count := len(regression.worse):
+        raise RunError(f"{cfg.study} is worse than {cfg.against} in {count} of the rows above")
+
+
+def _without(both: Study, names: list[str]) -> Study:
+    others = set(both.runs["study"]) | set(both.left_out["study"])
+    if not (others := others - set(names)):
+        raise InputError("against must name another study than study")
+    return both.only(others)

@@ -1,0 +1,43 @@
+"""``stelab tensorboard``: a study's curves, hyperparameters and figures in TensorBoard."""
+
+from __future__ import annotations
+
+import shutil
+
+from omegaconf import DictConfig
+
+TEXTS = ("study", "by", "where", "replicates")
+
+
+def start(cfg: DictConfig) -> None:
+    """Write the study's view; with ``serve=true`` show it, and keep it current, until Ctrl-C."""
+    from stelab.comparison.place import folder_of, folders_of, listed
+    from stelab.report.board.server import addresses, keep_current, launch, require_free, traces
+    from stelab.report.board.view import View, read_view
+    from stelab.report.board.writing import write_view
+
+    studies = folders_of(cfg.paths.outputs, cfg.study)
+    folder = folder_of(studies) / "tensorboard"
+
+    def read(*, embeddings: bool) -> View:
+        return read_view(
+            studies,
+            by=None if cfg.by is None else listed(cfg.by),
+            where=cfg.where,
+            replicates=listed(cfg.replicates),
+            embeddings=embeddings,
+        )
+
+    if cfg.serve:
+        require_free(cfg.host, cfg.port)
+    before = traces(studies)
+    view = read(embeddings=cfg.embeddings)
+    shutil.rmtree(folder, ignore_errors=True)
+    write_view(view, folder)
+    if not cfg.serve:
+        return print(folder)
+    url = launch(folder, host=cfg.host, port=cfg.port, title=f"stelab: {cfg.study}")
+    print(f"{url} shows {len(view.runs)} runs of {cfg.study} (Ctrl-C ends it)")
+    for name, address in addresses(url, listed(cfg.replicates)).items():
+        print(f"  {name}: {address}", flush=True)
+    keep_current(studies, before, lambda: write_view(read(embeddings=False), folder))

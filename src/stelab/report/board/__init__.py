@@ -1,0 +1,1 @@
+"""A study as TensorBoard shows it: a folder of links and event files."""

@@ -1,0 +1,50 @@
+"""The projector: codes of test images, with the images and their classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from stelab.data import denormalize
+from stelab.studies import Run
+from stelab.training.evaluate import load_data
+from stelab.training.restore import restore
+
+MOST = 1000
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Bits ``(n, bits)``, pixels ``(n, 28, 28)`` and, where the dataset has them, classes."""
+
+    bits: Tensor
+    pixels: Tensor
+    labels: Tensor | None
+
+
+@torch.no_grad()
+def read_codes(run: Run) -> Codes:
+    """Encode the first test images, at most `MOST`, with a finished run.
+
+    Raises:
+        InputError: The checkpoint or the dataset cannot be read.
+    """
+    data = load_data(run.config, None)
+    images, labels = data.images("test")[:MOST], data.test_labels()
+    bits = restore(run, checkpoint="last").model.encode(images).flatten(1)
+    return Codes(bits, denormalize(images), None if labels is None else labels[:MOST])
+
+
+def write_codes(folder: Path, codes: Codes) -> None:
+    """Write them beside a run's event files."""
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_embedding(
+            codes.bits,
+            metadata=None if codes.labels is None else codes.labels.tolist(),
+            label_img=codes.pixels.unsqueeze(1) / 255,
+            tag="codes",
+        )

@@ -1,0 +1,31 @@
+"""Event files of runs, seen from another folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def event_files(run: Path) -> list[Path]:
+    """Return a run's event files."""
+    return sorted((run / "tb").glob("*tfevents*"))
+
+
+def link_events(run: Path, folder: Path) -> None:
+    """Let `folder` show a run's event files as they grow; copies where links are impossible.
+
+    Called again, it adds new files and removes links to those that are gone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_symlink() and not path.exists():
+            path.unlink()
+    for source in event_files(run):
+        link = folder / source.name
+        if link.exists():
+            continue
+        try:
+            link.symlink_to(os.path.relpath(source.resolve(), folder.resolve()))
+        except OSError:
+            shutil.copyfile(source, link)

@@ -1,0 +1,139 @@
+"""What TensorBoard is to show of studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from stelab.comparison import Comparison, compare
+from stelab.comparison.conditions import holds, parse_conditions
+from stelab.comparison.groups import label
+from stelab.comparison.place import folder_of
+from stelab.config.validate import suggestion
+from stelab.errors import InputError
+from stelab.report.board.hparams import Settings
+from stelab.report.board.names import folder_names
+from stelab.studies.record import read_run
+from stelab.studies.tables import Study, load
+
+if TYPE_CHECKING:
+    from stelab.report.board.codes import Codes
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """A run: its folder, its place in the table of hyperparameters, how it stands."""
+
+    folder: Path
+    name: str
+    settings: Settings
+    status: str
+    started: float | None
+    ended: float | None
+    codes: Codes | None
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown.
+
+    Attributes:
+        runs: All that have begun, by the names that TensorBoard shows.
+        comparison: Of those that are finished; None while there are none.
+        figures: The study's.
+    """
+
+    runs: dict[str, ShownRun]
+    comparison: Comparison | None
+    figures: list[Path]
+
+
+def read_view(
+    studies: Sequence[Path],
+    *,
+    by: Sequence[str] | None,
+    where: str | None,
+    replicates: Sequence[str],
+    embeddings: bool,
+) -> View:
+    """Read studies, running ones too.
+
+    Args:
+        studies: Their folders.
+        by: Settings whose curves are averaged; None: all that were swept, but the replicates.
+        where: Conditions that runs must meet.
+        replicates: Keys that repeat a setting.
+        embeddings: Whether to encode test images, with one run a group.
+
+    Raises:
+        InputError: There are no such runs, keys or values.
+    """
+    study = _selected(load(*studies), where)
+    if not replicates:
+        raise InputError("replicates must name a key that repeats settings, such as seed")
+    _require_keys(study, [*(by or []), *replicates])
+    comparison = None
+    if not study.finished.empty:
+        comparison = compare(study, by=by, replicates=replicates)
+    codes = _codes(comparison) if comparison and embeddings else {}
+    figures = folder_of(list(studies)) / "figures"
+    return View(_runs(study, replicates, codes), comparison, sorted(figures.glob("*.png")))
+
+
+def _selected(study: Study, where: str | None) -> Study:
+    if study.runs.empty:
+        raise InputError("no run of the study has begun")
+    conditions = parse_conditions(where, study.runs, what="where")
+    kept = study.runs[[holds(conditions, row) for _, row in study.runs.iterrows()]]
+    if kept.empty:
+        raise InputError(f"where: no run meets all of '{where}'")
+    return replace(study, runs=kept)
+
+
+def _require_keys(study: Study, keys: Sequence[str]) -> None:
+    known = [str(name) for name in study.runs.columns if "/" not in str(name)]
+    for key in keys:
+        if key not in known:
+            raise InputError(
+                f"{key} is not a setting in which these runs differ{suggestion(key, known)}"
+            )
+
+
+def _codes(comparison: Comparison) -> dict[str, Codes]:
+    """Encode with the first replicate of each group; by the run's folder."""
+    from stelab.report.board.codes import read_codes  # torch is imported when it is needed
+
+    replicates = list(comparison.replicates)
+    firsts = [group.runs.sort_values(replicates).iloc[0] for group in comparison.groups]
+    return {row["folder"]: read_codes(read_run(row["folder"])) for row in firsts}
+
+
+def _runs(study: Study, replicates: Sequence[str], codes: dict[str, Codes]) -> dict[str, ShownRun]:
+    several = study.runs["study"].nunique() > 1
+    keys = [*(["study"] if several else []), *study.swept, *replicates]
+    keys = [key for key in keys if key not in replicates] + list(replicates)
+    rows = study.runs.to_dict("records")
+    settings = [{key: row[key] for key in keys if not pd.isna(row[key])} for row in rows]
+    names = folder_names(
+        [label(own) for own in settings], [row["run"].rpartition("-")[2] for row in rows]
+    )
+    return {
+        name: ShownRun(
+            folder=Path(row["folder"]),
+            name=f"{row['study']}/{row['run']}" if several else row["run"],
+            settings=own,
+            status=row["status"],
+            started=_seconds(row["timings.started"]),
+            ended=_seconds(row["timings.ended"]),
+            codes=codes.get(row["folder"]),
+        )
+        for name, own, row in zip(names, settings, rows, strict=True)
+    }
+
+
+def _seconds(time: Any) -> float | None:
+    return None if pd.isna(time) else pd.Timestamp(time).timestamp()

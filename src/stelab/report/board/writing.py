@@ -1,0 +1,68 @@
+"""A view in a folder: a folder a run, in it links to its event files and files of our own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from stelab.report.board import hparams
+from stelab.report.board.events import picture, write_events
+from stelab.report.board.layout import LIVE, layout
+from stelab.report.board.links import link_events
+from stelab.report.board.means import curve_names, mean_runs
+from stelab.report.board.names import folder_names
+from stelab.report.board.view import ShownRun, View
+
+# An event file of our own before those of a run, which have the time in their names, and one after:
+# one of TensorBoard's two loaders never goes back to a file whose name sorts before another's.
+FIRST, LAST = "events.out.tfevents.0000000000.stelab", "events.out.tfevents.9999999999.stelab"
+
+
+def write_view(view: View, folder: Path) -> None:
+    """Write a view, or bring one up to date: what is there stays, what is stale goes."""
+    for name, run in view.runs.items():
+        _write_run(run, folder / name)
+    means = mean_runs(view.comparison) if view.comparison else {}
+    mean_names = folder_names(list(means), [str(i) for i in range(len(means))])
+    for name, steps in zip(mean_names, means.values(), strict=True):
+        if not (folder / name).exists():
+            write_events(folder / name / FIRST, steps)
+    study = _study_name(view)
+    if not (folder / study).exists():
+        _write_study(view, folder / study)
+    for path in folder.iterdir():
+        if path.name not in (*view.runs, *mean_names, study):
+            shutil.rmtree(path)
+
+
+def _write_run(run: ShownRun, folder: Path) -> None:
+    if not (folder / FIRST).exists():
+        begun = hparams.begun(run.settings, run.name, run.started)
+        write_events(folder / FIRST, [(0, begun)])
+    link_events(run.folder, folder)
+    if run.status in ("finished", "failed") and not (folder / LAST).exists():
+        pictures = [picture(path) for path in sorted((run.folder / "figures").glob("*.png"))]
+        ended = hparams.ended(run.status, run.ended)
+        write_events(folder / LAST, [(0, summary) for summary in (ended, *pictures)])
+    if run.codes and not (folder / "projector_config.pbtxt").exists():
+        from stelab.report.board.codes import write_codes
+
+        write_codes(folder, run.codes)
+
+
+def _study_name(view: View) -> str:
+    """Name the run of what is said of all runs; it changes with them, for it is not read twice."""
+    finished = sum(run.status == "finished" for run in view.runs.values())
+    return f"study, {finished} of {len(view.runs)} runs finished"
+
+
+def _write_study(view: View, folder: Path) -> None:
+    measured, means, confidence = [], [], 0.0
+    if view.comparison:
+        measured = [name for name in view.comparison.runs if "/" in name]
+        means, confidence = curve_names(view.comparison), view.comparison.confidence
+    settings = [run.settings for run in view.runs.values()]
+    experiment = hparams.experiment(settings, list(dict.fromkeys(["test/mse", *LIVE, *measured])))
+    pictures = [picture(path) for path in view.figures]
+    summaries = (experiment, layout(means, confidence=confidence), *pictures)
+    write_events(folder / FIRST, [(0, summary) for summary in summaries])

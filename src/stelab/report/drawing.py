@@ -1,0 +1,195 @@
+"""How figures look and are saved: as SVG and PNG, with matplotlib's object interface alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+# Okabe and Ito's colours, told apart by colour-blind readers, with dashes and markers for print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+FILLS = ("full", "none", "left", "bottom")
+
+WIDTH = 3.5
+"""Inches: a column of a paper of two."""
+
+CHARACTER = 0.053
+"""Inches that a letter takes, about."""
+
+DPI = 300
+
+# Glyphs as paths: they look the same where a reader has other fonts.
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.2,
+    "hatch.linewidth": 0.4,
+    "text.parse_math": False,  # a dollar in a setting is a dollar
+    "svg.fonttype": "path",
+    "svg.hashsalt": "stelab",
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure in a folder: ``<name>.svg`` and ``<name>.png``.
+
+    Attributes:
+        name: E.g. ``"curves"``; also the stem of the files.
+        title: A headline.
+        text: What is drawn and what to read from it, in plain sentences; also for those who
+            cannot see it.
+    """
+
+    name: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that is not saved yet, and what `Drawn` says about it."""
+
+    figure: Figure
+    drawn: Drawn
+
+    def save(self, folder: Path) -> Drawn:
+        """Write ``<name>.svg`` and ``<name>.png``: the same bytes for the same figure."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.drawn.name}.svg"
+        path.write_text(_svg(self.figure, self.drawn.name), encoding="utf-8", newline="\n")
+        self.save_png(path.with_suffix(".png"))
+        return self.drawn
+
+    def save_png(self, path: Path) -> None:
+        """Write the PNG alone."""
+        self.figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def style() -> AbstractContextManager[None]:
+    """Return the context in which figures must be drawn and saved."""
+    return mpl.rc_context(_STYLE)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """Return the SVG, with ids of its own: several may stand in one page."""
+    file = StringIO()
+    figure.savefig(file, format="svg", dpi=DPI, metadata={"Date": None, "Creator": None})
+    return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", file.getvalue())
+
+
+def panels(
+    rows: int,
+    columns: int = 1,
+    *,
+    size: tuple[float, float],
+    left: float,
+    bottom: float,
+    top: float = 0.25,
+    right: float = 0.1,
+    gaps: tuple[float, float] = (0.1, 0.3),
+    **share: Any,
+) -> tuple[Figure, list[Axes]]:
+    """Lay out panels, all lengths in inches; a layout engine would take longer than the drawing.
+
+    Args:
+        rows: Rows of panels.
+        columns: Columns of panels.
+        size: Width and height of each panel.
+        left: Margin; so are `bottom`, `top` and `right`.
+        bottom: Room for the axis and a legend.
+        top: Room for the titles.
+        right: Room beside the last column.
+        gaps: Between columns and between rows.
+        share: ``sharex`` and ``sharey``.
+    """
+    width = left + columns * size[0] + (columns - 1) * gaps[0] + right
+    height = bottom + rows * size[1] + (rows - 1) * gaps[1] + top
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(rows, columns, squeeze=False, **share)
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=gaps[0] / size[0],
+        hspace=gaps[1] / size[1],
+    )
+    return figure, list(axes.flat)
+
+
+def inner_width(*, left: float, right: float = 0.1) -> float:
+    """Return what margins leave of a column's `WIDTH`."""
+    return WIDTH - left - right
+
+
+def legend_height(labels: Sequence[str]) -> float:
+    """Return the inches that `add_legend` needs below the axes."""
+    columns = _legend_columns(labels)
+    lines = sum(label.count("\n") + 1 for label in labels)
+    return 0.06 + 0.131 * math.ceil(lines / columns) + 0.009 * math.ceil(len(labels) / columns)
+
+
+def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Write the legend below the axes, where it hides no curve."""
+    figure.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 0.0),
+        ncols=_legend_columns(labels),
+        frameon=False,
+        labelspacing=0.35,
+        borderpad=0.2,
+        borderaxespad=0.2,
+        handlelength=2.8,
+        handletextpad=0.6,
+        columnspacing=1.0,
+    )
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    return 2 if longest <= 20 else 1
+
+
+def set_log(ax: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis that has its data logarithmic; ticks say 0.2, read faster than 2×10⁻¹."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    ax.set(**{f"{which}scale": "log"})
+    low, high = axis.get_view_interval()
+    subs = (
+        (1,) if high > 30 * low else (1, 2, 5) if high > 6 * low else (1, 1.5, 2, 2.5, 3, 4, 6, 8)
+    )
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
+
+
+def spans_widely(values: Any) -> bool:
+    """Tell whether values are all positive and some more than 30 times as large as others."""
+    low, high = min(values), max(values)
+    return bool(low > 0 and high / low > 30)

@@ -1,0 +1,98 @@
+"""Test images, and what is left of them by each group's network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stelab.comparison.compare import Comparison
+from stelab.comparison.statistics import Array
+from stelab.errors import InputError
+from stelab.report.drawing import CHARACTER, Drawn, Picture, panels, style
+from stelab.report.lines import Line, not_shown, same, shown_lines
+from stelab.studies.record import Run, read_run
+
+IMAGES = 8
+_CELL = 0.42  # inches of an image
+_GAP = 2  # pixels between columns
+_FOLD = 30
+
+
+def draw_reconstructions(comparison: Comparison, folder: Path) -> Drawn | str:
+    """Draw the same test images through each group's network; return why where that cannot be.
+
+    Args:
+        comparison: The groups; of each, the first replicate's last checkpoint is read.
+        folder: Where the figure is written, as SVG and PNG.
+    """
+    with style():
+        picture = picture_reconstructions(comparison)
+        return picture.save(folder) if isinstance(picture, Picture) else picture
+
+
+def picture_reconstructions(comparison: Comparison) -> Picture | str:
+    """Return the figure of `draw_reconstructions`, a column a group, or why there is none."""
+    lines = shown_lines(comparison)
+    firsts = pd.DataFrame([_first(comparison, line) for line in lines])
+    data = sorted(firsts["data"].unique())
+    if len(data) > 1:
+        return f"The groups have different data ({', '.join(data)}), so no image in common."
+    try:
+        columns = _columns([read_run(folder) for folder in firsts["folder"]])
+    except InputError as error:
+        return f"{error}."
+    names = ["original", *(line.name(_FOLD) for line in lines)]
+    title = f"{len(columns[0])} test images and their reconstructions"
+    repeats = (",".join(str(v) for v in firsts[key].unique()) for key in comparison.replicates)
+    runs = " ".join(f"{key}={v}" for key, v in zip(comparison.replicates, repeats, strict=True))
+    text = [
+        f"{title}: the originals in the first column, then a column a group, best first ({runs}).",
+        same(comparison, lines, "column"),
+        not_shown(comparison),
+    ]
+    drawn = Drawn("reconstructions", title, " ".join(part for part in text if part))
+    return Picture(_mosaic(columns, names), drawn)
+
+
+def _first(comparison: Comparison, line: Line) -> pd.Series:
+    """Return the row of the first replicate of a line's first group."""
+    group = next(g for g in comparison.groups if comparison.line_of[g.label] == line.label)
+    return group.runs.sort_values([*comparison.replicates, "study", "run"]).iloc[0]
+
+
+def _columns(runs: Sequence[Run]) -> list[Array]:
+    """Return the originals and each run's reconstructions, each ``(n, 28, 28)`` in [-1, 1]."""
+    from stelab.report.run_figures import reconstruct
+    from stelab.training.evaluate import load_data
+    from stelab.training.restore import restore
+
+    images = load_data(runs[0].config, None).images("test")[:IMAGES]
+    restored = (reconstruct(restore(run, checkpoint="last"), images) for run in runs)
+    return [column.squeeze(1).numpy() for column in (images, *restored)]
+
+
+def _mosaic(columns: Sequence[Array], names: Sequence[str]) -> Figure:
+    """Draw all images as one, white between the columns."""
+    rows = [
+        np.pad(column.reshape(-1, column.shape[-1]), ((0, 0), (0, _GAP)), constant_values=1)
+        for column in columns
+    ]
+    tiles = np.concatenate(rows, axis=1)
+    longest = max(len(part) for name in names for part in name.split("\n"))
+    size = (_CELL * len(columns), _CELL * len(columns[0]))
+    top = 0.1 + CHARACTER * longest
+    figure, (ax,) = panels(1, size=size, left=0.1, bottom=0.05, top=top)
+    ax.imshow(tiles, cmap="gray", vmin=-1, vmax=1, interpolation="none", aspect="auto")
+    pitch = columns[0].shape[-1] + _GAP
+    ax.xaxis.tick_top()
+    middles = [(i + 0.5) * pitch - _GAP / 2 - 0.5 for i in range(len(names))]
+    ax.set_xticks(middles, names, rotation=90, multialignment="left")
+    ax.tick_params(length=0)
+    ax.set_yticks([])
+    ax.set_frame_on(False)
+    ax.grid(False)
+    return figure

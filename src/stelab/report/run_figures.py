@@ -1,0 +1,90 @@
+"""Figures of one run, drawn with matplotlib's object interface: no global state, no display."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from stelab.report.drawing import COLOURS, DASHES, set_log
+
+
+def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> None:
+    """Draw ``figures/reconstructions.png`` and ``figures/loss.png`` of a run.
+
+    Args:
+        folder: The run's folder, with metrics.csv.
+        module: The trained `stelab.training.AutoencoderModule`.
+        data: The `stelab.data.ImageDataModule`.
+        split: Where the shown images come from.
+    """
+    images = data.images(split)[:12].cpu()
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    rows = {"original": images, "reconstruction": reconstruct(module, images)}
+    image_rows(rows).savefig(figures / "reconstructions.png", dpi=120)
+    run_curves(folder / "metrics.csv").savefig(figures / "loss.png", dpi=120)
+
+
+@torch.no_grad()
+def reconstruct(module: Any, images: Tensor) -> Tensor:
+    """Return the reconstructions of `images`, in eval mode, on the CPU in float32."""
+    module.eval()
+    parameter = next(module.parameters())
+    reconstruction: Tensor = module(images.to(parameter.device, parameter.dtype))
+    return reconstruction.float().cpu()
+
+
+def image_rows(rows: dict[str, Tensor]) -> Figure:
+    """Draw one labelled row of images per entry, each ``(n, 1, 28, 28)`` in [-1, 1]."""
+    columns = max(len(images) for images in rows.values())
+    margin = 0.3 + 0.08 * max(len(label) for label in rows)  # inches
+    width, height = margin + 0.62 * columns, 0.66 * len(rows)
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    figure.subplots_adjust(left=margin / width, right=0.99, bottom=0.01, top=0.99, hspace=0.05)
+    for ax, (label, images) in zip(axes, rows.items(), strict=True):
+        strip = torch.cat(list(images.squeeze(1)), dim=1)
+        ax.imshow(strip.numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        ax.set_xticks([], [])
+        ax.set_yticks([], [])
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+def run_curves(path: Path, *, metric: str = "mse") -> Figure:
+    """Draw a run's ``train/<metric>`` and ``val/<metric>`` over epochs in one picture."""
+    table = read_curves(path)
+    figure = Figure(figsize=(4.8, 3.2))
+    ax = figure.subplots()
+    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.15, top=0.96)
+    names = [name for name in (f"train/{metric}", f"val/{metric}") if name in table]
+    for name, colour, dashes in zip(names, COLOURS, DASHES, strict=False):
+        epochs, values = zip(*table[name], strict=True)
+        marker = "o" if len(epochs) == 1 else None
+        ax.plot(
+            [epoch + 1 for epoch in epochs], values, dashes, color=colour, marker=marker, label=name
+        )
+    ax.set_xlabel("epoch")
+    set_log(ax, "y")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=7)
+    return figure
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read metrics.csv: for each metric its (epoch, value) pairs."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            epoch = int(row.pop("epoch"))
+            for name, value in row.items():
+                if value:
+                    curves.setdefault(name, []).append((epoch, float(value)))
+    return curves

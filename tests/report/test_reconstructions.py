@@ -1,0 +1,101 @@
+"""Columns of real digits, each through the network of a group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from conftest import train
+from made_study import make_study
+from stelab.comparison import compare
+from stelab.report.drawing import Drawn, Picture, style
+from stelab.report.reconstructions import draw_reconstructions, picture_reconstructions
+from stelab.report.run_figures import reconstruct
+from stelab.studies import Run
+from stelab.studies.tables import load
+from stelab.training.evaluate import load_data
+from stelab.training.restore import restore
+
+Runs = dict[str, Run]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    outputs = tmp_path_factory.mktemp("outputs")
+    names = {"identity": (1, 0), "hardtanh_clip": (1, 0), "none": (0,)}
+    return {
+        f"{name}-{seed}": train(outputs, f"estimator={name}", f"seed={seed}", "study=digits")
+        for name, seeds in names.items()
+        for seed in seeds
+    }
+
+
+def columns(figure: Figure) -> list[np.ndarray]:
+    """Return the images of each column, ``(8, 28, 28)``."""
+    (ax,) = figure.axes
+    pixels = np.asarray(ax.images[0].get_array())
+    assert pixels.shape[0] == 8 * 28
+    tiles = [pixels[:, i : i + 28] for i in range(0, pixels.shape[1], 30)]
+    return [tile.reshape(8, 28, 28) for tile in tiles]
+
+
+def through(run: Run) -> np.ndarray:
+    images = load_data(run.config, None).images("test")[:8]
+    return reconstruct(restore(run, checkpoint="last"), images).squeeze(1).numpy()
+
+
+def test_a_column_is_a_groups_first_replicate(runs: Runs) -> None:
+    comparison = compare(load(runs["none-0"].folder.parent))
+    with style():
+        picture = picture_reconstructions(comparison)
+        assert isinstance(picture, Picture)
+        picture.figure.draw_without_rendering()
+    labels = picture.figure.axes[0].get_xticklabels()
+    assert all(label.get_window_extent().y1 < picture.figure.bbox.y1 for label in labels)
+    names = [label.get_text() for label in labels]
+    found = dict(zip(names, columns(picture.figure), strict=True))
+    images = load_data(runs["none-0"].config, None).images("test")[:8]
+    assert names[0] == "original"
+    assert np.array_equal(found["original"], images.squeeze(1).numpy())
+    assert np.array_equal(found["none"], through(runs["none-0"]))
+    twins = found["identity = hardtanh_clip\n(baseline)"]
+    assert np.array_equal(twins, through(runs["identity-0"]))
+    assert len(found) == 3
+    assert "best first (seed=0)." in picture.drawn.text
+    assert "one column (identity = hardtanh_clip: clip_fraction 0 in every" in picture.drawn.text
+
+
+def test_two_drawings_are_the_same_bytes(runs: Runs, tmp_path: Path) -> None:
+    comparison = compare(load(runs["none-0"].folder.parent))
+    drawn = draw_reconstructions(comparison, tmp_path / "one")
+    assert isinstance(drawn, Drawn)
+    assert drawn.name == "reconstructions"
+    draw_reconstructions(comparison, tmp_path / "two")
+    for name in ("reconstructions.svg", "reconstructions.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_lost_checkpoint_is_the_reason_why_there_is_none(runs: Runs, tmp_path: Path) -> None:
+    checkpoint = runs["none-0"].folder / "checkpoints" / "last.ckpt"
+    moved = checkpoint.rename(checkpoint.with_suffix(".away"))
+    try:
+        why = draw_reconstructions(compare(load(runs["none-0"].folder.parent)), tmp_path)
+    finally:
+        moved.rename(checkpoint)
+    assert why == f"{checkpoint} does not exist."
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lost_run_is_a_reason_too(tmp_path: Path) -> None:
+    why = draw_reconstructions(compare(make_study([{"estimator": "identity"}])), tmp_path)
+    assert why == "run-0-s0 is not a run's folder: there is no run.json in it."
+
+
+def test_different_data_have_no_image_in_common(tmp_path: Path) -> None:
+    study = make_study([{"data": "mnist"}, {"data": "kmnist"}])
+    assert draw_reconstructions(compare(study), tmp_path) == (
+        "The groups have different data (kmnist, mnist), so no image in common."
+    )

@@ -1,0 +1,25 @@
+"""What a sweep leaves in its study's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from made_study import make_study
+from stelab.comparison import compare
+from stelab.report.study import draw_study
+from stelab.studies import Run
+from stelab.studies.tables import load
+
+
+def test_loss_and_reconstructions_are_drawn(trained: Run, tmp_path: Path) -> None:
+    draw_study(tmp_path, compare(load(trained.folder.parent)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", "reconstructions.png"]
+    with Image.open(tmp_path / "loss.png") as picture:
+        assert picture.width == 1050
+
+
+def test_without_checkpoints_only_the_loss_is_drawn(tmp_path: Path) -> None:
+    draw_study(tmp_path, compare(make_study([{"estimator": "identity"}])))
+    assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]

@@ -1,0 +1,102 @@
+"""The figures of a comparison as files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import pytest
+from PIL import Image
+
+from made_study import make_study
+from stelab.comparison import compare
+from stelab.report.drawing import Drawn
+from stelab.report.study_figures import draw_figures
+
+GRID = [
+    {"estimator": name, "threshold.value": value, "optimizer.lr": 10.0 ** -(3 * i + j)}
+    for i, name in enumerate(("identity", "none", "a & b <$c$>"))
+    for j, value in enumerate((0.0, 0.5))
+]
+BY = ["estimator", "threshold.value"]
+NAMES = ["curves", "points", "heatmap", "code_health", "wall_clock", "slices"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Drawn]]:
+    folder = tmp_path_factory.mktemp("figures") / "new"
+    return folder, draw_figures(compare(make_study(GRID), by=BY), folder, log_scale=True)
+
+
+def test_each_figure_is_an_svg_and_a_png(drawn: tuple[Path, list[Drawn]]) -> None:
+    folder, figures = drawn
+    assert [figure.name for figure in figures] == NAMES
+    assert sorted(contents(folder)) == sorted(f"{n}.{e}" for n in NAMES for e in ("png", "svg"))
+    for figure in figures:
+        assert figure.title
+        assert figure.text.startswith(figure.title)
+        assert "  " not in figure.text
+        assert ElementTree.parse(folder / f"{figure.name}.svg").getroot().tag.endswith("svg")
+
+
+def test_figures_are_as_wide_as_a_column(drawn: tuple[Path, list[Drawn]]) -> None:
+    folder, figures = drawn
+    for figure in figures:
+        with Image.open(folder / f"{figure.name}.png") as picture:
+            assert picture.width == pytest.approx(1050, abs=1)  # 3.5 inches of 300 dots
+            assert set(picture.info) == {"dpi"}
+
+
+def test_no_text_is_smaller_than_7_points(drawn: tuple[Path, list[Drawn]]) -> None:
+    folder, figures = drawn
+    for figure in figures:  # glyphs of 100 units, scaled
+        svg = (folder / f"{figure.name}.svg").read_text()
+        scales = {float(scale) for scale in re.findall(r"scale\(([\d.]+) -", svg)}
+        assert min(scales) == 0.07
+
+
+def test_ids_do_not_clash_in_one_page(drawn: tuple[Path, list[Drawn]]) -> None:
+    folder, figures = drawn
+    page = "".join((folder / f"{figure.name}.svg").read_text() for figure in figures)
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', page)
+    assert {one or other for one, other in references} <= set(ids)
+
+
+def test_the_same_tables_give_the_same_bytes(
+    drawn: tuple[Path, list[Drawn]], tmp_path: Path
+) -> None:
+    study = make_study(GRID)
+    shuffled = replace(
+        study,
+        runs=study.runs.sample(frac=1, random_state=0),
+        curves=study.curves.sample(frac=1, random_state=1),
+    )
+    figures = draw_figures(compare(shuffled, by=BY), tmp_path, log_scale=True)
+    assert figures == drawn[1]
+    assert contents(tmp_path) == contents(drawn[0])
+    assert not any(re.search(rb"20\d\d-\d\d-\d\d", svg) for svg in contents(tmp_path).values())
+
+
+def settings() -> dict[str, object]:
+    return {key: value for key, value in mpl.rcParams.items() if key != "backend"}
+
+
+def test_matplotlib_is_left_as_it_was(tmp_path: Path) -> None:
+    before = settings()
+    draw_figures(compare(make_study([{"estimator": "identity"}])), tmp_path, log_scale=False)
+    assert settings() == before
+
+
+def test_one_group_and_another_metric_have_fewer_figures(tmp_path: Path) -> None:
+    comparison = compare(make_study([{"estimator": "identity"}]), metrics=["timings.seconds"])
+    figures = draw_figures(comparison, tmp_path, log_scale=True)
+    assert [figure.name for figure in figures] == ["points", "code_health"]
