@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from conftest import REPOSITORY
-from stelab.apps.main import every_option
+from stelab.apps.main import every_option, literal
 from stelab.config import CONF_DIR
 from stelab.config.plan import plan
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = re.findall(r"stelab (train|gradients) ([^\n`#|]*)", README)
+COMMANDS = re.findall(r"stelab (train|gradients|status|compare|tensorboard) ([^\n`#|]*)", README)
 
 
 @pytest.mark.parametrize("block", PYTHON)
@@ -29,7 +30,8 @@ def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_commands_compose(command: str, arguments: str) -> None:
     words = shlex.split(arguments)
-    overrides = [every_option(word) for word in words if word != "-m"]
+    texts = getattr(import_module(f"stelab.apps.{command}"), "TEXTS", ())
+    overrides = [literal(every_option(word), texts) for word in words if word != "-m"]
     assert plan(command, overrides, multirun="-m" in words, config_dir=None).jobs
 
 
@@ -45,5 +47,6 @@ def test_the_table_lists_every_option(group: str) -> None:
 
 
 def test_pictures_and_links_are_there() -> None:
-    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+    for target in re.findall(r"\]\(([^)h][^)]*)\)|<img src=\"([^\"]*)\"", README):
+        target = "".join(target)
         assert (REPOSITORY / target).is_file(), target
