@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import stelab
 from conftest import train
 from made_study import make_study
 from stelab.comparison import compare
@@ -85,17 +86,29 @@ def test_a_lost_checkpoint_is_the_reason_why_there_is_none(runs: Runs, tmp_path:
         why = draw_reconstructions(compare(load(runs["none-0"].folder.parent)), tmp_path)
     finally:
         moved.rename(checkpoint)
-    assert why == f"{checkpoint} does not exist."
+    assert why == f"No reconstructions: {checkpoint} does not exist."
     assert not list(tmp_path.iterdir())
 
 
 def test_a_lost_run_is_a_reason_too(tmp_path: Path) -> None:
     why = draw_reconstructions(compare(make_study([{"estimator": "identity"}])), tmp_path)
-    assert why == "run-0-s0 is not a run's folder: there is no run.json in it."
+    reason = "run-0-s0 is not a run's folder: there is no run.json in it."
+    assert why == f"No reconstructions: {reason}"
 
 
 def test_different_data_have_no_image_in_common(tmp_path: Path) -> None:
     study = make_study([{"data": "mnist"}, {"data": "kmnist"}])
     assert draw_reconstructions(compare(study), tmp_path) == (
-        "The groups have different data (kmnist, mnist), so no image in common."
+        "No reconstructions: groups of different data (kmnist, mnist) share no image."
     )
+
+
+def test_data_may_have_moved(runs: Runs, tmp_path: Path, mnist_root: Path) -> None:
+    comparison = compare(load(runs["none-0"].folder.parent))
+    other = stelab.compose("data=mnist", f"data.root={mnist_root}").data
+    with style():
+        picture = picture_reconstructions(comparison, other)
+    assert isinstance(picture, Picture)
+    original, *_ = columns(picture.figure)
+    images = load_data({}, other).images("test")[:8]
+    assert np.array_equal(original, images.squeeze(1).numpy())

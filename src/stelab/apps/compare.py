@@ -66,7 +66,7 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path) -> None:
     comparison = replace(comparison, study=replace(study, runs=with_commands(study.runs)))
     comparison.write(folder)
     figures = draw_figures(comparison, folder / "figures", log_scale=cfg.log_scale)
-    images = draw_reconstructions(comparison, folder / "figures")
+    images = draw_reconstructions(comparison, folder / "figures", data=cfg.get("data"))
     missing = [images] if isinstance(images, str) else []
     figures += [] if isinstance(images, str) else [images]
     report = write_report(comparison, folder, figures, command=command_line(), missing=missing)

@@ -151,6 +151,7 @@ class Compare:
     report: Flag
     output: Text | None
     paths: Paths
+    data: Target | None = None
 
 
 @dataclass(config=closed)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from omegaconf import DictConfig
 
 from stelab.comparison.compare import Comparison
 from stelab.comparison.statistics import Array
@@ -22,29 +23,34 @@ _GAP = 2  # pixels between columns
 _FOLD = 30
 
 
-def draw_reconstructions(comparison: Comparison, folder: Path) -> Drawn | str:
+def draw_reconstructions(
+    comparison: Comparison, folder: Path, *, data: DictConfig | None = None
+) -> Drawn | str:
     """Draw the same test images through each group's network; return why where that cannot be.
 
     Args:
         comparison: The groups; of each, the first replicate's last checkpoint is read.
         folder: Where the figure is written, as SVG and PNG.
+        data: Configuration of the dataset, where it is not where it was when the runs were made.
     """
     with style():
-        picture = picture_reconstructions(comparison)
+        picture = picture_reconstructions(comparison, data)
         return picture.save(folder) if isinstance(picture, Picture) else picture
 
 
-def picture_reconstructions(comparison: Comparison) -> Picture | str:
+def picture_reconstructions(
+    comparison: Comparison, data: DictConfig | None = None
+) -> Picture | str:
     """Return the figure of `draw_reconstructions`, a column a group, or why there is none."""
     lines = shown_lines(comparison)
     firsts = pd.DataFrame([_first(comparison, line) for line in lines])
-    data = sorted(firsts["data"].unique())
-    if len(data) > 1:
-        return f"The groups have different data ({', '.join(data)}), so no image in common."
+    sets = sorted(firsts["data"].unique())
+    if len(sets) > 1:
+        return f"No reconstructions: groups of different data ({', '.join(sets)}) share no image."
     try:
-        columns = _columns([read_run(folder) for folder in firsts["folder"]])
+        columns = _columns([read_run(folder) for folder in firsts["folder"]], data)
     except InputError as error:
-        return f"{error}."
+        return f"No reconstructions: {str(error).rstrip('.')}."
     names = ["original", *(line.name(_FOLD) for line in lines)]
     title = f"{len(columns[0])} test images and their reconstructions"
     repeats = (",".join(str(v) for v in firsts[key].unique()) for key in comparison.replicates)
@@ -64,15 +70,16 @@ def _first(comparison: Comparison, line: Line) -> pd.Series:
     return group.runs.sort_values([*comparison.replicates, "study", "run"]).iloc[0]
 
 
-def _columns(runs: Sequence[Run]) -> list[Array]:
+def _columns(runs: Sequence[Run], data: DictConfig | None) -> list[Array]:
     """Return the originals and each run's reconstructions, each ``(n, 28, 28)`` in [-1, 1]."""
     from stelab.report.run_figures import reconstruct
     from stelab.training.evaluate import load_data
     from stelab.training.restore import restore
 
-    images = load_data(runs[0].config, None).images("test")[:IMAGES]
-    restored = (reconstruct(restore(run, checkpoint="last"), images) for run in runs)
-    return [column.squeeze(1).numpy() for column in (images, *restored)]
+    restored = [restore(run, checkpoint="last") for run in runs]  # before data is downloaded
+    images = load_data(runs[0].config, data).images("test")[:IMAGES]
+    columns = (images, *(reconstruct(module, images) for module in restored))
+    return [column.squeeze(1).numpy() for column in columns]
 
 
 def _mosaic(columns: Sequence[Array], names: Sequence[str]) -> Figure:
