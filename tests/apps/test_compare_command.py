@@ -62,7 +62,7 @@ def test_a_sweep_ends_with_the_comparison(sweep: tuple[Path, str]) -> None:
         assert row_of(output, name)[1:3] == ["2", f"{sum(values[name]) / 2:#.4g}"]
     assert "baseline" in row_of(output, "identity")
     assert "identity = hardtanh_clip: clip_fraction 0 in every epoch" in output
-    assert "the lowest of 3 means, so chance favours it" in output
+    assert "the lowest of 2 means, so chance favours it" in output
     assert "stelab compare study=small\n" in output
     assert "stelab tensorboard study=small\n" in output
 
@@ -165,7 +165,8 @@ def test_against_an_older_study_it_fails_where_a_metric_got_worse(cli: Cli, plac
         path.write_text(json.dumps(record))
     result = cli("compare", "study=small", "against=old")
     assert result.returncode == 1
-    assert result.stderr == "stelab: small is worse than old in 1 of the rows above\n"
+    said = "stelab: small against old: 1 of 3 rows are worse, or have a failed run\n"
+    assert result.stderr == said
     assert row_of(result.stdout, "none")[1:4] == ["test/mse", "worse", "2"]
     assert cli("compare", "study=old", "against=small").returncode == 0  # better is no regression
     assert cli("compare", "study=old", "against=small", "better=higher").returncode == 1

@@ -10,10 +10,10 @@ import pytest
 from pandas.testing import assert_frame_equal
 from statsmodels.stats.weightstats import DescrStatsW
 
+from made_study import Row, random_study, study_of
 from stelab.comparison import compare
 from stelab.comparison.bands import bands
 from stelab.studies import Study
-from studies import Row, random_study, study_of
 
 COLUMNS = ["group", "epoch", "n", "mean", "low", "high"]
 

@@ -12,10 +12,10 @@ import pytest
 from pandas.testing import assert_frame_equal
 from statsmodels.stats.weightstats import DescrStatsW
 
+from made_study import Row, random_study, study_of
 from stelab.comparison import Comparison, compare
 from stelab.errors import InputError
 from stelab.studies import Study
-from studies import Row, random_study, study_of
 
 SEEDS = range(12)
 METRICS = ("test/mse", "val/mse")
@@ -633,6 +633,57 @@ def test_what_is_left_out_is_not_compared() -> None:
     ]
     left = [{"run": "run3", "state": "broken", "reason": "metrics.csv: it is empty"}]
     assert rows_of(compare(study_of(rows, left_out=left)))["none"]["n"] == 1
+
+
+def test_a_setting_that_groups_do_not_share_is_told() -> None:
+    """Else the difference of two thresholds looks like one of two estimators."""
+    rows = [
+        {"estimator": e, "threshold.value": t, "seed": s, "test/mse": t + 0.01 * s}
+        for e, t in (("identity", 0.0), ("identity", 0.5), ("none", 0.0))
+        for s in range(3)
+    ]
+    (means, uneven) = compare(study_of(rows), by=["estimator"]).notes
+    assert means.startswith("Means over threshold.value")
+    assert "do not all have the same values of threshold.value" in uneven
+    even = compare(study_of(rows), by=["estimator"], where="threshold.value=0")
+    assert even.notes == ()
+
+
+def test_a_setting_that_an_estimator_lacks_is_not_uneven() -> None:
+    rows = [
+        {"estimator": e, **temperature, "seed": s, "test/mse": 0.1 * s}
+        for e, temperature in (
+            ("identity", {}),
+            ("gumbel_st", {"estimator.temperature": 0.5}),
+            ("gumbel_st", {"estimator.temperature": 1.0}),
+        )
+        for s in range(3)
+    ]
+    assert len(compare(study_of(rows), by=["estimator"]).notes) == 1
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(2, True), (5, True), (6, False)])
+def test_too_few_pairs_for_a_permutation_test_are_told(seeds: int, told: bool) -> None:
+    rows = [
+        {"estimator": e, "seed": s, "test/mse": v + 0.01 * s**2 * (1 + v)}
+        for e, v in (("identity", 0.0), ("none", 1.0))
+        for s in range(seeds)
+    ]
+    comparison = compare(study_of(rows), interval="bootstrap")
+    assert bool(comparison.notes) == told
+    assert comparison.table["significant"].any() == (not told)
+    if told:
+        smallest = 2.0 ** (1 - seeds)
+        assert f"of {seeds} pairs has no p below {smallest:g}" in comparison.notes[0]
+        assert compare(study_of(rows)).notes == ()
+
+
+def test_twins_are_one_candidate() -> None:
+    rows = [
+        {"estimator": e, "seed": 0, "test/mse": v}
+        for e, v in (("identity", 0.1), ("hardtanh_clip", 0.1), ("none", 0.2))
+    ]
+    assert compare(study_of(rows)).candidates == 2
 
 
 def test_the_tables_are_written(tmp_path: Path) -> None:

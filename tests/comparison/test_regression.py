@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
+from made_study import Row, study_of
 from stelab.comparison import Regression, against, compare
 from stelab.errors import InputError
 from stelab.studies import Study
-from studies import Row, study_of
 
 OLD = [1.0, 2.0, 3.5, 4.0]
 
@@ -59,11 +59,11 @@ def test_verdicts(changes: list[float], expected: str, interval: Any) -> None:
     new = [old + change for old, change in zip(OLD, changes, strict=True)]
     result = judge(group("none", new), group("none", OLD), interval=interval)
     assert verdict(result) == expected
-    assert len(result.worse) == (expected == "worse")
+    assert len(result.alarms) == (expected == "worse")
     other_way = {"worse": "better", "better": "worse"}.get(expected, expected)
     higher = judge(group("none", new), group("none", OLD), interval=interval, better="higher")
     assert verdict(higher) == other_way
-    assert len(higher.worse) == (other_way == "worse")
+    assert len(higher.alarms) == (other_way == "worse")
 
 
 def test_the_numbers() -> None:
@@ -92,7 +92,7 @@ def test_each_setting_is_judged_by_itself() -> None:
     result = judge(new, old)
     verdicts = dict(zip(result.table["group"], result.table["verdict"], strict=True))
     assert verdicts == {"none": "worse", "identity": "equal"}
-    assert list(result.worse["group"]) == ["none"]
+    assert list(result.alarms["group"]) == ["none"]
     assert sorted(result.unmatched) == ["arm: only in against", "relu: only in the study"]
 
 
@@ -108,14 +108,14 @@ def test_a_failed_run_is_a_regression() -> None:
     lost = {"estimator": "none", "seed": 9, "status": "failed"}
     result = judge([*group("none", OLD), lost], group("none", OLD))
     assert verdict(result) == "failed"
-    assert len(result.worse) == 1
+    assert len(result.alarms) == 1
     # Where all of a setting failed, too.
     all_lost = {"estimator": "none", "seed": 0, "status": "failed"}
     new = [*group("identity", OLD), all_lost]
     result = judge(new, [*group("identity", OLD), *group("none", OLD)])
     verdicts = dict(zip(result.table["group"], result.table["verdict"], strict=True))
     assert verdicts == {"identity": "equal", "none": "failed"}
-    (row,) = result.worse.to_dict("records")
+    (row,) = result.alarms.to_dict("records")
     assert (row["group"], row["pairs"]) == ("none", 0)
     # What the older study does not have is told.
     result = judge(new, group("identity", OLD))
@@ -149,4 +149,4 @@ def test_one_pair_that_is_equal_is_judged() -> None:
         [*group("none", [1.0]), *group("relu", OLD)], [*group("none", [2.0]), *group("relu", OLD)]
     )
     assert list(mixed.table["verdict"]) == ["not judged: n = 1, no interval", "equal"]
-    assert isinstance(mixed.worse, pd.DataFrame) and mixed.worse.empty
+    assert isinstance(mixed.alarms, pd.DataFrame) and mixed.alarms.empty

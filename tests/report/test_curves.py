@@ -54,8 +54,8 @@ def test_lines_are_means_and_bands_their_intervals() -> None:
     assert legend(picture) == ["identity (baseline)", "none"]
     assert picture.drawn.title == "train/mse, val/mse over epochs"
     assert picture.drawn.text == (
-        "train/mse, val/mse over epochs. Each line is the mean over seed (n = 3); the lowest "
-        "test/mse comes first. Bands are its intervals of 95 % (Student's t)."
+        "Each line is the mean over seed (n = 3); the lowest test/mse comes first. Bands are its "
+        "intervals of 95 % (Student's t), pointwise: for each epoch by itself."
     )
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from made_study import make_study
 from stelab.comparison import compare
-from stelab.report.study import draw_study
+from stelab.report.study_figures import draw_study
 from stelab.studies import Run
 from stelab.studies.tables import load
 

@@ -47,8 +47,8 @@ def test_cells_have_mean_and_n_and_missing_ones_are_hatched() -> None:
     hatched = [p for p in ax.patches if isinstance(p, Rectangle) and p.get_hatch()]
     assert [patch.get_xy() for patch in hatched] == [(0, 1)]
     assert picture.drawn.text == (
-        "test/mse by estimator and threshold.value: the mean over seed and the number n of its "
-        "values. The darker a cell, the better. Hatched cells have no value (1)."
+        "Each cell has the mean over seed and the number n of its values. The darker a cell, the "
+        "better. Hatched cells have no value (1)."
     )
 
 
@@ -65,7 +65,8 @@ def test_further_settings_have_a_panel_each() -> None:
         for reduction, factor in (("mean", 1), ("sum", 10))
         for setting in THREE
     ]
-    picture = drawn(compare(make_study(settings)))
+    by = ["estimator", "threshold.value", "loss.reduction"]
+    picture = drawn(compare(make_study(settings), by=by))
     one, two = picture.figure.axes
     assert [ax.get_title("left") for ax in (one, two)] == [
         "loss.reduction=mean",

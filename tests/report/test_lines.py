@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from made_study import make_study
 from stelab.comparison import compare
-from stelab.report.lines import not_shown, same, shown_lines, single
+from stelab.report.lines import shown_lines, tell_not_shown, tell_same, tell_single
 
 
 def test_estimators_have_colours_and_thresholds_dashes() -> None:
@@ -33,12 +33,12 @@ def test_of_many_groups_the_best_and_the_baseline_are_shown() -> None:
     lines = shown_lines(comparison)
     assert [line.label for line in lines] == [*(f"e{i:02}" for i in range(12)), "identity"]
     assert [line.name() for line in lines if line.is_baseline] == ["identity (baseline)"]
-    assert not_shown(comparison) == (
+    assert tell_not_shown(comparison) == (
         "Shown are the best 12 and the baseline; 17 more are not shown."
     )
     without = compare(make_study(settings))
-    assert not_shown(without) == "Shown are the best 12; 17 more are not shown."
-    assert not_shown(compare(make_study(settings[:14]))) == ""
+    assert tell_not_shown(without) == "Shown are the best 12; 17 more are not shown."
+    assert tell_not_shown(compare(make_study(settings[:14]))) == ""
 
 
 def test_twins_are_one_line_with_the_reason() -> None:
@@ -50,11 +50,11 @@ def test_twins_are_one_line_with_the_reason() -> None:
     comparison = compare(make_study(settings))
     lines = shown_lines(comparison)
     assert [line.name() for line in lines] == ["identity = hardtanh_clip (baseline)", "none"]
-    assert same(comparison, lines, "line") == (
+    assert tell_same(comparison, lines, "line") == (
         "Groups that are the same, number by number, are one line "
         "(identity = hardtanh_clip: the same losses and codes in every epoch)."
     )
-    assert same(comparison, lines[1:], "line") == ""
+    assert tell_same(comparison, lines[1:], "line") == ""
 
 
 def test_long_names_are_folded() -> None:
@@ -63,7 +63,7 @@ def test_long_names_are_folded() -> None:
 
 
 def test_single_values_are_named_or_counted() -> None:
-    assert single([], 3, "band") == ""
-    assert single(["a", "b"], 3, "band") == "No band where n = 1: a; b."
-    assert single(["a"] * 7, 9, "bar") == "No bar where n = 1: 7 of 9."
-    assert single(["a"] * 9, 9, "bar") == "No bar where n = 1."
+    assert tell_single([], 3, "band") == ""
+    assert tell_single(["a", "b"], 3, "band") == "No band where n = 1: a; b."
+    assert tell_single(["a"] * 7, 9, "bar") == "No bar where n = 1: 7 of 9."
+    assert tell_single(["a"] * 9, 9, "bar") == "No bar where n = 1."

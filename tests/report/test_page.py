@@ -116,7 +116,7 @@ def test_the_cells_hold_the_numbers_of_the_table() -> None:
         "p (Holm)": ("p_holm", p_value),
     }
     for metric in comparison.metrics:
-        expected = comparison.table[comparison.table["metric"] == metric]
+        expected = comparison.rows(metric)
         rows = page.tables[f"results-{metric.replace('/', '-')}"]
         assert [row["estimator"]["text"] for row in rows] == list(expected["estimator"])
         for column, (name, write) in written.items():
@@ -132,7 +132,8 @@ def test_the_conclusion_names_the_best_group_and_what_it_is_worth() -> None:
     )
     for sentence in (
         "Lowest test/mse: identity = hardtanh_clip: 1.000 [-0.2421, 2.242], n = 3",
-        "It is selected as the lowest of 3 groups, by this very number, so its mean is optimistic.",
+        "It is selected as the lowest of 2 means, by this very number, so its mean is likely too "
+        "good.",
         "It is a baseline itself.",
         "Second: none: 2.000 [-0.4841, 4.484], n = 3.",
         "Baseline: estimator=identity; each group is compared with it, paired by seed.",
@@ -158,6 +159,7 @@ def test_significance_is_told_with_its_direction() -> None:
     lower = page_of(study, baseline="threshold.value=1")
     assert "1 group against the baseline: 1 better (p < 0.05" in lower.text
     assert "Its difference to its baseline, threshold.value=1: -0.6000, " in lower.text
+    assert "so its mean and its difference to the baseline are likely too good." in lower.text
     assert "p (Holm) < 0.001: significant." in lower.text
     higher = page_of(study, baseline="threshold.value=1", better="higher")
     assert "Highest test/mse: threshold.value=1: 1.200" in higher.text
@@ -207,7 +209,7 @@ def test_nothing_is_fetched() -> None:
         "figures/a.svg",
         "figures/a.png",
     ]
-    assert page.all("svg")[0] | {"role": "img", "aria-label": "An a."} == page.all("svg")[0]
+    assert page.all("svg")[0] | {"role": "img", "aria-label": "A"} == page.all("svg")[0]
     assert page.all("use")[0]["xlink:href"] == "#a-dot"
 
 
@@ -252,14 +254,27 @@ def test_every_run_has_a_row() -> None:
     page = Page(rendered(comparison, links={("made", "run-0-s0"): "../run-0-s0/"}))
     runs = page.tables["runs"]
     assert [row["run"].get("href") for row in runs] == ["../run-0-s0/", *[None] * 5]
-    unselected, states = ["finished, not selected"] * 3, ["compared", "compared", "failed"]
-    assert page.column("runs", "state") == [*unselected, *states]
+    unselected = ["finished, but left out by where"] * 3
+    assert page.column("runs", "state") == [*unselected, "compared", "compared", "failed"]
+    assert "6 runs that can be read; compared are those of estimator=hardtanh_clip" in page.text
     assert page.column("runs", "seed") == ["0", "1", "2"] * 2
     assert [float(row["test/mse"]["data-value"]) for row in runs] == list(study.runs["test/mse"])
     assert page.column("runs", "seconds")[:2] == ["10.0", "11.0"]
     assert page.column("runs", "commit")[0] == "01234567 with uncommitted changes"
     assert set(page.column("runs", "command")) == {"stelab train"}
-    assert "3 finished but not selected" in page.text
+    assert (
+        "2 runs compared (only estimator=hardtanh_clip); 3 finished, but left out by where; "
+        "1 left out (1 failed)." in page.text
+    )
+
+
+def test_a_configuration_that_was_run_again_says_so() -> None:
+    study = make_study(SETTINGS[:1])
+    again = study.runs.assign(fingerprint=["a", "b", "b"], seed=[0, 1, 1])
+    page = page_of(replace(study, runs=again))
+    old = "finished, but its configuration was run again"
+    assert page.column("runs", "state") == ["compared", old, "compared"]
+    assert f"2 runs compared; 1 {old}; no other left out." in page.text
 
 
 def test_what_is_left_out_has_its_state_and_reason() -> None:
@@ -290,6 +305,8 @@ def test_the_methods_are_those_of_the_comparison() -> None:
         "minus its baseline's (estimator=identity), in the mean over pairs of equal seed",
         "two-sided paired t test",
         "1 of test/mse and 1 of code/entropy; below 0.05",
+        "so one may leave out 0 although p (Holm) is not significant. Bands of curves are always "
+        "Student's, pointwise: for each epoch by itself.",
     ):
         assert sentence in page.text
     environment = dict(
@@ -301,6 +318,8 @@ def test_the_methods_are_those_of_the_comparison() -> None:
     other = page_of(study, interval="bootstrap", confidence=0.9, baseline="none")
     assert "Intervals are of 90 %, of the bias-corrected and accelerated bootstrap" in other.text
     assert "two-sided sign-flip permutation test" in other.text and "below 0.1 " in other.text
+    assert "Bands of curves are always Student's" in other.text
+    assert "not corrected" not in page_of(make_study([{}])).text
 
 
 def test_tables_and_headings_are_in_order_for_screen_readers() -> None:

@@ -47,9 +47,9 @@ def test_best_on_top_with_intervals_and_replicates() -> None:
     assert bars[1] == pytest.approx([1.1 - 0.1 * T, 1.1 + 0.1 * T])
     assert [t.get_text() for t in ax.texts] == ["*"]  # 0.5, 0.55, 0.6: p = 0.003
     assert text == (
-        "test/mse of each group, the best on top. Points are means, bars their intervals of 95 % "
-        "(Student's t), small marks the values of each seed. Diamonds are baselines. A star: "
-        "differs from its baseline; p, paired and corrected (Holm), is below 0.05."
+        "Points are means, bars their intervals of 95 % (Student's t), small marks the values of "
+        "each seed. Diamonds are baselines. A star: differs from its baseline; p, paired and "
+        "corrected (Holm), is below 0.05."
     )
 
 

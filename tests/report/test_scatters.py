@@ -26,10 +26,8 @@ def test_each_run_is_a_point_at_its_seconds() -> None:
     assert [line.get_marker() for line in ax.lines] == ["o", "s"]
     (legend,) = picture.figure.legends
     assert [t.get_text() for t in legend.get_texts()] == ["identity (baseline)", "none"]
-    assert picture.drawn.text == (
-        "test/mse against seconds of training, a point a run, on Abacus. "
-        "Lower left is cheap and good."
-    )
+    assert picture.drawn.title == "test/mse against seconds of training"
+    assert picture.drawn.text == "A point a run, on Abacus. Lower left is cheap and good."
 
 
 def test_no_seconds_no_picture() -> None:
@@ -68,7 +66,10 @@ def test_a_slice_a_swept_number(largest: float, scale: str) -> None:
     assert best.get_marker() == "*"
     assert ax.get_xscale() == scale
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("optimizer.lr", "test/mse")
-    assert "The star is the best run, run-0-s0: 0.5000 at optimizer.lr=0.003." in picture.drawn.text
+    assert picture.drawn.text == (
+        "A point a run. The star is run-0-s0, selected as the best of 6 runs by this very number: "
+        "0.5000 at optimizer.lr=0.003."
+    )
 
 
 def test_only_numbers_of_many_values_that_do_not_repeat_are_sliced() -> None:
@@ -85,7 +86,7 @@ def test_three_keys_stand_in_two_rows() -> None:
     picture = draw_slices(compare(make_study(settings, seeds=1), better="higher"))
     assert picture is not None
     axes = picture.figure.axes
-    assert [ax.get_xlabel() for ax in axes] == ["optimizer.lr", "model.bits", "threshold.value"]
+    assert [ax.get_xlabel() for ax in axes] == ["model.bits", "optimizer.lr", "threshold.value"]
     assert [ax.get_ylabel() for ax in axes] == ["test/mse", "", "test/mse"]
-    assert [ax.get_xscale() for ax in axes] == ["linear", "log", "linear"]
-    assert np.asarray(axes[1].lines[1].get_xydata()).tolist() == [[128, 3.5]]
+    assert [ax.get_xscale() for ax in axes] == ["log", "linear", "linear"]
+    assert np.asarray(axes[0].lines[1].get_xydata()).tolist() == [[128, 3.5]]

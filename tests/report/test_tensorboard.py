@@ -311,7 +311,7 @@ def test_a_view_is_brought_up_to_date(study: Path, tmp_path: Path) -> None:
     names = {f"{NONE}, seed=0", f"{IDENTITY}, seed=0"}
     assert {path.name for path in folder.iterdir()} == {
         *names,
-        "mean of all runs (n = 1, no interval)",
+        f"mean of {NONE} (n = 1, no interval)",
         "study, 1 of 2 runs finished",
     }
     assert not (folder / f"{IDENTITY}, seed=0" / LAST).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import train
-from stelab.report.run_figures import read_curves
 from stelab.studies import Run
+from stelab.studies.curves import read_curves
 
 NAMES = ("identity", "bernoulli_st", "reinmax", "gumbel_st", "disarm")
 KEYS = ("cosine", "relative_bias", "variance")
@@ -30,7 +31,7 @@ def with_basket(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_it_logs_the_basket(with_basket: Run) -> None:
-    curves = read_curves(with_basket.folder / "metrics.csv")
+    curves = read_curves(with_basket.folder / "metrics.csv", epochs=2)
     looks: dict[str, list[int]] = {}
     for events in (with_basket.folder / "tb").glob("events*"):
         board = EventAccumulator(str(events)).Reload()
@@ -39,12 +40,12 @@ def test_it_logs_the_basket(with_basket: Run) -> None:
     for name in NAMES:
         for key in KEYS:
             tag = f"gradients/{name}/{key}"
-            assert len(curves[tag]) == 2
+            assert not any(map(math.isnan, curves[tag]))
             assert looks[f"{tag}_step"] == [0, 2]
     for epoch in range(2):
-        st, heun = (curves[f"gradients/{n}/cosine"][epoch][1] for n in ("identity", "reinmax"))
+        st, heun = (curves[f"gradients/{n}/cosine"][epoch] for n in ("identity", "reinmax"))
         assert -1 <= st < heun <= 1
-    assert curves["gradients/disarm/variance"][0][1] > curves["gradients/reinmax/variance"][0][1]
+    assert curves["gradients/disarm/variance"][0] > curves["gradients/reinmax/variance"][0]
 
 
 def test_it_does_not_touch_the_training(with_basket: Run, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import stelab
 from conftest import train
 from stelab.errors import InputError
-from stelab.report.run_figures import read_curves
 from stelab.studies import Run, read_run
+from stelab.studies.curves import read_curves
 
 METRICS = {
     *("train/loss", "train/mse", "val/loss", "val/mse", "test/loss", "test/mse"),
@@ -49,7 +49,8 @@ def test_the_folder_holds_what_it_should(two_epochs: Run) -> None:
 
 def test_metric_names_are_the_same_everywhere(two_epochs: Run) -> None:
     assert set(two_epochs.metrics) == METRICS
-    assert set(read_curves(two_epochs.folder / "metrics.csv")) == {
+    assert set(read_curves(two_epochs.folder / "metrics.csv", epochs=2)) == {
+        "epoch",
         "step",
         *(name for name in METRICS if not name.startswith("time/")),
     }
@@ -60,12 +61,12 @@ def test_metric_names_are_the_same_everywhere(two_epochs: Run) -> None:
 
 
 def test_csv_has_one_row_an_epoch(two_epochs: Run) -> None:
-    curves = read_curves(two_epochs.folder / "metrics.csv")
-    assert curves["step"] == [(0, 2.0), (1, 4.0)]  # 128 images in batches of 64
-    assert [epoch for epoch, _ in curves["train/loss"]] == [0, 1]
-    assert [epoch for epoch, _ in curves["code/flip_ratio"]] == [1]
-    assert [epoch for epoch, _ in curves["test/mse"]] == [1]
-    assert curves["test/mse"][0][1] == two_epochs.metrics["test/mse"]
+    curves = read_curves(two_epochs.folder / "metrics.csv", epochs=2)
+    assert curves["step"] == [2, 4]  # 128 images in batches of 64
+    assert not any(map(math.isnan, curves["train/loss"]))
+    assert [math.isnan(value) for value in curves["code/flip_ratio"]] == [True, False]
+    assert [math.isnan(value) for value in curves["test/mse"]] == [True, False]
+    assert curves["test/mse"][1] == two_epochs.metrics["test/mse"]
     assert curves["train/mse"] == curves["train/loss"]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from stelab.apps.main import command_line
+from stelab.config.lists import split_commas
 from stelab.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -26,34 +27,40 @@ def start(cfg: DictConfig) -> None:
     if cfg.against is not None:
         return _judge(cfg, studies, folders_of(cfg.paths.outputs, cfg.against))
     from stelab.comparison import compare
-    from stelab.report.comparison_table import print_comparison, print_left_out
+    from stelab.report.printed_comparison import print_comparison
+    from stelab.report.progress import print_states
     from stelab.studies.tables import load
 
     study = load(*studies)
     comparison = compare(study, by=_by(cfg), baseline=cfg.baseline, **_options(cfg))
     print_comparison(comparison)
-    print_left_out(study.left_out)
+    print_states(study.left_out[["run", "state", "reason"]].itertuples(index=False, name=None))
     if cfg.report:
-        _report(cfg, comparison, Path(cfg.output) if cfg.output else folder_of(studies))
+        folder = Path(cfg.output) if cfg.output else folder_of(studies)
+        _report(cfg, comparison, _writable(folder))
 
 
 def _by(cfg: DictConfig) -> list[str] | None:
-    from stelab.comparison.place import listed
-
-    return None if cfg.by is None else listed(cfg.by)
+    return None if cfg.by is None else split_commas(cfg.by)
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
-    from stelab.comparison.place import listed
-
     return {
-        "metrics": listed(cfg.metric),
+        "metrics": split_commas(cfg.metric),
         "where": cfg.where,
-        "replicates": listed(cfg.replicates),
+        "replicates": split_commas(cfg.replicates),
         "better": cfg.better,
         "confidence": cfg.confidence,
         "interval": cfg.interval,
     }
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the report cannot be written to {folder}: {error}") from error
+    return folder
 
 
 def _report(cfg: DictConfig, comparison: Comparison, folder: Path) -> None:
@@ -66,9 +73,11 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path) -> None:
     comparison = replace(comparison, study=replace(study, runs=with_commands(study.runs)))
     comparison.write(folder)
     figures = draw_figures(comparison, folder / "figures", log_scale=cfg.log_scale)
-    images = draw_reconstructions(comparison, folder / "figures", data=cfg.get("data"))
-    missing = [images] if isinstance(images, str) else []
-    figures += [] if isinstance(images, str) else [images]
+    missing: list[str] = []
+    try:
+        figures.append(draw_reconstructions(comparison, folder / "figures", data=cfg.get("data")))
+    except InputError as error:
+        missing = [str(error)]
     report = write_report(comparison, folder, figures, command=command_line(), missing=missing)
     for line in missing:
         print(line)
@@ -86,11 +95,14 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
     """
     from stelab.comparison import against, compare
     from stelab.comparison.compare import differing
-    from stelab.report.comparison_table import print_left_out, print_regression
+    from stelab.report.printed_comparison import print_regression
+    from stelab.report.progress import print_states
     from stelab.studies.tables import load, named
 
     if cfg.baseline is not None:
         raise InputError("against: the baseline is the older study: leave out baseline=")
+    if cfg.output is not None:
+        raise InputError("against: nothing is written: leave out output=")
     both = load(*studies, *olds)
     mine = {path.resolve() for path in studies}
     found = named([*studies, *olds]).items()
@@ -101,10 +113,11 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
         by = differing(both, both.runs, options["replicates"])
     failed = new.runs[new.runs["status"] == "failed"]
     regression = against(compare(new, by=by, **options), compare(old, by=by, **options), failed)
-    print_regression(regression, study=cfg.study, against=cfg.against)
-    print_left_out(both.left_out)
-    if count := len(regression.worse):
-        raise RunError(f"{cfg.study} is worse than {cfg.against} in {count} of the rows above")
+    print_regression(regression, study=cfg.study, against=cfg.against, confidence=cfg.confidence)
+    print_states(both.left_out[["run", "state", "reason"]].itertuples(index=False, name=None))
+    if count := len(regression.alarms):
+        rows = f"{count} of {len(regression.table)} rows"
+        raise RunError(f"{cfg.study} against {cfg.against}: {rows} are worse, or have a failed run")
 
 
 def _without(both: Study, names: list[str]) -> Study:

@@ -6,12 +6,14 @@ import shutil
 
 from omegaconf import DictConfig
 
+from stelab.config.lists import split_commas
+
 TEXTS = ("study", "by", "where", "replicates")
 
 
 def start(cfg: DictConfig) -> None:
     """Write the study's view; with ``serve=true`` show it, and keep it current, until Ctrl-C."""
-    from stelab.comparison.place import folder_of, folders_of, listed
+    from stelab.comparison.place import folder_of, folders_of
     from stelab.report.board.server import addresses, keep_current, launch, require_free, traces
     from stelab.report.board.view import View, read_view
     from stelab.report.board.writing import write_view
@@ -22,9 +24,9 @@ def start(cfg: DictConfig) -> None:
     def read(*, embeddings: bool) -> View:
         return read_view(
             studies,
-            by=None if cfg.by is None else listed(cfg.by),
+            by=None if cfg.by is None else split_commas(cfg.by),
             where=cfg.where,
-            replicates=listed(cfg.replicates),
+            replicates=split_commas(cfg.replicates),
             embeddings=embeddings,
         )
 
@@ -38,6 +40,6 @@ def start(cfg: DictConfig) -> None:
         return print(folder)
     url = launch(folder, host=cfg.host, port=cfg.port, title=f"stelab: {cfg.study}")
     print(f"{url} shows {len(view.runs)} runs of {cfg.study} (Ctrl-C ends it)")
-    for name, address in addresses(url, listed(cfg.replicates)).items():
+    for name, address in addresses(url, split_commas(cfg.replicates)).items():
         print(f"  {name}: {address}", flush=True)
     keep_current(studies, before, lambda: write_view(read(embeddings=False), folder))

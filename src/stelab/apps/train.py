@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from stelab.apps.main import command_line
 from stelab.config.plan import Plan
 from stelab.errors import InputError
-from stelab.report.progress import print_unfinished
+from stelab.report.progress import print_states
 from stelab.studies import finished_run
 from stelab.studies.status import RunState, state_of, survey
 from stelab.studies.sweep import record_sweep
@@ -88,7 +88,8 @@ def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
         launch()
     except (KeyboardInterrupt, SystemExit) as stop:
         if getattr(stop, "code", None) != 1:  # not failed, but stopped: who did it waits
-            print_unfinished([s for s in map(state_of, _folders(plan)) if s.state != "finished"])
+            states = [state for state in map(state_of, _folders(plan)) if state.state != "finished"]
+            print_states((state.name, state.state, state.note) for state in states)
             raise
     if _sum_up(plan, command):
         sys.exit(1)
@@ -115,8 +116,8 @@ def _folders(plan: Plan) -> list[Path]:
 
 def _sum_up(plan: Plan, command: str) -> bool:
     """Print what came out; return whether anything did not."""
-    from stelab.report.comparison_table import print_comparison, print_left_out
-    from stelab.report.study import draw_study
+    from stelab.report.printed_comparison import print_comparison
+    from stelab.report.study_figures import draw_study
     from stelab.studies.tables import load
 
     folders = _folders(plan)
@@ -129,7 +130,7 @@ def _sum_up(plan: Plan, command: str) -> bool:
         print(f"\nFigures:     {study}/loss.png, {study}/reconstructions.png")
         print(f"Report:      {_command('compare', plan)}")
         print(f"TensorBoard: {_command('tensorboard', plan)}", flush=True)
-    print_left_out(tables.left_out)
+    print_states(tables.left_out[["run", "state", "reason"]].itertuples(index=False, name=None))
     if "failed" in set(tables.left_out["state"]):
         again = command if " only=failed" in command else f"{command} only=failed"
         print(f"\nOnly the failed ones again: {again}", file=sys.stderr)

@@ -12,8 +12,8 @@ from stelab.comparison.compare import Comparison
 def bands(comparison: Comparison, metric: str) -> pd.DataFrame:
     """Return `group`, `epoch`, `n`, `mean`, `low`, `high`; twins are one group with both names.
 
-    The interval is Student's, for the mean over replicates; NaN where there is one. Empty where
-    no run has the metric.
+    The interval is Student's, for the mean over replicates of each epoch by itself, not for the
+    whole curve; NaN where there is one replicate. Empty where no run has the metric.
     """
     columns = ["group", "epoch", "n", "mean", "low", "high"]
     curves = comparison.curves

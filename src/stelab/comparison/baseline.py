@@ -46,8 +46,9 @@ def find_baseline(text: str | None, groups: Sequence[Group], by: Sequence[str]) 
     if not by or len(groups) < 2:
         return {}
     default = _default(by[0])
-    found = default is not None and any(same(value, default) for value in settings[by[0]])
-    return {by[0]: (default,)} if found and default is not None else {}
+    if default is None or not any(same(value, default) for value in settings[by[0]]):
+        return {}
+    return {by[0]: (default,)}
 
 
 def _default(key: str) -> str | None:

@@ -12,10 +12,17 @@ import numpy as np
 import pandas as pd
 
 from stelab.comparison.baseline import find_baseline, partner
-from stelab.comparison.conditions import holds, parse_conditions
-from stelab.comparison.groups import Group, Replicate, group_runs, paired
-from stelab.comparison.notes import remarkable, without_duplicates
-from stelab.comparison.statistics import NO_DIFFERENCE, Interval, differ, holm, summarize
+from stelab.comparison.conditions import (
+    holds,
+    is_measured,
+    parse_conditions,
+    require_keys,
+    select,
+)
+from stelab.comparison.groups import Group, Replicate, group_runs, written_replicate
+from stelab.comparison.notes import remarkable, too_few_pairs, without_duplicates
+from stelab.comparison.rows import compare_groups, mark_selected
+from stelab.comparison.statistics import Interval
 from stelab.comparison.twins import Twins, find_twins
 from stelab.config.validate import suggestion
 from stelab.errors import InputError
@@ -67,6 +74,26 @@ class Comparison:
         """Return the metric that groups are sorted by."""
         return self.metrics[0]
 
+    @property
+    def alpha(self) -> float:
+        """Return the level below which a corrected p value is significant: 1 - confidence."""
+        return round(1 - self.confidence, 12)
+
+    @property
+    def best_end(self) -> str:
+        """Return ``"lowest"`` or ``"highest"``: which mean is best."""
+        return "lowest" if self.better == "lower" else "highest"
+
+    def rows(self, metric: str) -> pd.DataFrame:
+        """Return the rows of a metric, in the order of the groups."""
+        return self.table[self.table["metric"] == metric]
+
+    @cached_property
+    def candidates(self) -> int:
+        """Return how many means the best one was chosen from; twins are one."""
+        rows = self.rows(self.metric).dropna(subset=["mean"])
+        return int(rows["group"].map(self.line_of).nunique())
+
     @cached_property
     def runs(self) -> pd.DataFrame:
         """Return the rows of all compared runs, with their `group`, best group first."""
@@ -76,7 +103,9 @@ class Comparison:
     def curves(self) -> pd.DataFrame:
         """Return their curves, with `group` and `replicate`, best group first."""
         keys = self.runs[["study", "run", "group"]].copy()
-        keys["replicate"] = self.runs[list(self.replicates)].astype(str).agg("-".join, axis=1)
+        keys["replicate"] = [
+            written_replicate(row, self.replicates) for _, row in self.runs.iterrows()
+        ]
         return keys.merge(self.study.curves, on=["study", "run"], how="left")
 
     @cached_property
@@ -131,25 +160,29 @@ def compare(
     """
     asked, runs = _selected(study, where)
     by = _keys(study, asked, by, replicates)
-    _require_columns(runs, metrics, [*by, *replicates])
+    _require_metrics(runs, metrics)
+    require_keys(runs, [*by, *replicates])
     runs, twice = without_duplicates(runs, by)
     groups = group_runs(runs, by)
-    values = {g.label: {m: g.values(m, replicates) for m in metrics} for g in groups}
     chosen = find_baseline(baseline, groups, by)
     groups.sort(  # of equal ones, the baseline first
         key=lambda group: (
-            *_rank(values[group.label][metrics[0]], better),
+            *_rank(group.values(metrics[0], replicates), better),
             not (chosen and holds(chosen, group.settings)),
         )
     )
-    rows = [
-        _row(group, metric, values, partner(group, groups, chosen), confidence, interval)
-        for metric in metrics
-        for group in groups
-    ]
-    table = _corrected(pd.DataFrame(rows), confidence)
-    _mark_selected(table, metrics[0], better)
-    table.insert(0, "group", table.pop("group"))
+    table = compare_groups(
+        groups,
+        {group.label: partner(group, groups, chosen) for group in groups},
+        metrics=metrics,
+        replicates=replicates,
+        confidence=confidence,
+        interval=interval,
+    )
+    mark_selected(table, metrics[0], lowest=better == "lower")
+    notes = [*twice, *remarkable(runs, by, differing(study, runs, [*by, *replicates]), replicates)]
+    if interval == "bootstrap":
+        notes += too_few_pairs(table, 1 - confidence)
     return Comparison(
         study=study,
         metrics=tuple(metrics),
@@ -163,7 +196,7 @@ def compare(
         groups=tuple(groups),
         table=table,
         twins=tuple(find_twins(groups, study.curves, replicates)),
-        notes=(*twice, *remarkable(runs, differing(study, runs, [*by, *replicates]), replicates)),
+        notes=tuple(notes),
     )
 
 
@@ -174,10 +207,7 @@ def _selected(study: Study, where: str | None) -> tuple[pd.DataFrame, pd.DataFra
         kinds = ", ".join(f"{number} {state}" for state, number in counts.items())
         raise InputError(f"there is no finished run to compare ({kinds})")
     conditions = parse_conditions(where, study.runs, what="where")
-    asked, finished = (
-        runs[[holds(conditions, row) for _, row in runs.iterrows()]]
-        for runs in (study.runs, study.finished)
-    )
+    asked, finished = select(study.runs, conditions), select(study.finished, conditions)
     if finished.empty:
         raise InputError(f"where: no finished run meets all of '{where}'")
     return asked, finished
@@ -199,67 +229,14 @@ def differing(study: Study, runs: pd.DataFrame, but: Sequence[str]) -> list[str]
     return [key for key in study.swept if key not in but and runs[key].map(str).nunique() > 1]
 
 
-def _require_columns(runs: pd.DataFrame, metrics: Sequence[str], keys: Sequence[str]) -> None:
-    known = [str(name) for name in runs.columns]
-    measured = [name for name in known if "/" in name or name == "timings.seconds"]
+def _require_metrics(runs: pd.DataFrame, metrics: Sequence[str]) -> None:
+    measured = [str(name) for name in runs.columns if is_measured(str(name))]
     for name in metrics:
         if name not in measured or runs[name].isna().all():
             hint = suggestion(name, measured) or f" (there are: {', '.join(measured)})"
             raise InputError(f"metric: no run has {name}{hint}")
-    settings = [name for name in known if name not in measured]
-    for name in keys:
-        if name not in settings:
-            raise InputError(
-                f"{name} is not a setting in which these runs differ{suggestion(name, settings)}"
-            )
 
 
 def _rank(values: dict[Replicate, float], better: Better) -> tuple[bool, float]:
     mean = float(np.mean(list(values.values()))) if values else np.nan
     return np.isnan(mean), mean if better == "lower" else -mean
-
-
-def _row(
-    group: Group,
-    metric: str,
-    values: dict[str, dict[str, dict[Replicate, float]]],
-    other: Group | None,
-    confidence: float,
-    interval: Interval,
-) -> dict[str, object]:
-    own = values[group.label][metric]
-    row: dict[str, object] = {"group": group.label, **group.settings, "metric": metric}
-    row |= {"runs": len(group.runs), "n": len(own)}
-    if own:
-        s = summarize(np.array([*own.values()]), confidence=confidence, interval=interval)
-        row |= {"mean": s.mean, "std": s.std, "low": s.low, "high": s.high}
-    row |= {"selected": False, "baseline": other.label if other else ""}
-    d = NO_DIFFERENCE
-    if other is not None and other is not group:
-        pairs = paired(own, values[other.label][metric])
-        d = differ(*pairs, confidence=confidence, interval=interval)
-    return row | {
-        "pairs": d.pairs,
-        "difference": d.mean,
-        "difference_low": d.low,
-        "difference_high": d.high,
-        "effect_size": d.effect_size,
-        "p": d.p,
-    }
-
-
-def _corrected(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Correct the p values of each metric for their number."""
-    for name in ("mean", "std", "low", "high"):
-        table[name] = table.get(name, pd.Series(np.nan, table.index)).astype(float)
-    p = table.groupby("metric", sort=False)["p"]
-    table["p_holm"] = p.transform(lambda column: holm(column.to_numpy(dtype=float)))
-    table["significant"] = table["p_holm"] < 1 - confidence
-    return table
-
-
-def _mark_selected(table: pd.DataFrame, metric: str, better: Better) -> None:
-    means = table.loc[table["metric"] == metric, "mean"]
-    if means.notna().sum() > 1:
-        best = means.idxmin() if better == "lower" else means.idxmax()
-        table.loc[best, "selected"] = True

@@ -45,6 +45,26 @@ def parse_conditions(text: str | None, table: pd.DataFrame, *, what: str) -> Con
     return conditions
 
 
+def select(runs: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
+    """Return the runs that meet all conditions."""
+    return runs[[holds(conditions, row) for _, row in runs.iterrows()]]
+
+
+def is_measured(name: str) -> bool:
+    """Tell a metric's column in a table of runs from a setting's."""
+    return "/" in name or name == "timings.seconds"
+
+
+def require_keys(runs: pd.DataFrame, keys: Sequence[str]) -> None:
+    """Raise InputError where a key is no column of settings."""
+    settings = [str(name) for name in runs.columns if not is_measured(str(name))]
+    for key in keys:
+        if key not in settings:
+            raise InputError(
+                f"{key} is not a setting in which these runs differ{suggestion(key, settings)}"
+            )
+
+
 def holds(conditions: Mapping[str, Sequence[str]], row: Mapping[str, Any]) -> bool:
     """Tell whether a run or a group meets all conditions."""
     return all(any(same(row[k], value) for value in values) for k, values in conditions.items())
@@ -69,11 +89,14 @@ def write_value(value: Any) -> str:
 
 def written(values: pd.Series) -> list[str]:
     """Return the distinct values of a column, written, numbers in their order."""
-    return [write_value(value) for value in sorted(values.dropna().unique(), key=_order)]
+    return [write_value(value) for value in sorted(values.dropna().unique(), key=order)]
 
 
-def _order(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, str), value
+def order(value: Any) -> tuple[int, Any]:
+    """Return what values are sorted by: what is missing first, then numbers, then texts."""
+    if value is None or pd.isna(value):
+        return 0, 0
+    return (2, value) if isinstance(value, str) else (1, value)
 
 
 def _key_of(value: str, table: pd.DataFrame, what: str) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stelab.comparison.conditions import write_value
+from stelab.comparison.conditions import order, write_value
 from stelab.comparison.statistics import Array
 from stelab.studies.tables import NAMES
 
-Replicate = tuple[Hashable, ...]
+Replicate = str
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,19 @@ class Group:
         """
         found: dict[Replicate, list[float]] = {}
         for _, row in self.runs.iterrows():
-            key = tuple(str(row[name]) for name in replicates)
             if not pd.isna(row[metric]):
+                key = written_replicate(row, replicates)
                 found.setdefault(key, []).append(float(row[metric]))
         return {key: float(np.mean(sorted(found[key]))) for key in sorted(found)}
+
+    def first(self, replicates: Sequence[str]) -> pd.Series:
+        """Return the row of the first replicate's run."""
+        return self.runs.sort_values([*replicates, "study", "run"]).iloc[0]
+
+
+def written_replicate(row: pd.Series, replicates: Sequence[str]) -> Replicate:
+    """Return a text that the runs of a replicate share, of all groups."""
+    return "-".join(write_value(row[name]) for name in replicates)
 
 
 def group_runs(runs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
@@ -52,7 +61,7 @@ def group_runs(runs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
         groups.setdefault(key, []).append(i)
     return [
         Group(label(dict(zip(by, key, strict=True))), dict(zip(by, key, strict=True)), runs.iloc[i])
-        for key, i in sorted(groups.items(), key=lambda item: tuple(map(_order, item[0])))
+        for key, i in sorted(groups.items(), key=lambda item: tuple(map(order, item[0])))
     ]
 
 
@@ -70,7 +79,3 @@ def paired(values: dict[Replicate, float], others: dict[Replicate, float]) -> tu
     """Return the values of the replicates that both have, in the same order."""
     common = [key for key in values if key in others]
     return np.array([values[k] for k in common]), np.array([others[k] for k in common])
-
-
-def _order(value: Any) -> tuple[int, Any]:
-    return (0, 0) if value is None else (2, value) if isinstance(value, str) else (1, value)

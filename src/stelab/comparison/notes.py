@@ -27,26 +27,52 @@ def without_duplicates(runs: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFr
     return order[~twice].sort_values(["study", "run"]), [note]
 
 
-def remarkable(runs: pd.DataFrame, averaged: Sequence[str], replicates: Sequence[str]) -> list[str]:
+def remarkable(
+    runs: pd.DataFrame, by: Sequence[str], averaged: Sequence[str], replicates: Sequence[str]
+) -> list[str]:
     """Tell over which settings means are, and in what runs differ that should not.
 
     Args:
         runs: All that are compared.
+        by: What they are grouped by.
         averaged: Settings that differ within groups.
         replicates: Keys that repeat a setting.
     """
     notes = []
     if averaged:
-        note = f"Means over {', '.join(averaged)}, replicate by replicate: by leaves them out."
-        if runs.groupby(list(replicates), dropna=False).size().nunique() > 1:
-            note += " Not all replicates have all of them."
-        notes.append(note)
+        keys = ", ".join(averaged)
+        notes.append(f"Means over {keys}, replicate by replicate: by leaves them out.")
+    if uneven := [key for key in averaged if _is_uneven(runs, [*by, *replicates], key)]:
+        keys = ", ".join(uneven)
+        notes.append(
+            f"Groups or replicates do not all have the same values of {keys}, so differences of "
+            f"groups are also differences of {keys}: group by it, or choose with where."
+        )
     if EPOCHS in runs and runs[EPOCHS].nunique() > 1:
         notes.append(_other_epochs(runs))
     versions = runs.get("versions.stelab", pd.Series(dtype=object)).dropna().unique()
     if len(versions) > 1:
         notes.append(f"The runs were made by several versions of stelab: {', '.join(versions)}.")
     return notes
+
+
+def too_few_pairs(table: pd.DataFrame, alpha: float) -> list[str]:
+    """Tell where permutation tests cannot find a difference, however large it is."""
+    pairs = int(table["pairs"].max())
+    smallest = 2.0 ** (1 - pairs)
+    if pairs < 2 or smallest < alpha:
+        return []
+    return [
+        f"The permutation test of {pairs} pairs has no p below {smallest:g}, so no difference can "
+        f"be significant at {alpha:g}: interval=t, or more replicates."
+    ]
+
+
+def _is_uneven(runs: pd.DataFrame, keys: Sequence[str], averaged: str) -> bool:
+    """Tell whether groups or replicates have different values of a setting, if they have it."""
+    having = runs.dropna(subset=[averaged])
+    cells = having.groupby(list(keys), dropna=False)[averaged].agg(frozenset)
+    return bool(cells.nunique() > 1)
 
 
 def _other_epochs(runs: pd.DataFrame) -> str:

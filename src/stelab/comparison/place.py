@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stelab.config.lists import split_commas
 from stelab.errors import InputError
-from stelab.studies.tables import COMPARISON
+from stelab.studies.found import COMPARISON
 
 
 def folders_of(outputs: str, studies: str) -> list[Path]:
@@ -14,9 +15,9 @@ def folders_of(outputs: str, studies: str) -> list[Path]:
     Raises:
         InputError: None is named.
     """
-    names = listed(studies)
+    names = split_commas(studies)
     if not names:
-        raise InputError("study must name one study, or several: study=A,B")
+        raise InputError(f"a study must be named, or several: NAME,NAME; got '{studies}'")
     return [Path(name) if "/" in name else Path(outputs, name) for name in names]
 
 
@@ -24,8 +25,3 @@ def folder_of(studies: list[Path]) -> Path:
     """Return where the comparison of studies lies: in the first one's folder."""
     first, *others = studies
     return first / "-with-".join([COMPARISON, *(other.name for other in others)])
-
-
-def listed(text: str | None) -> list[str]:
-    """Split at commas."""
-    return [word.strip() for word in (text or "").split(",") if word.strip()]

@@ -24,23 +24,27 @@ class Regression:
         table: One row a setting and metric: `group`, the settings, `metric`, `pairs`, `old`,
             `new`, `difference` (new - old, paired by replicate), `difference_low`,
             `difference_high`, `p`, `verdict`. The verdict is ``"worse"`` or ``"better"`` where
-            the interval of the difference leaves out 0, ``"equal"`` where no pair differs at
-            all, ``"failed"`` where a run of the new study failed, else ``"no difference shown"``
-            or why it cannot be judged.
-        unmatched: Settings that only one of the studies has.
+            the interval of the difference leaves out 0 (two pairs that differ by the same amount
+            have one of no width), ``"equal"`` where no pair differs at all, ``"failed"`` where a
+            run of the new study failed, else ``"no difference shown"`` or why it cannot be judged.
+        unmatched: Settings that only one of the studies has, or has finished runs of. They are
+            not judged.
     """
 
     table: pd.DataFrame
     unmatched: tuple[str, ...]
 
     @property
-    def worse(self) -> pd.DataFrame:
-        """The rows that a continuous integration must not pass."""
+    def alarms(self) -> pd.DataFrame:
+        """Return the rows that a continuous integration must not pass: worse or failed."""
         return self.table[self.table["verdict"].isin(["worse", "failed"])]
 
 
 def against(new: Comparison, old: Comparison, failed: pd.DataFrame) -> Regression:
     """Judge `new` by `old`: the same settings, the same replicates, the difference's interval.
+
+    Each interval is taken by itself. Of many settings that have not changed, a share of
+    (1 - confidence) / 2 is called worse by chance: raise the confidence where there are many.
 
     Args:
         new: The study in question.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from stelab.comparison.groups import Group
+from stelab.comparison.groups import Group, written_replicate
 
 CLIPPED = "estimator/clip_fraction"
 
@@ -33,6 +33,9 @@ class Twins:
             return " = ".join(self.labels)
         names, (tail,) = " = ".join(head for head, _, _ in heads), tails
         return f"{names}, {tail}" if tail else names
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.reason}"
 
 
 def find_twins(
@@ -66,7 +69,7 @@ def _signature(
     """Return for each run its replicate and its numbers."""
     return frozenset(
         (
-            *(str(row[name]) for name in replicates),
+            written_replicate(row, replicates),
             row.reindex(compared).to_numpy(dtype=float).tobytes(),
             by_run[row["study"], row["run"]][compared].to_numpy(dtype=float).tobytes(),
         )

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stelab.comparison import Comparison
 from stelab.comparison.bands import bands
-from stelab.comparison.compare import Comparison
 from stelab.report.drawing import (
     Drawn,
     Picture,
@@ -21,7 +21,8 @@ from stelab.report.drawing import (
     panels,
     set_log,
 )
-from stelab.report.lines import Line, not_shown, same, shown_lines, single
+from stelab.report.lines import Line, shown_lines, tell_not_shown, tell_same, tell_single
+from stelab.report.numbers import percent
 
 CODE = ("code/dead_bits", "code/entropy", "code/flip_ratio")
 _LEFT, _GAP = 0.55, 0.1  # inches
@@ -65,7 +66,7 @@ def _over_epochs(
     add_legend(figure, axes[0].lines, names)
     title = f"{', '.join(tables)} over epochs"
     text = _text(comparison, lines, shown, log_scale=log_scale, cut=cut)
-    return Picture(figure, Drawn(name, title, f"{title}. {text}"))
+    return Picture(figure, Drawn(name, title, text))
 
 
 def _tables(
@@ -145,18 +146,18 @@ def _text(
     alone = [line.label for line in lines if counts.get(line.label) == 1]
     without = [line.label for line in lines if line.label not in counts]
     n = " to ".join(str(value) for value in sorted({counts.min(), counts.max()}))
-    end = "lowest" if comparison.better == "lower" else "highest"
     sentences = [
         f"Each line is the mean over {', '.join(comparison.replicates)} (n = {n}); "
-        f"the {end} {comparison.metric} comes first.",
-        f"Bands are its intervals of {100 * comparison.confidence:g} % (Student's t)."
+        f"the {comparison.best_end} {comparison.metric} comes first.",
+        f"Bands are its intervals of {percent(comparison.confidence)} (Student's t), pointwise: "
+        "for each epoch by itself."
         if counts.max() > 1
         else "",
-        single(alone, len(lines), "band"),
+        tell_single(alone, len(lines), "band"),
         f"Without values: {'; '.join(without)}." if without else "",
         "Bands end where they leave the axes." if cut else "",
         "The axis of the values is logarithmic." if log_scale else "",
-        same(comparison, lines, "line"),
-        not_shown(comparison),
+        tell_same(comparison, lines, "line"),
+        tell_not_shown(comparison),
     ]
     return " ".join(sentence for sentence in sentences if sentence)

@@ -59,9 +59,9 @@ class Drawn:
 
     Attributes:
         name: E.g. ``"curves"``; also the stem of the files.
-        title: A headline.
-        text: What is drawn and what to read from it, in plain sentences; also for those who
-            cannot see it.
+        title: What is drawn; also its name for those who cannot see it.
+        text: What else is to know: its marks and what to read from it, in plain sentences that
+            do not repeat the title.
     """
 
     name: str

@@ -14,11 +14,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from stelab.comparison.compare import Comparison
-from stelab.comparison.conditions import write_value, written
+from stelab.comparison import Comparison
+from stelab.comparison.conditions import written
 from stelab.comparison.groups import label
 from stelab.report.drawing import CHARACTER, WIDTH, Drawn, Picture, inner_width, panels
-from stelab.report.numbers import MISSING, number
+from stelab.report.numbers import MISSING, number, setting_text
 
 MOST_ROWS, MOST_COLUMNS, MOST_PANELS = 40, 12, 8
 _NARROW, _WIDE, _HIGH = 0.5, 0.8, 0.32  # inches of a cell
@@ -32,8 +32,8 @@ def draw_heatmap(comparison: Comparison) -> Picture | None:
     if len(comparison.by) < 2:
         return None
     down, across = comparison.by[:2]
-    table = comparison.table[comparison.table["metric"] == comparison.metric]
-    table = table.assign(**{key: [_write(value) for value in table[key]] for key in comparison.by})
+    table = comparison.rows(comparison.metric)
+    table = table.assign(**{key: table[key].map(setting_text) for key in comparison.by})
     rows, columns = (_written(comparison, key) for key in (down, across))
     parts = _parts(comparison, table)
     if len(rows) > MOST_ROWS or len(columns) > MOST_COLUMNS or len(parts) > MOST_PANELS:
@@ -103,10 +103,6 @@ def _cell(ax: Axes, i: int, j: int, cell: Any, shades: ScalarMappable) -> None:
     ax.text(j + 0.5, i + 0.5, text, color=ink, ha="center", va="center", linespacing=1.0)
 
 
-def _write(value: Any) -> str:
-    return MISSING if pd.isna(value) else write_value(value)
-
-
 def _written(comparison: Comparison, key: str) -> list[str]:
     """Return a setting's values, numbers in their order; last, that it has none."""
     values = pd.Series([group.settings[key] for group in comparison.groups])
@@ -126,8 +122,8 @@ def _drawn(comparison: Comparison, empty: int) -> Drawn:
     title = f"{comparison.metric} by {down} and {across}"
     panels_of = f", a panel for each {', '.join(others)}" if others else ""
     sentences = [
-        f"{title}{panels_of}: the mean over {', '.join(comparison.replicates)} and the number n "
-        "of its values.",
+        f"Each cell has the mean over {', '.join(comparison.replicates)} and the number n of its "
+        f"values{panels_of}.",
         "The darker a cell, the better.",
         f"Hatched cells have no value ({empty})." if empty else "",
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stelab.comparison.compare import Comparison
+from stelab.comparison import Comparison
 from stelab.report.drawing import COLOURS, DASHES, FILLS, MARKERS
 
 MOST = 14
@@ -75,7 +75,7 @@ def shown_lines(comparison: Comparison) -> list[Line]:
     return _lines(comparison, labels)
 
 
-def not_shown(comparison: Comparison) -> str:
+def tell_not_shown(comparison: Comparison) -> str:
     """Return the sentence that says how many lines a figure leaves out; empty if none."""
     shown, best = len(shown_lines(comparison)), MOST - _BASELINES
     if shown == len(comparison.lines):
@@ -84,16 +84,16 @@ def not_shown(comparison: Comparison) -> str:
     return f"Shown are {which}; {len(comparison.lines) - shown} more are not shown."
 
 
-def same(comparison: Comparison, lines: Sequence[Line], what: str) -> str:
+def tell_same(comparison: Comparison, lines: Sequence[Line], what: str) -> str:
     """Return the sentence that says which lines stand for several groups, and why."""
     labels = [line.label for line in lines]
-    found = [f"{t.label}: {t.reason}" for t in comparison.twins if t.label in labels]
+    found = [str(twins) for twins in comparison.twins if twins.label in labels]
     if not found:
         return ""
     return f"Groups that are the same, number by number, are one {what} ({'; '.join(found)})."
 
 
-def single(labels: Sequence[str], of: int, what: str) -> str:
+def tell_single(labels: Sequence[str], of: int, what: str) -> str:
     """Return the sentence that says which of so many lines have one value, so no `what`."""
     if not labels:
         return ""

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+
+import pandas as pd
+
+from stelab.comparison.conditions import write_value
 
 MISSING = "–"
 
@@ -28,3 +33,13 @@ def p_value(p: float) -> str:
     if math.isnan(p):
         return MISSING
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def percent(share: float) -> str:
+    """Write a confidence: ``"95 %"``."""
+    return f"{100 * share:g} %"
+
+
+def setting_text(value: Any) -> str:
+    """Write a setting's value as on the command line, or that there is none."""
+    return MISSING if value is None or pd.isna(value) else write_value(value)

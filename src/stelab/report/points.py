@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stelab.comparison.compare import Comparison
+from stelab.comparison import Comparison
 from stelab.report.drawing import CHARACTER, COLOURS, Drawn, Picture, inner_width, panels
-from stelab.report.lines import Line, all_lines, same, single
-from stelab.report.numbers import number
+from stelab.report.lines import Line, all_lines, tell_same, tell_single
+from stelab.report.numbers import number, percent
 
 MOST = 30
 """Rows in one figure; of more, the best and the baselines."""
@@ -50,14 +50,13 @@ def draw_points(comparison: Comparison) -> Picture:
         *_sentences(comparison, lines, rows, beyond=not rows["mean"].between(low, high).all()),
         f"{len(found) - len(lines)} more are not shown." if len(found) > len(lines) else "",
     ]
-    title = f"{comparison.metric} of each group"
-    body = " ".join(filter(None, [f"{title}, the best on top.", *text]))
-    return Picture(figure, Drawn("points", title, body))
+    title = f"{comparison.metric} of each group, the best on top"
+    return Picture(figure, Drawn("points", title, " ".join(filter(None, text))))
 
 
 def _rows(comparison: Comparison) -> pd.DataFrame:
     """Return the metric's row and `values` of each line that has any; of twins, the first's."""
-    table = comparison.table[comparison.table["metric"] == comparison.metric].dropna(subset="mean")
+    table = comparison.rows(comparison.metric).dropna(subset="mean")
     groups = {group.label: group for group in comparison.groups}
     values = [
         groups[label].values(comparison.metric, comparison.replicates) for label in table["group"]
@@ -118,14 +117,14 @@ def _sentences(
 ) -> list[str]:
     """Say what is drawn, as far as it is."""
     interval = "Student's t" if comparison.interval == "t" else "bootstrap"
-    bars = f"bars their intervals of {100 * comparison.confidence:g} % ({interval}), "
+    bars = f"bars their intervals of {percent(comparison.confidence)} ({interval}), "
     values = f"small marks the values of each {', '.join(comparison.replicates)}"
-    p = f"p, paired and corrected (Holm), is below {1 - comparison.confidence:.2g}"
+    p = f"p, paired and corrected (Holm), is below {comparison.alpha:g}"
     return [
         f"Points are means, {bars if rows['n'].max() > 1 else ''}{values}.",
         "Diamonds are baselines." if any(line.is_baseline for line in lines) else "",
         f"A star: differs from its baseline; {p}." if rows["significant"].any() else "",
         "Arrows: means beyond the axis." if beyond else "",
-        single([str(label) for label in rows.index[rows["n"] == 1]], len(rows), "bar"),
-        same(comparison, lines, "row"),
+        tell_single([str(label) for label in rows.index[rows["n"] == 1]], len(rows), "bar"),
+        tell_same(comparison, lines, "row"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -33,9 +33,8 @@ def status_table(study: Path, states: Sequence[RunState]) -> Group:
     return Group(f"{study}: {len(states)} runs: {kinds}", table)
 
 
-def print_unfinished(states: Sequence[RunState]) -> None:
-    """Print one line a run that is not finished, with the reason."""
-    for state in states:
-        reason = f": {state.note}" if state.note else ""
-        text = f"{state.name}  {state.state}{reason}"
+def print_states(lines: Iterable[tuple[str, str, str]]) -> None:
+    """Print a line each run that is not finished or not compared: its name, state and reason."""
+    for name, state, reason in lines:
+        text = f"{name}  {state}: {reason}" if reason else f"{name}  {state}"
         console().print(text, style="red", highlight=False, markup=False)

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from stelab.comparison.compare import Comparison
+from stelab.comparison import Comparison
 from stelab.comparison.statistics import Array
 from stelab.errors import InputError
 from stelab.report.drawing import CHARACTER, Drawn, Picture, panels, style
-from stelab.report.lines import Line, not_shown, same, shown_lines
+from stelab.report.lines import Line, shown_lines, tell_not_shown, tell_same
 from stelab.studies.record import Run, read_run
 
 IMAGES = 8
@@ -25,40 +25,42 @@ _FOLD = 30
 
 def draw_reconstructions(
     comparison: Comparison, folder: Path, *, data: DictConfig | None = None
-) -> Drawn | str:
-    """Draw the same test images through each group's network; return why where that cannot be.
+) -> Drawn:
+    """Draw the same test images through each group's network.
 
     Args:
         comparison: The groups; of each, the first replicate's last checkpoint is read.
         folder: Where the figure is written, as SVG and PNG.
         data: Configuration of the dataset, where it is not where it was when the runs were made.
+
+    Raises:
+        InputError: Groups have different data, or a checkpoint or the dataset cannot be read.
     """
     with style():
-        picture = picture_reconstructions(comparison, data)
-        return picture.save(folder) if isinstance(picture, Picture) else picture
+        return picture_reconstructions(comparison, data).save(folder)
 
 
-def picture_reconstructions(
-    comparison: Comparison, data: DictConfig | None = None
-) -> Picture | str:
-    """Return the figure of `draw_reconstructions`, a column a group, or why there is none."""
+def picture_reconstructions(comparison: Comparison, data: DictConfig | None = None) -> Picture:
+    """Return the figure of `draw_reconstructions`, a column a group."""
     lines = shown_lines(comparison)
     firsts = pd.DataFrame([_first(comparison, line) for line in lines])
     sets = sorted(firsts["data"].unique())
     if len(sets) > 1:
-        return f"No reconstructions: groups of different data ({', '.join(sets)}) share no image."
+        raise InputError(
+            f"No reconstructions: groups of different data ({', '.join(sets)}) share no image."
+        )
     try:
         columns = _columns([read_run(folder) for folder in firsts["folder"]], data)
     except InputError as error:
-        return f"No reconstructions: {str(error).rstrip('.')}."
+        raise InputError(f"No reconstructions: {str(error).rstrip('.')}.") from error
     names = ["original", *(line.name(_FOLD) for line in lines)]
     title = f"{len(columns[0])} test images and their reconstructions"
     repeats = (",".join(str(v) for v in firsts[key].unique()) for key in comparison.replicates)
     runs = " ".join(f"{key}={v}" for key, v in zip(comparison.replicates, repeats, strict=True))
     text = [
-        f"{title}: the originals in the first column, then a column a group, best first ({runs}).",
-        same(comparison, lines, "column"),
-        not_shown(comparison),
+        f"The originals are in the first column, then a column a group, best first ({runs}).",
+        tell_same(comparison, lines, "column"),
+        tell_not_shown(comparison),
     ]
     drawn = Drawn("reconstructions", title, " ".join(part for part in text if part))
     return Picture(_mosaic(columns, names), drawn)
@@ -67,7 +69,7 @@ def picture_reconstructions(
 def _first(comparison: Comparison, line: Line) -> pd.Series:
     """Return the row of the first replicate of a line's first group."""
     group = next(g for g in comparison.groups if comparison.line_of[g.label] == line.label)
-    return group.runs.sort_values([*comparison.replicates, "study", "run"]).iloc[0]
+    return group.first(comparison.replicates)
 
 
 def _columns(runs: Sequence[Run], data: DictConfig | None) -> list[Array]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -60,31 +60,21 @@ def image_rows(rows: dict[str, Tensor]) -> Figure:
 
 def run_curves(path: Path, *, metric: str = "mse") -> Figure:
     """Draw a run's ``train/<metric>`` and ``val/<metric>`` over epochs in one picture."""
-    table = read_curves(path)
+    table = pd.read_csv(path)
     figure = Figure(figsize=(4.8, 3.2))
     ax = figure.subplots()
     figure.subplots_adjust(left=0.13, right=0.97, bottom=0.15, top=0.96)
-    names = [name for name in (f"train/{metric}", f"val/{metric}") if name in table]
+    names = [
+        name
+        for name in (f"train/{metric}", f"val/{metric}")
+        if name in table and table[name].notna().any()
+    ]
     for name, colour, dashes in zip(names, COLOURS, DASHES, strict=False):
-        epochs, values = zip(*table[name], strict=True)
-        marker = "o" if len(epochs) == 1 else None
-        ax.plot(
-            [epoch + 1 for epoch in epochs], values, dashes, color=colour, marker=marker, label=name
-        )
+        own = table[["epoch", name]].dropna()
+        marker = "o" if len(own) == 1 else None
+        ax.plot(own["epoch"] + 1, own[name], dashes, color=colour, marker=marker, label=name)
     ax.set_xlabel("epoch")
     set_log(ax, "y")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7)
     return figure
-
-
-def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read metrics.csv: for each metric its (epoch, value) pairs."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            epoch = int(row.pop("epoch"))
-            for name, value in row.items():
-                if value:
-                    curves.setdefault(name, []).append((epoch, float(value)))
-    return curves

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from pandas.api.types import is_numeric_dtype
 
-from stelab.comparison.compare import Comparison
+from stelab.comparison import Comparison
 from stelab.comparison.conditions import write_value
 from stelab.report.drawing import (
     COLOURS,
@@ -23,7 +23,7 @@ from stelab.report.drawing import (
     set_log,
     spans_widely,
 )
-from stelab.report.lines import not_shown, shown_lines
+from stelab.report.lines import shown_lines, tell_not_shown
 from stelab.report.numbers import number
 
 SECONDS = "timings.seconds"
@@ -49,10 +49,11 @@ def draw_wall_clock(comparison: Comparison) -> Picture | None:
     ax.set_xlabel("seconds")
     ax.set_ylabel(comparison.metric)
     add_legend(figure, ax.lines, names)
-    title = f"{comparison.metric} against seconds"
+    title = f"{comparison.metric} against seconds of training"
     end = "Lower" if comparison.better == "lower" else "Upper"
-    text = f"{title} of training, a point a run, on {machines(runs)}. {end} left is cheap and good."
-    return Picture(figure, Drawn("wall_clock", title, f"{text} {not_shown(comparison)}".strip()))
+    text = f"A point a run, on {machines(runs)}. {end} left is cheap and good."
+    text = f"{text} {tell_not_shown(comparison)}".strip()
+    return Picture(figure, Drawn("wall_clock", title, text))
 
 
 def machines(runs: pd.DataFrame) -> str:
@@ -91,7 +92,7 @@ def draw_slices(comparison: Comparison) -> Picture | None:
         ax.set_ylabel(comparison.metric)
     for ax in axes[len(keys) :]:
         ax.remove()
-    return Picture(figure, _slices_drawn(comparison, keys, best))
+    return Picture(figure, _slices_drawn(comparison, keys, best, of=len(runs)))
 
 
 def _slice(ax: Axes, runs: pd.DataFrame, key: str, metric: str, best: Any) -> None:
@@ -108,11 +109,13 @@ def _is_sliced(key: str, runs: pd.DataFrame, comparison: Comparison) -> bool:
     return not repeats and is_numeric_dtype(runs[key]) and runs[key].nunique() > _FEW
 
 
-def _slices_drawn(comparison: Comparison, keys: list[str], best: Any) -> Drawn:
+def _slices_drawn(comparison: Comparison, keys: list[str], best: Any, *, of: int) -> Drawn:
     title = f"{comparison.metric} against {', '.join(keys)}"
     where = ", ".join(f"{key}={write_value(best[key])}" for key in keys if pd.notna(best[key]))
-    text = f"{title}, a point a run. The star is the best run, {best['run']}: "
-    text += f"{number(best[comparison.metric])} at {where}."
+    text = (
+        f"A point a run. The star is {best['run']}, selected as the best of {of} runs by this very "
+        f"number: {number(best[comparison.metric])} at {where}."
+    )
     return Drawn("slices", title, text)
 
 

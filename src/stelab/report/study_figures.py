@@ -1,14 +1,17 @@
-"""All figures that the tables of a comparison allow."""
+"""All figures that the tables of a comparison allow, and what a sweep leaves of them."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from stelab.comparison.compare import Comparison
+from stelab.comparison import Comparison
+from stelab.errors import InputError
 from stelab.report.curves import draw_code_health, draw_curves
 from stelab.report.drawing import Drawn, style
 from stelab.report.heatmap import draw_heatmap
 from stelab.report.points import draw_points
+from stelab.report.reconstructions import picture_reconstructions
 from stelab.report.scatters import draw_slices, draw_wall_clock
 
 
@@ -30,3 +33,17 @@ def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> li
             draw_slices(comparison),
         )
         return [picture.save(folder) for picture in pictures if picture]
+
+
+def draw_study(study: Path, comparison: Comparison) -> None:
+    """Draw ``loss.png`` and ``reconstructions.png``, as far as the study has what they need.
+
+    Args:
+        study: The study's folder.
+        comparison: Its runs, compared.
+    """
+    with style():
+        if curves := draw_curves(comparison, log_scale=True):
+            curves.save_png(study / "loss.png")
+        with suppress(InputError):
+            picture_reconstructions(comparison).save_png(study / "reconstructions.png")

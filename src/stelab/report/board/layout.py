@@ -8,6 +8,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from stelab.report.numbers import percent
+
 LIVE = ("val/mse", "train/mse")
 """Metrics that every run logs while it is training."""
 
@@ -19,7 +21,7 @@ def layout(means: Sequence[str], *, confidence: float) -> Summary:
         means: Metrics of which there are means; a chart each.
         confidence: Of their intervals.
     """
-    kind = f"means with {100 * confidence:g} % intervals"
+    kind = f"means with {percent(confidence)} intervals"
     charts = {f"mse: {kind}": [], "mse: all runs": [_all_runs(name) for name in LIVE]}
     for name in means:
         family, _, measure = name.partition("/")

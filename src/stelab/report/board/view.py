@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from stelab.comparison import Comparison, compare
-from stelab.comparison.conditions import holds, parse_conditions
+from stelab.comparison.conditions import parse_conditions, require_keys, select
 from stelab.comparison.groups import label
 from stelab.comparison.place import folder_of
-from stelab.config.validate import suggestion
 from stelab.errors import InputError
 from stelab.report.board.hparams import Settings
 from stelab.report.board.names import folder_names
@@ -75,7 +74,7 @@ def read_view(
     study = _selected(load(*studies), where)
     if not replicates:
         raise InputError("replicates must name a key that repeats settings, such as seed")
-    _require_keys(study, [*(by or []), *replicates])
+    require_keys(study.runs, [*(by or []), *replicates])
     comparison = None
     if not study.finished.empty:
         comparison = compare(study, by=by, replicates=replicates)
@@ -87,28 +86,17 @@ def read_view(
 def _selected(study: Study, where: str | None) -> Study:
     if study.runs.empty:
         raise InputError("no run of the study has begun")
-    conditions = parse_conditions(where, study.runs, what="where")
-    kept = study.runs[[holds(conditions, row) for _, row in study.runs.iterrows()]]
+    kept = select(study.runs, parse_conditions(where, study.runs, what="where"))
     if kept.empty:
         raise InputError(f"where: no run meets all of '{where}'")
     return replace(study, runs=kept)
-
-
-def _require_keys(study: Study, keys: Sequence[str]) -> None:
-    known = [str(name) for name in study.runs.columns if "/" not in str(name)]
-    for key in keys:
-        if key not in known:
-            raise InputError(
-                f"{key} is not a setting in which these runs differ{suggestion(key, known)}"
-            )
 
 
 def _codes(comparison: Comparison) -> dict[str, Codes]:
     """Encode with the first replicate of each group; by the run's folder."""
     from stelab.report.board.codes import read_codes  # torch is imported when it is needed
 
-    replicates = list(comparison.replicates)
-    firsts = [group.runs.sort_values(replicates).iloc[0] for group in comparison.groups]
+    firsts = [group.first(comparison.replicates) for group in comparison.groups]
     return {row["folder"]: read_codes(read_run(row["folder"])) for row in firsts}
 
 

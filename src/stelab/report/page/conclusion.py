@@ -8,15 +8,16 @@ import pandas as pd
 
 from stelab.comparison import Comparison
 from stelab.report.numbers import interval, number, p_value
-from stelab.report.page.table import Row, counted, listed, many
+from stelab.report.page.runs import COMPARED, finished_states
+from stelab.report.page.table import Row
+from stelab.report.words import count_kinds, counted, join_words
 
 
 def headline(comparison: Comparison) -> str:
     """Return the best group, its mean and its interval."""
     best = _rows(comparison)[0]
-    end = "Lowest" if comparison.better == "lower" else "Highest"
-    start = f"{end} {comparison.metric}" if best["selected"] else comparison.metric
-    return f"{start}: {comparison.line_of[best['group']]}: {_estimate(best)}"
+    end = f"{comparison.best_end.capitalize()} " if best["selected"] else ""
+    return f"{end}{comparison.metric}: {comparison.line_of[best['group']]}: {_estimate(best)}"
 
 
 def conclusions(comparison: Comparison) -> list[str]:
@@ -34,12 +35,11 @@ def conclusions(comparison: Comparison) -> list[str]:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return the twins, each with what the curves say about it, and the notes of the comparison."""
-    return [*(f"{twins.label}: {twins.reason}." for twins in comparison.twins), *comparison.notes]
+    return [*(f"{twins}." for twins in comparison.twins), *comparison.notes]
 
 
 def _rows(comparison: Comparison) -> list[Row]:
-    table = comparison.table
-    rows: list[Row] = table[table["metric"] == comparison.metric].to_dict("records")
+    rows: list[Row] = comparison.rows(comparison.metric).to_dict("records")
     return rows
 
 
@@ -50,13 +50,14 @@ def _estimate(row: Row) -> str:
 
 
 def _selection(comparison: Comparison) -> str:
-    rows = _rows(comparison)
-    if not rows[0]["selected"]:
+    best = _rows(comparison)[0]
+    if comparison.candidates < 2:
         return ""
-    end = "lowest" if comparison.better == "lower" else "highest"
+    untested = pd.isna(best["difference"])
+    worth = "mean is" if untested else "mean and its difference to the baseline are"
     return (
-        f"It is selected as the {end} of {len(rows)} groups, by this very number, "
-        "so its mean is optimistic."
+        f"It is selected as the {comparison.best_end} of {comparison.candidates} means, by this "
+        f"very number, so its {worth} likely too good."
     )
 
 
@@ -98,8 +99,8 @@ def _pairing(comparison: Comparison) -> str:
         return "No baseline is named, so no difference is tested."
     named = [word.partition("=")[0] for word in comparison.baseline.split()]
     held = [key for key in comparison.by if key not in named]
-    repeats = listed(comparison.replicates)
-    at = f" at the same {listed(held)}" if held else ""
+    repeats = join_words(comparison.replicates)
+    at = f" at the same {join_words(held)}" if held else ""
     return (
         f"Baseline: {comparison.baseline}; each group is compared with it{at}, paired by {repeats}."
     )
@@ -111,9 +112,8 @@ def _differences(comparison: Comparison) -> str:
     if not rows:
         return ""
     tests = sum(not pd.isna(row["p"]) for row in rows)
-    level = f"{1 - comparison.confidence:g}"
-    found = many(Counter(_verdict(row, comparison.better) for row in rows))
-    corrected = f" (p < {level} after Holm's correction for {counted(tests, 'test')})"
+    found = count_kinds(Counter(_verdict(row, comparison.better) for row in rows))
+    corrected = f" (p < {comparison.alpha:g} after Holm's correction for {counted(tests, 'test')})"
     groups = counted(len(rows), "group")
     return f"{groups} against the baseline: {found}{corrected if tests else ''}."
 
@@ -129,17 +129,16 @@ def _verdict(row: Row, better: str) -> str:
 
 def _count_runs(comparison: Comparison) -> str:
     """Tell how many runs are compared, and how many are not."""
-    study = comparison.study
-    compared, unused = len(comparison.runs), len(study.finished) - len(comparison.runs)
-    sentence = f"{counted(compared, 'run')} compared"
-    if comparison.where:
-        sentence += f" (only {comparison.where})"
-    if unused:
-        sentence += f"; {unused} finished but not selected, or counted once of several"
-    if len(study.left_out):
-        states = many(Counter(study.left_out["state"]))
-        return f"{sentence}; {len(study.left_out)} left out ({states})."
-    return f"{sentence}; none left out."
+    states = Counter(finished_states(comparison).values())
+    compared = f"{counted(states.pop(COMPARED), 'run')} compared"
+    parts = [f"{compared} (only {comparison.where})" if comparison.where else compared]
+    parts += [f"{count} {state}" for state, count in states.items()]
+    left_out = comparison.study.left_out
+    if len(left_out):
+        parts.append(f"{len(left_out)} left out ({count_kinds(Counter(left_out['state']))})")
+    else:
+        parts.append("no other left out" if states else "none left out")
+    return f"{'; '.join(parts)}."
 
 
 def _p_of(row: Row) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from stelab.comparison import Comparison
-from stelab.comparison.conditions import write_value, written
-from stelab.comparison.groups import Group
+from stelab.comparison.conditions import order, written
+from stelab.comparison.groups import Group, written_replicate
 from stelab.report.page.table import Cell, Column, Row, Table, setting_cell, text
 
 Cells = dict[tuple[Any, Any], Cell]
@@ -19,9 +19,9 @@ def key_table(comparison: Comparison) -> Table:
     """Return the swept keys with their values in all runs that can be read."""
     runs = comparison.study.runs
     rows = [{"key": key, "values": ", ".join(written(runs[key]))} for key in comparison.study.swept]
-    key = Column("key", lambda row: Cell(row["key"]), "head")
+    columns = [text("key", "head"), text("values", "prose")]
     caption = "Settings in which the runs differ, and their values"
-    return Table("keys", caption, [key, text("values", "prose")], rows, sortable=False)
+    return Table("keys", caption, columns, rows, sortable=False)
 
 
 def coverage_table(comparison: Comparison) -> Table | None:
@@ -58,13 +58,12 @@ def _cell(comparison: Comparison, group: Group, expected: list[str]) -> Cell:
 
 
 def _replicates(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
-    """Write the replicates of runs in their order, several keys joined as in ``"0-1"``."""
+    """Write the replicates of runs, in their order."""
     keys = list(comparison.replicates)
-    distinct = runs[keys].dropna().drop_duplicates().sort_values(keys)
-    return ["-".join(map(write_value, row)) for row in distinct.itertuples(index=False, name=None)]
+    distinct = runs.dropna(subset=keys).drop_duplicates(keys).sort_values(keys)
+    return [written_replicate(row, keys) for _, row in distinct.iterrows()]
 
 
 def _values(comparison: Comparison, key: str) -> list[Any]:
-    """Return the values of a key in the groups: numbers, texts, none."""
-    values = {group.settings[key] for group in comparison.groups}
-    return sorted(values, key=lambda v: (v is None, isinstance(v, str), 0 if v is None else v))
+    """Return the values of a key in the groups, in their order."""
+    return sorted({group.settings[key] for group in comparison.groups}, key=order)

@@ -9,7 +9,9 @@ import pandas as pd
 from stelab.comparison import Comparison
 from stelab.comparison.conditions import write_value, written
 from stelab.comparison.statistics import RESAMPLES
-from stelab.report.page.table import Cell, Column, Table, counted, listed, text
+from stelab.report.numbers import percent
+from stelab.report.page.table import Table, text
+from stelab.report.words import counted, join_words
 from stelab.studies.tables import NAMES
 
 _PARTS = ("versions.", "machine.", "git.")
@@ -17,17 +19,15 @@ _PARTS = ("versions.", "machine.", "git.")
 
 def method_sentences(comparison: Comparison) -> list[str]:
     """Return what is trained, and how a mean, an interval and a difference come about."""
-    repeats = listed(comparison.replicates)
+    repeats = join_words(comparison.replicates)
     return [
         f"Every run trains one network with a layer of bits ({_trained(comparison)}). A metric is "
         "its final value in run.json.",
-        f"Runs of the same {listed(comparison.by or ['settings'])} are a group; those that differ "
-        f"by {repeats} alone are replicates, and n is their number. Means and standard deviations "
-        f"(sd, n − 1) are over replicates.",
+        f"Runs of the same {join_words(comparison.by or ['settings'])} are a group; those that "
+        f"differ by {repeats} alone are replicates, and n is their number. Means and standard "
+        "deviations (sd, n − 1) are over replicates.",
         _intervals(comparison),
         *([_differences(comparison), _tests(comparison)] if comparison.baseline else []),
-        "The selected group has the best mean of all; as it is chosen by this very number, its "
-        "mean is optimistic.",
         "Groups are twins (=) where each replicate has the same losses and codes in every epoch, "
         "bit by bit.",
         *_dates(comparison),
@@ -43,9 +43,9 @@ def environment_table(comparison: Comparison) -> Table:
         if (key.startswith(_PARTS) or key in comparison.replicates) and runs[key].notna().any()
     ]
     rows = [{"key": key, "value": _values(runs[key])} for key in keys]
-    key = Column("key", lambda row: Cell(row["key"]), "head")
     caption = f"With what the {len(runs)} compared runs were made"
-    return Table("environment", caption, [key, text("value", "prose")], rows, sortable=False)
+    columns = [text("key", "head"), text("value", "prose")]
+    return Table("environment", caption, columns, rows, sortable=False)
 
 
 def _dates(comparison: Comparison) -> list[str]:
@@ -67,19 +67,26 @@ def _trained(comparison: Comparison) -> str:
 
 
 def _intervals(comparison: Comparison) -> str:
-    level = f"{100 * comparison.confidence:g} %"
     if comparison.interval == "t":
         how = "Student's, by the t distribution"
     else:
         how = f"of the bias-corrected and accelerated bootstrap, {RESAMPLES} resamples"
-    return f"Intervals are of {level}, {how}; of one replicate there is none."
+    own = (
+        " Intervals are each group's own, not corrected for the number of tests, so one may leave "
+        "out 0 although p (Holm) is not significant."
+    )
+    return (
+        f"Intervals are of {percent(comparison.confidence)}, {how}; of one replicate there is none."
+        f"{own if comparison.baseline else ''} Bands of curves are always Student's, pointwise: "
+        "for each epoch by itself."
+    )
 
 
 def _differences(comparison: Comparison) -> str:
     test = "paired t test" if comparison.interval == "t" else "sign-flip permutation test"
     return (
         f"A difference is the group's value minus its baseline's ({comparison.baseline}), in the "
-        f"mean over pairs of equal {listed(comparison.replicates)}. p is that of the two-sided "
+        f"mean over pairs of equal {join_words(comparison.replicates)}. p is that of the two-sided "
         f"{test}. The effect size is Cohen's d_z, the mean of the differences over their standard "
         "deviation."
     )
@@ -88,12 +95,11 @@ def _differences(comparison: Comparison) -> str:
 def _tests(comparison: Comparison) -> str:
     """Tell over how many tests p values are corrected."""
     tests = comparison.table.groupby("metric", sort=False)["p"].count()
-    counts = listed(f"{count} of {metric}" for metric, count in tests.items())
-    level = f"{1 - comparison.confidence:g}"
+    counts = join_words(f"{count} of {metric}" for metric, count in tests.items())
     return (
-        f"p (Holm) is corrected for the number of tests of its metric: {counts}; below {level} a "
-        "difference is called significant. Where all pairs differ by the same amount, or there is "
-        "one pair, nothing is tested."
+        f"p (Holm) is corrected for the number of tests of its metric: {counts}; below "
+        f"{comparison.alpha:g} a difference is called significant. Where all pairs differ by the "
+        "same amount, or there is one pair, nothing is tested."
     )
 
 

@@ -8,17 +8,16 @@ from functools import partial
 
 from stelab.comparison import Comparison
 from stelab.comparison.groups import label
-from stelab.report.numbers import MISSING, interval, number, p_value
-from stelab.report.page.table import Cell, Column, Row, Table, measured, setting
+from stelab.report.numbers import MISSING, interval, number, p_value, percent
+from stelab.report.page.table import Cell, Column, Row, Table, measured, setting, text
 
 signed = partial(number, sign=True)
 
 
 def result_table(comparison: Comparison, metric: str) -> Table:
     """Return the groups with n, mean, spread, interval, and what differs from the baseline."""
-    table = comparison.table
-    settings = [setting(key) for key in comparison.by] or [Column("group", _group, "head")]
-    rows: list[Row] = table[table["metric"] == metric].to_dict("records")
+    settings = [setting(key) for key in comparison.by] or [text("group", "head")]
+    rows: list[Row] = comparison.rows(metric).to_dict("records")
     columns = [*settings, *_means(comparison)]
     if comparison.baseline:
         columns += _differences(comparison, rows)
@@ -28,10 +27,6 @@ def result_table(comparison: Comparison, metric: str) -> Table:
         columns=[*columns, Column("marks", partial(_marks, comparison))],
         rows=rows,
     )
-
-
-def _group(row: Row) -> Cell:
-    return Cell(row["group"])
 
 
 def _means(comparison: Comparison) -> list[Column]:
@@ -56,7 +51,7 @@ def _differences(comparison: Comparison, rows: Sequence[Row]) -> list[Column]:
 
 
 def _level(comparison: Comparison) -> str:
-    return f"{100 * comparison.confidence:g} % interval"
+    return f"{percent(comparison.confidence)} interval"
 
 
 def _interval(row: Row) -> Cell:
@@ -110,7 +105,7 @@ def _caption(comparison: Comparison, metric: str) -> str:
     caption = f"{metric} of {len(comparison.groups)} groups, {comparison.better} is better."
     if comparison.baseline:
         caption += f" Differences: to the baseline ({comparison.baseline}), paired by {repeats};"
-        caption += f" significant: p (Holm) < {1 - comparison.confidence:g}."
+        caption += f" significant: p (Holm) < {comparison.alpha:g}."
     if comparison.twins:
         caption += " = names twins, which are the same number by number."
     return caption

@@ -8,6 +8,7 @@ from functools import partial
 import pandas as pd
 
 from stelab.comparison import Comparison
+from stelab.comparison.conditions import parse_conditions, select
 from stelab.report.numbers import MISSING
 from stelab.report.page.table import Cell, Column, Row, Table, measured, setting, text
 
@@ -16,6 +17,10 @@ _MEANINGS = {
     "interrupted": "it was stopped; the same command continues it",
     "missing": "a sweep was to run it; it has not begun",
 }
+
+COMPARED = "compared"
+BY_WHERE = "finished, but left out by where"
+TWICE = "finished, but its configuration was run again"
 
 Links = Mapping[tuple[str, str], str]
 
@@ -37,7 +42,9 @@ def run_table(comparison: Comparison, links: Links) -> Table:
         columns.append(Column("commit", _commit))
     if "command" in runs:
         columns.append(Column("command", lambda row: Cell(_known(row["command"])), "code"))
-    return Table("runs", f"All {len(runs)} runs that can be read", columns, runs.to_dict("records"))
+    only = f"; compared are those of {comparison.where}" if comparison.where else ""
+    caption = f"All {len(runs)} runs that can be read{only}"
+    return Table("runs", caption, columns, runs.to_dict("records"))
 
 
 def left_out_table(comparison: Comparison, links: Links) -> Table:
@@ -55,13 +62,24 @@ def left_out_table(comparison: Comparison, links: Links) -> Table:
     return Table("left-out", caption, columns, left_out.to_dict("records"))
 
 
+def finished_states(comparison: Comparison) -> dict[tuple[str, str], str]:
+    """Map the study and name of finished runs to whether they are compared, or why not."""
+    finished = comparison.study.finished
+    conditions = parse_conditions(comparison.where, comparison.study.runs, what="where")
+    states = dict.fromkeys(_keys(finished), BY_WHERE)
+    states |= dict.fromkeys(_keys(select(finished, conditions)), TWICE)
+    return states | dict.fromkeys(_keys(comparison.runs), COMPARED)
+
+
 def _states(comparison: Comparison) -> dict[tuple[str, str], str]:
-    """Map runs to their states; finished ones that no group has are not selected."""
-    finished, compared = comparison.study.finished, comparison.runs
-    states = {(r["study"], r["run"]): "finished, not selected" for _, r in finished.iterrows()}
-    states |= {(r["study"], r["run"]): "compared" for _, r in compared.iterrows()}
+    """Map runs to their states."""
     left_out = comparison.study.left_out
-    return states | {(r["study"], r["run"]): r["state"] for _, r in left_out.iterrows()}
+    lost = dict(zip(_keys(left_out), left_out["state"], strict=True))
+    return finished_states(comparison) | lost
+
+
+def _keys(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(runs["study"], runs["run"], strict=True))
 
 
 def _run(links: Links, row: Row) -> Cell:

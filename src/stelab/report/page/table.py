@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
-from stelab.comparison.conditions import write_value
-from stelab.report.numbers import MISSING, number
+from stelab.report.numbers import number, setting_text
 
 Row = Mapping[str, Any]
 Kind = Literal["head", "text", "prose", "number", "code"]
@@ -69,11 +68,11 @@ def setting(key: str, *, kind: Kind = "head") -> Column:
 
 
 def setting_cell(value: Any) -> Cell:
-    """Write a setting's value; numbers are sorted as such."""
+    """Write a setting's value; numbers are sorted as such, and what is missing comes last."""
     if value is None or pd.isna(value):
-        return Cell(MISSING, float("nan"))
+        return Cell(setting_text(value), float("nan"))
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(write_value(value), float(value) if numeric else None)
+    return Cell(setting_text(value), float(value) if numeric else None)
 
 
 def measured(name: str, key: str, write: Callable[[float], str] = number) -> Column:
@@ -84,20 +83,3 @@ def measured(name: str, key: str, write: Callable[[float], str] = number) -> Col
 def text(key: str, kind: Kind = "text") -> Column:
     """Return the column of a text."""
     return Column(key, lambda row: Cell(str(row[key])), kind)
-
-
-def many(counts: Mapping[str, int]) -> str:
-    """Write e.g. ``"31 missing, 1 running"``, most first."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {kind}" for kind, count in ordered)
-
-
-def listed(words: Iterable[str]) -> str:
-    """Write e.g. ``"a, b and c"``."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def counted(count: int, noun: str) -> str:
-    """Write e.g. ``"1 run"`` or ``"2 runs"``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

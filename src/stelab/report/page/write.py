@@ -89,7 +89,7 @@ def render(
         methods=method_sentences(comparison),
         studies=", ".join(sorted({*study.runs["study"], *study.left_out["study"]})),
         results=[result_table(comparison, metric) for metric in comparison.metrics],
-        figures=[(figure, inline(svg, label=figure.text)) for figure, svg in figures],
+        figures=[(figure, inline(svg, label=figure.title)) for figure, svg in figures],
         keys=key_table(comparison),
         coverage=coverage_table(comparison),
         runs=run_table(comparison, links),

@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from stelab.comparison import Comparison, Regression
-from stelab.comparison.conditions import write_value
+from stelab.comparison.regression import JUDGED
 from stelab.report.console import console
-from stelab.report.numbers import MISSING, interval, number, p_value
+from stelab.report.numbers import MISSING, interval, number, p_value, percent, setting_text
+from stelab.report.words import counted
 
 # Of each group beside the compared metrics, where runs have them.
 ASIDE = {"code/dead_bits": "dead bits", "estimator/clip_fraction": "clipped"}
@@ -21,45 +22,44 @@ ASIDE = {"code/dead_bits": "dead bits", "estimator/clip_fraction": "clipped"}
 def print_comparison(comparison: Comparison) -> None:
     """Print a table a metric, the best group first, and what must be known of it."""
     for metric in comparison.metrics:
-        rows = comparison.table[comparison.table["metric"] == metric]
-        console().print(_table(comparison, metric, rows))
+        console().print(_table(comparison, metric))
     for line in remarks(comparison):
         console().print(line, highlight=False, markup=False)
 
 
 def remarks(comparison: Comparison) -> list[str]:
     """Return what a reader of the table must know, a sentence each."""
-    lines = [f"{twins.label}: {twins.reason}" for twins in comparison.twins]
-    table = comparison.table[comparison.table["metric"] == comparison.metric]
-    if table["selected"].any():
-        k, end = len(table), "lowest" if comparison.better == "lower" else "highest"
+    lines = [str(twins) for twins in comparison.twins]
+    rows, repeats = comparison.rows(comparison.metric), ", ".join(comparison.replicates)
+    if comparison.candidates > 1:
         lines.append(
-            f"Best {comparison.metric} is selected: the {end} of {k} means, so chance favours it."
+            f"Best {comparison.metric} is selected: the {comparison.best_end} of "
+            f"{comparison.candidates} means, so chance favours it."
         )
-    repeats, level = ", ".join(comparison.replicates), f"{1 - comparison.confidence:g}"
-    if tests := table["p"].notna().sum():
-        count = "1 test" if tests == 1 else f"{tests} tests"
+    if tests := int(rows["p"].notna().sum()):
         lines.append(
-            f"Differences to {comparison.baseline}, paired by {repeats}; "
-            f"* p < {level} after Holm's correction for {count}."
+            f"Differences to {comparison.baseline}, paired by {repeats}; * p < "
+            f"{comparison.alpha:g} after Holm's correction for {counted(tests, 'test')}; "
+            "intervals are not corrected."
         )
-    elif not comparison.baseline and len(table) > 1:
+    elif not comparison.baseline and len(rows) > 1:
         lines.append("No baseline: baseline=KEY=VALUE compares the groups with one.")
-    if table["low"].isna().all():
+    if rows["low"].isna().all():
         lines.append(f"n = 1, no interval: more values of {repeats} give one.")
     return [*lines, *comparison.notes]
 
 
-def print_left_out(left_out: pd.DataFrame) -> None:
-    """Print a line each run or folder that is not compared, with the reason."""
-    for row in left_out.itertuples():
-        reason = f": {row.reason}" if row.reason else ""
-        text = f"{row.run}  {row.state}{reason}"
-        console().print(text, style="red", highlight=False, markup=False)
+def print_regression(
+    regression: Regression, *, study: str, against: str, confidence: float
+) -> None:
+    """Print a row each setting and metric with its verdict, and what chance does to them.
 
-
-def print_regression(regression: Regression, *, study: str, against: str) -> None:
-    """Print a row each setting and metric with its verdict."""
+    Args:
+        regression: What was judged.
+        study: The name of the study in question.
+        against: That of the older one.
+        confidence: Of the intervals that rows are judged by.
+    """
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{study} against {against}")
     for name in ("setting", "metric", "verdict"):
         table.add_column(name, no_wrap=True)
@@ -80,12 +80,28 @@ def print_regression(regression: Regression, *, study: str, against: str) -> Non
             p_value(row["p"]),
         )
     console().print(table)
-    for line in regression.unmatched:
+    for line in [*_judged(regression, confidence), *regression.unmatched]:
         console().print(line, highlight=False, markup=False)
 
 
-def _table(comparison: Comparison, metric: str, rows: pd.DataFrame) -> Table:
+def _judged(regression: Regression, confidence: float) -> list[str]:
+    """Count the rows that are judged, and those that chance would call worse."""
+    verdicts = regression.table["verdict"]
+    judged = int(verdicts.isin(JUDGED).sum())
+    lines = [f"{judged} of {counted(len(verdicts), 'row')} judged."]
+    by_interval = judged - int((verdicts == "failed").sum())
+    chance = f"{by_interval * (1 - confidence) / 2:.1f}"
+    if chance != "0.0":
+        lines.append(
+            f"Each interval is taken by itself: of {by_interval} unchanged rows about {chance} "
+            "would be called worse by chance."
+        )
+    return lines
+
+
+def _table(comparison: Comparison, metric: str) -> Table:
     """Lay out the groups of one metric."""
+    rows = comparison.rows(metric)
     aside = [name for name in ASIDE if name in comparison.runs and name != metric]
     means = comparison.runs.groupby("group")[aside].mean()
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -94,9 +110,9 @@ def _table(comparison: Comparison, metric: str, rows: pd.DataFrame) -> Table:
     for name in (*_columns(comparison, metric, rows), *(ASIDE[name] for name in aside)):
         table.add_column(name, justify="right", no_wrap=not name.endswith("interval"))
     for row in rows.to_dict("records"):
-        settings = [_setting(row[key]) for key in comparison.by] or [row["group"]]
+        settings = [setting_text(row[key]) for key in comparison.by] or [row["group"]]
         numbers = _cells(row, spread=_spread(rows), baseline=bool(comparison.baseline))
-        extra = [_percent(means.loc[row["group"], name]) for name in aside]
+        extra = [_share(means.loc[row["group"], name]) for name in aside]
         table.add_row(*(escape(cell) for cell in [*settings, *numbers, *extra]))
     return table
 
@@ -107,7 +123,7 @@ def _spread(rows: pd.DataFrame) -> bool:
 
 
 def _columns(comparison: Comparison, metric: str, rows: pd.DataFrame) -> list[str]:
-    level = [f"{100 * comparison.confidence:g} % interval"] if _spread(rows) else []
+    level = [f"{percent(comparison.confidence)} interval"] if _spread(rows) else []
     names = ["n", metric, *level]
     if comparison.baseline:
         names += ["difference", *level, *(["d_z", "p (Holm)"] if level else [])]
@@ -135,9 +151,5 @@ def _cells(row: dict[str, Any], *, spread: bool, baseline: bool) -> list[str]:
     return cells
 
 
-def _setting(value: Any) -> str:
-    return MISSING if value is None or pd.isna(value) else write_value(value)
-
-
-def _percent(value: float) -> str:
+def _share(value: float) -> str:
     return MISSING if pd.isna(value) else f"{value:.1%}"

@@ -1,0 +1,22 @@
+"""Numbers and lists in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+
+def counted(count: int, noun: str) -> str:
+    """Write e.g. ``"1 run"`` or ``"2 runs"``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Write e.g. ``"a, b and c"``."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def count_kinds(counts: Mapping[str, int]) -> str:
+    """Write e.g. ``"31 missing, 1 running"``, most first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {kind}" for kind, count in ordered)

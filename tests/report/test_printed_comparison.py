@@ -1,0 +1,155 @@
+"""What is printed of a comparison: exact cells and sentences."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from made_study import Row, make_study, study_of
+from stelab.comparison import Comparison, Regression, against, compare
+from stelab.report.printed_comparison import print_comparison, print_regression
+
+Capture = pytest.CaptureFixture[str]
+SETTINGS: list[dict[str, Any]] = [
+    {"estimator": "identity", "level": 1},
+    {"estimator": "hardtanh_clip", "level": 1},
+    {"estimator": "none", "level": 2},
+    {"estimator": "relu", "level": 3, "seeds": 1},
+]
+OLD = [1.0, 2.0, 3.5, 4.0]
+
+
+def printed(comparison: Comparison, capsys: Capture) -> tuple[list[list[str]], list[str]]:
+    print_comparison(comparison)
+    return split(capsys.readouterr().out)
+
+
+def split(output: str) -> tuple[list[list[str]], list[str]]:
+    """Tell the cells of tables from the lines below; cells are two spaces apart."""
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+    cells = [re.split(r" {2,}", line.strip()) for line in lines if line.startswith(" ")]
+    return cells, [line for line in lines if not line.startswith(" ")]
+
+
+def group(estimator: str, values: list[float], study: str = "made") -> list[Row]:
+    return [
+        {"study": study, "estimator": estimator, "seed": seed, "test/mse": value}
+        for seed, value in enumerate(values)
+    ]
+
+
+def judge(new: dict[str, list[float]], old: dict[str, list[float]]) -> Regression:
+    rows = [row for name, values in new.items() for row in group(name, values, "new")]
+    rows += [row for name, values in old.items() for row in group(name, values, "old")]
+    both = study_of(rows)
+    one, other = (compare(both.only([name]), by=["estimator"]) for name in ("new", "old"))
+    return against(one, other, both.runs[:0])
+
+
+def test_baseline_twin_star_selected_and_a_single_value(capsys: Capture) -> None:
+    cells, lines = printed(compare(make_study(SETTINGS, spread=0.1)), capsys)
+    level = "95 % interval"
+    assert cells[0] == [
+        *("estimator", "n", "test/mse", level),
+        *("difference", level, "d_z", "p (Holm)", "dead bits"),
+    ]
+    twins = ["3", "0.5500", "[0.4258, 0.6742]"]
+    assert cells[2:] == [
+        ["identity", "3", "0.5500 (selected)", "[0.4258, 0.6742]", "baseline", "0.0%"],
+        ["hardtanh_clip", *twins, "0", "[0, 0]", "–", "–", "0.0%"],
+        [
+            *("none", "3", "1.100", "[0.8516, 1.348]"),
+            *("+0.5500 *", "[+0.4258, +0.6742]", "+11.00", "0.003", "0.0%"),
+        ],
+        [
+            *("relu", "1", "1.500", "n = 1, no interval"),
+            *("+1.000", "n = 1, no interval", "–", "–", "0.0%"),
+        ],
+    ]
+    assert lines == [
+        "identity = hardtanh_clip: the same losses and codes in every epoch",
+        "Best test/mse is selected: the lowest of 3 means, so chance favours it.",
+        "Differences to estimator=identity, paired by seed; * p < 0.05 after Holm's correction "
+        "for 1 test; intervals are not corrected.",
+    ]
+
+
+def test_without_replicates_there_are_no_columns_of_intervals(capsys: Capture) -> None:
+    cells, lines = printed(compare(make_study(SETTINGS, seeds=1)), capsys)
+    assert cells[0] == ["estimator", "n", "test/mse", "difference", "dead bits"]
+    assert cells[2:4] == [
+        ["identity", "1", "0.5000 (selected)", "baseline", "0.0%"],
+        ["hardtanh_clip", "1", "0.5000", "0", "0.0%"],
+    ]
+    assert lines[-1] == "n = 1, no interval: more values of seed give one."
+
+
+def test_groups_without_a_common_replicate_have_no_pair(capsys: Capture) -> None:
+    alone: Row = {"estimator": "none", "seed": 2, "test/mse": 2.5}
+    cells, _ = printed(compare(study_of([*group("identity", [1.0, 3.0]), alone])), capsys)
+    assert cells[3] == [
+        *("none", "1", "2.500", "n = 1, no interval"),
+        *("–", "no pair", "–", "–"),
+    ]
+
+
+def test_without_a_baseline_nothing_is_compared(capsys: Capture) -> None:
+    rows = [*group("relu", [1.0, 3.0]), *group("none", [2.0, 4.0])]
+    cells, lines = printed(compare(study_of(rows), better="higher"), capsys)
+    assert cells[0] == ["estimator", "n", "test/mse", "95 % interval"]
+    assert cells[2][:3] == ["none", "2", "3.000 (selected)"]
+    assert lines == [
+        "Best test/mse is selected: the highest of 2 means, so chance favours it.",
+        "No baseline: baseline=KEY=VALUE compares the groups with one.",
+    ]
+    cells, lines = printed(compare(make_study([{}])), capsys)
+    assert cells[2] == ["all runs", "3", "1.000", "[-0.2421, 2.242]", "0.0%"]
+    assert lines == []
+
+
+def test_rows_of_a_regression(capsys: Capture) -> None:
+    worse = [1.1, 2.3, 3.6, 4.4]
+    regression = judge(
+        {"none": worse, "identity": OLD, "relu": [5.0]},
+        {"none": OLD, "identity": OLD, "relu": [4.0], "arm": OLD},
+    )
+    print_regression(regression, study="new", against="old", confidence=0.9)
+    cells, lines = split(capsys.readouterr().out)
+    assert cells[0] == ["new against old"]
+    assert cells[1] == [
+        *("setting", "metric", "verdict", "pairs"),
+        *("old", "new", "difference", "interval", "p"),
+    ]
+    assert cells[3:] == [
+        ["identity", "test/mse", "equal", "4", "2.625", "2.625", "0", "[0, 0]", "–"],
+        [
+            *("none", "test/mse", "no difference shown", "4", "2.625", "2.850"),
+            *("+0.2250", "[-0.01368, +0.4637]", "0.058"),
+        ],
+        [
+            *("relu", "test/mse", "not judged: n = 1, no interval", "1", "4.000", "5.000"),
+            *("+1.000", "n = 1, no interval", "–"),
+        ],
+    ]
+    assert lines == [
+        "2 of 3 rows judged.",
+        "Each interval is taken by itself: of 2 unchanged rows about 0.1 would be called worse by "
+        "chance.",
+        "arm: only in against",
+    ]
+
+
+def test_chance_is_told_where_there_is_some(capsys: Capture) -> None:
+    names = [f"e{i}" for i in range(30)]
+    regression = judge(dict.fromkeys(names, OLD), dict.fromkeys(names, OLD))
+    print_regression(regression, study="new", against="old", confidence=0.95)
+    _, lines = split(capsys.readouterr().out)
+    assert lines == [
+        "30 of 30 rows judged.",
+        "Each interval is taken by itself: of 30 unchanged rows about 0.8 would be called worse "
+        "by chance.",
+    ]
+    print_regression(regression, study="new", against="old", confidence=0.999)
+    assert split(capsys.readouterr().out)[1] == ["30 of 30 rows judged."]
