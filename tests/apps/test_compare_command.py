@@ -114,7 +114,7 @@ def test_what_is_asked_for_is_shown(cli: Cli, place: Path) -> None:
         (["study=small", "where=estimator=idenity"], "did you mean 'identity'?"),
         (["study=small", "baseline=reinmax"], "'reinmax' must be KEY=VALUE"),
         (["study=small", "confidence=95"], "confidence must be less than 1, got 95"),
-        (["study=small", "against=small"], "another study"),
+        (["study=small", "against=small"], "against must name other studies"),
         (["study="], "study"),
     ],
 )
@@ -165,7 +165,7 @@ def test_against_an_older_study_it_fails_where_a_metric_got_worse(cli: Cli, plac
         path.write_text(json.dumps(record))
     result = cli("compare", "study=small", "against=old")
     assert result.returncode == 1
-    said = "stelab: small against old: 1 of 3 rows are worse, or have a failed run\n"
+    said = "stelab: small against old: 1 of 3 rows are worse, failed or lost\n"
     assert result.stderr == said
     assert row_of(result.stdout, "none")[1:4] == ["test/mse", "worse", "2"]
     assert cli("compare", "study=old", "against=small").returncode == 0  # better is no regression

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from playwright.sync_api import Locator, Page, expect
 from browser import Chromium
 from browser import chromium as chromium
 from conftest import Cli, train
+from stelab.report.board.server import traces
 from stelab.studies import Run
 
 
@@ -179,7 +181,7 @@ def test_serve_false_only_writes(copied: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["study=debg"], "debg holds no runs"),
+        (["study=debg"], "debg is not there"),
         (["where=estimator=identit"], "no run has estimator=identit; did you mean 'identity'?"),
         (["by=estimator,sed"], "sed is not a setting in which these runs differ"),
         (["port=70000"], "port must be less than 65536, got 70000"),
@@ -192,3 +194,54 @@ def test_mistakes_write_nothing(copied: Path, cli: Cli, arguments: list[str], me
     assert result.returncode == 2
     assert message in result.stderr and len(result.stderr.splitlines()) == 1
     assert not (copied / "comparison").exists()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from stelab.report.board.view import read_view
+from stelab.report.board.writing import write_anew
+
+study = Path(sys.argv[1])
+view = read_view([study], by=None, where=None, replicates=["seed"], embeddings=False)
+for _ in range(15):
+    write_anew(view, study / "comparison" / "tensorboard")
+"""
+
+
+def test_two_at_once_do_not_break_each_other(copied: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(copied)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[1] for process in processes] == ["", ""]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert [path.name for path in (copied / "comparison").iterdir()] == ["tensorboard"]
+    links = [path for path in copied.glob("comparison/*/*seed=*/*") if path.is_symlink()]
+    assert len(links) >= 3 and all(link.exists() for link in links)
+
+
+def test_where_nothing_can_be_written_it_says_so(copied: Path, cli: Cli) -> None:
+    (copied / "comparison").touch()
+    result = cli("tensorboard", "study=debug", "serve=false")
+    assert result.returncode == 2
+    message = "the view cannot be written to outputs/debug/comparison/tensorboard: "
+    assert message in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_run_that_cannot_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tmp_path / "study"
+    (study / "run").mkdir(parents=True)
+    (study / "other").mkdir()
+    (study / "run").chmod(0)
+    monkeypatch.chdir(study)  # pytest's folders are closed to others
+    user = os.geteuid()
+    if user == 0:  # who can read all
+        os.seteuid(65534)
+    try:
+        other, run = traces([Path()])
+    finally:
+        os.seteuid(user)
+        (study / "run").chmod(0o755)
+    assert other == ("other", "missing", [])
+    assert "Permission denied" in str(run)

@@ -154,7 +154,7 @@ def test_runs_that_are_loaded_twice_count_once(seed: int) -> None:
     )
     found = of_random(both)
     assert_same(of_random(study), found)
-    (note,) = found.notes
+    note = found.notes[0]
     assert f"{len(study.runs)} of copy" in note or f"{len(study.runs)} of made" in note
 
 
@@ -684,6 +684,52 @@ def test_twins_are_one_candidate() -> None:
         for e, v in (("identity", 0.1), ("hardtanh_clip", 0.1), ("none", 0.2))
     ]
     assert compare(study_of(rows)).candidates == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": "test/mse"}, "metrics must be one name or several in a list"),
+        ({"metrics": []}, "metrics must be one name"),
+        ({"better": "best"}, "better must be lower or higher, got 'best'"),
+        ({"interval": "z"}, "interval must be t or bootstrap, got 'z'"),
+        ({"confidence": 95}, "confidence must lie between 0 and 1, got 95"),
+    ],
+)
+def test_options_of_a_call(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compare(study_of(GRID), **options)
+
+
+def test_a_metric_given_twice_is_one() -> None:
+    once, twice = (compare(study_of(GRID), metrics=["test/mse"] * times) for times in (1, 2))
+    assert_frame_equal(once.table, twice.table)
+
+
+def test_runs_without_the_metric_are_named() -> None:
+    rows = [{**row, "test/mse": np.nan} if i == 0 else row for i, row in enumerate(GRID)]
+    (note,) = compare(study_of(rows)).notes
+    assert note == f"1 of {len(GRID)} runs have no test/mse: run0."
+
+
+def test_the_few_of_other_epochs_are_named() -> None:
+    rows = [{**row, "trainer.max_epochs": 9 if i == 4 else 5} for i, row in enumerate(GRID)]
+    (note,) = compare(study_of(rows)).notes
+    assert note == "trainer.max_epochs is 5, but not of run4 (9)."
+    swept = [{**row, "trainer.max_epochs": 5 + i % 2} for i, row in enumerate(GRID)]
+    assert compare(study_of(swept)).notes == ()
+
+
+def test_two_estimators_without_a_clamp_have_another_reason() -> None:
+    rows = [
+        {"estimator": e, "seed": s, "test/mse": 1.0 + s}
+        for e in ("logistic", "sigmoid_slope")
+        for s in range(2)
+    ]
+    study = study_of(rows)
+    study.curves["estimator/clip_fraction"] = 0.0
+    (twins,) = compare(study).twins
+    assert twins.reason == "the same losses and codes in every epoch"
 
 
 def test_the_tables_are_written(tmp_path: Path) -> None:

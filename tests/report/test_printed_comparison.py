@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 import pytest
+from rich.console import Console
 
 from made_study import Row, make_study, study_of
 from stelab.comparison import Comparison, Regression, against, compare
+from stelab.report.numbers import number
 from stelab.report.printed_comparison import print_comparison, print_regression
 
+NAMES = ("identity", "hardtanh_clip", "bernoulli_st")
+GRID: list[dict[str, Any]] = [
+    {"estimator": name, "threshold.value": value, "level": 0.0123 * (1 + i)}
+    for i, name in enumerate(NAMES)
+    for value in (0.0, 0.5)
+]
 Capture = pytest.CaptureFixture[str]
 SETTINGS: list[dict[str, Any]] = [
     {"estimator": "identity", "level": 1},
@@ -40,12 +51,25 @@ def group(estimator: str, values: list[float], study: str = "made") -> list[Row]
     ]
 
 
+def terminal(width: int) -> Console:
+    return Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def bounds(table: pd.DataFrame, columns: Sequence[str], *, sign: bool) -> set[str]:
+    return {number(value, sign=sign) for name in columns for value in table[name].dropna()}
+
+
 def judge(new: dict[str, list[float]], old: dict[str, list[float]]) -> Regression:
     rows = [row for name, values in new.items() for row in group(name, values, "new")]
     rows += [row for name, values in old.items() for row in group(name, values, "old")]
     both = study_of(rows)
     one, other = (compare(both.only([name]), by=["estimator"]) for name in ("new", "old"))
-    return against(one, other, both.runs[:0])
+    return against(one, other)
 
 
 def test_baseline_twin_star_selected_and_a_single_value(capsys: Capture) -> None:
@@ -153,3 +177,55 @@ def test_chance_is_told_where_there_is_some(capsys: Capture) -> None:
     ]
     print_regression(regression, study="new", against="old", confidence=0.999)
     assert split(capsys.readouterr().out)[1] == ["30 of 30 rows judged."]
+
+
+def test_a_terminal_of_80_columns_loses_no_name_and_no_number() -> None:
+    comparison = compare(make_study(GRID, spread=0.1))
+    print_comparison(comparison, to=(console := terminal(80)))
+    text = text_of(console)
+    assert max(map(len, text.splitlines())) <= 80
+    table = comparison.table
+    levels = bounds(table, ("mean", "low", "high"), sign=False)
+    others = bounds(table, ("difference", "difference_low", "difference_high"), sign=True)
+    for word in (*NAMES, "threshold.value", *levels, *others, "p (Holm)", "(selected)", "baseline"):
+        assert word in text
+    cells, _ = split(text)
+    assert cells[:2] == [
+        ["estimator", "test/mse", "difference"],
+        ["threshold.value", "n", "95 % interval", "95 % interval", "p (Holm)"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "lost"),
+    [(150, ()), (140, ("dead bits",)), (128, ("dead bits", "d_z"))],
+)
+def test_what_matters_least_gives_way_first(width: int, lost: tuple[str, ...]) -> None:
+    print_comparison(compare(make_study(GRID, spread=0.1)), to=(console := terminal(width)))
+    cells, _ = split(text_of(console))
+    columns = ("estimator", "threshold.value", "n", "test/mse", "95 % interval", "difference")
+    rest = ("95 % interval", "d_z", "p (Holm)", "dead bits")
+    assert cells[0] == [name for name in (*columns, *rest) if name not in lost]
+
+
+def test_a_terminal_too_narrow_for_any_table_breaks_its_lines() -> None:
+    comparison = compare(make_study(GRID, spread=0.1))
+    print_comparison(comparison, to=(console := terminal(30)))
+    for word in bounds(comparison.table, ("mean", "low", "high"), sign=False):
+        assert word in text_of(console)
+    assert "identity" in text_of(console) and "bernoulli_st" in text_of(console)
+
+
+def test_a_regression_in_80_columns_loses_no_verdict_and_no_number() -> None:
+    names = [f"{name}, threshold.value=0.5" for name in NAMES]
+    values = [[1.1, 2.3, 3.6, 4.4], OLD, [5.0]]
+    regression = judge(dict(zip(names, values, strict=True)), dict.fromkeys(names, OLD))
+    print_regression(regression, study="a", against="b", confidence=0.9, to=(c := terminal(80)))
+    text = text_of(c)
+    assert max(map(len, text.splitlines())) <= 80
+    others = ("difference", "difference_low", "difference_high")
+    numbers = bounds(regression.table, ("old", "new"), sign=False)
+    numbers |= bounds(regression.table, others, sign=True)
+    words = ("no difference shown", "equal", "not judged: n = 1", "0.058", "test/mse")
+    for word in (*NAMES, *numbers, *words):
+        assert word in text

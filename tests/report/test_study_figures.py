@@ -22,6 +22,7 @@ GRID = [
     for j, value in enumerate((0.0, 0.5))
 ]
 BY = ["estimator", "threshold.value"]
+END = ("png", "svg")
 NAMES = ["curves", "points", "heatmap", "code_health", "wall_clock", "slices"]
 
 
@@ -100,3 +101,13 @@ def test_one_group_and_another_metric_have_fewer_figures(tmp_path: Path) -> None
     comparison = compare(make_study([{"estimator": "identity"}]), metrics=["timings.seconds"])
     figures = draw_figures(comparison, tmp_path, log_scale=True)
     assert [figure.name for figure in figures] == ["points", "code_health"]
+
+
+def test_figures_of_an_earlier_comparison_are_removed(tmp_path: Path) -> None:
+    draw_figures(compare(make_study(GRID), by=BY), tmp_path, log_scale=True)
+    for name in ("reconstructions.png", "reconstructions.svg", "mine.png", "curves.pdf"):
+        (tmp_path / name).touch()
+    draw_figures(compare(make_study([{"estimator": "identity"}])), tmp_path, log_scale=True)
+    drawn = ("curves", "points", "code_health", "wall_clock")
+    kept = {f"{name}.{suffix}" for name in drawn for suffix in END}
+    assert set(contents(tmp_path)) == {*kept, "mine.png", "curves.pdf"}

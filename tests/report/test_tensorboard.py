@@ -53,7 +53,8 @@ def copy_as(run: Run, *, seed: int, status: str) -> Path:
     config = (folder / "config.yaml").read_text()
     config = re.sub(r"(?m)^(  )?seed: 0$", rf"\g<1>seed: {seed}", config)
     (folder / "config.yaml").write_text(config)
-    (folder / "run.json").write_text(json.dumps({**run.record, "status": status, "metrics": {}}))
+    changes: dict[str, Any] = {"status": status, "metrics": {}, "fingerprint": None}
+    (folder / "run.json").write_text(json.dumps({**run.record, **changes}))
     min(
         (folder / "tb").glob("events*"), key=lambda path: path.stat().st_size
     ).unlink()  # the test's

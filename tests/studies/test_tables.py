@@ -15,11 +15,13 @@ import yaml
 from pandas.testing import assert_frame_equal
 
 from conftest import train
+from stelab import compose
 from stelab.comparison import compare
 from stelab.errors import InputError
 from stelab.studies import Study, load
 from stelab.studies.lock import locked
-from stelab.studies.sweep import record_sweep
+from stelab.studies.record import Recorder
+from stelab.studies.sweep import planned, record_sweep
 from stelab.studies.tables import TABLES
 
 
@@ -57,9 +59,15 @@ def change_record(folder: Path, **changes: Any) -> None:
 
 
 def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change config.yaml, and delete the fingerprint, as in a run of old."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     change(config)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    change_record(folder, fingerprint=None)
+
+
+def change_timings(folder: Path, **changes: Any) -> None:
+    change_record(folder, timings={**record_of(folder)["timings"], **changes})
 
 
 def left_out(study: Path) -> dict[str, tuple[str, str]]:
@@ -280,7 +288,78 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "config.yaml is no YAML": (
         lambda run: (run / "config.yaml").write_text("a: ]["),
-        *("unreadable", "is not a readable run: ParserError"),
+        "unreadable",
+        "is not a readable run: config.yaml, line 1: did not find expected node content",
+    ),
+    "config.yaml is no YAML further down": (
+        lambda run: edit(run / "config.yaml", "\nthreads: 1", "\nthreads: *1"),
+        "unreadable",
+        "is not a readable run: config.yaml, line 3: found undefined alias",
+    ),
+    "config.yaml is no text": (
+        lambda run: (run / "config.yaml").write_bytes(b"a: \xff\n"),
+        *("unreadable", 'invalid leading UTF-8 octet in "<byte string>", position 3'),
+    ),
+    "run.json is no text": (
+        lambda run: (run / "run.json").write_bytes(b"\xff" * 9999),
+        "unreadable",
+        "run: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+    ),
+    "brackets for run.json": (
+        lambda run: (run / "run.json").write_text("[" * 100_000),
+        *("unreadable", "is not a readable run: RecursionError('maximum recursion depth exceeded"),
+    ),
+    "config.yaml up to a line": (
+        lambda run: lines(run / "config.yaml", *range(80)),
+        *("broken", "config.yaml is cut off: it has no callbacks"),
+    ),
+    "a date in config.yaml": (
+        lambda run: edit(run / "config.yaml", "threads: 1", "threads: 2020-01-01"),
+        *("broken", "config.yaml holds a value that no configuration has, such as a date"),
+    ),
+    "no study": (
+        lambda run: change_config(run, lambda config: config.pop("study")),
+        *("broken", "config.yaml: study must be a text, got None"),
+    ),
+    "no seed": (
+        lambda run: change_config(run, lambda config: config.pop("seed")),
+        *("broken", "config.yaml: seed must be an integer, got None"),
+    ),
+    "two seeds": (
+        lambda run: change_config(run, lambda config: config.update(seed=[1, 2])),
+        *("broken", "config.yaml: seed must be an integer, got [1, 2]"),
+    ),
+    "a seed that is none": (
+        lambda run: change_config(run, lambda config: config.update(seed=True)),
+        *("broken", "config.yaml: seed must be an integer, got True"),
+    ),
+    "no data": (
+        lambda run: change_config(run, lambda config: config.update(data=None)),
+        *("unreadable", "config.yaml is not one of stelab's"),
+    ),
+    "a duration in words": (
+        lambda run: change_timings(run, seconds="long"),
+        *("broken", "run.json: timings.seconds is long"),
+    ),
+    "times that are none": (
+        lambda run: change_timings(run, started="bad", ended=3.5),
+        *("broken", "run.json: timings.started is bad, timings.ended is 3.5"),
+    ),
+    "a status of nobody": (
+        lambda run: change_record(run, status="weird"),
+        *("weird", "its status is 'weird', which is none of stelab's"),
+    ),
+    "an integer too long": (
+        lambda run: change_record(run, metrics={"test/mse": 10**400}),
+        *("broken", f"run.json: test/mse is {10**400}"),
+    ),
+    "a metric that is a truth": (
+        lambda run: change_record(run, metrics={"test/mse": True}),
+        *("broken", "run.json: test/mse is True"),
+    ),
+    "a step too far": (
+        lambda run: edit(run / "metrics.csv", "\n0,2,", f"\n0,{10**22},"),
+        *("broken", f"metrics.csv: line 2 is of step {10**22}"),
     ),
     "half of config.yaml": (
         lambda run: cut(run / "config.yaml", 200),
@@ -323,6 +402,7 @@ def test_a_damaged_run_is_left_out_and_says_why(study: Path, damage: str, tmp_pa
     assert list(found) == [run.name]
     assert found[run.name][0] == state
     assert reason in found[run.name][1]
+    assert "\n" not in found[run.name][1] and "0x7" not in found[run.name][1]  # no addresses
     # The others are as before.
     damaged = load(study)
     damaged.write(tmp_path / "tables")
@@ -375,7 +455,8 @@ def test_old_records_with_less_in_them(study: Path, tmp_path: Path) -> None:
         change_record(folder, versions=None)
     fields: dict[str, Any] = {"timings": None, "machine": None, "git": None, "fingerprint": None}
     change_record(run_of(study, "none", 0), **fields)
-    change_record(run_of(study, "none", 1), **dict.fromkeys(fields, "a text"))
+    texts = dict.fromkeys(fields, "a text") | {"fingerprint": None}
+    change_record(run_of(study, "none", 1), **texts)
     change_record(run_of(study, "identity", 0), **{**dict.fromkeys(fields, []), "versions": 3})
     change_record(run_of(study, "identity", 1), machine={"cpus": "many", "gpus": None}, error=None)
     found = load(study)
@@ -449,7 +530,7 @@ def test_studies_without_runs(tmp_path: Path, study: Path) -> None:
     (tmp_path / "empty" / "stranger").mkdir(parents=True)
     with pytest.raises(InputError, match="empty holds no runs"):
         load(tmp_path / "empty")
-    with pytest.raises(InputError, match="holds no runs"):
+    with pytest.raises(InputError, match=r"^no study was named$"):
         load()
 
 
@@ -464,10 +545,87 @@ def test_where_no_run_is_readable_the_tables_are_empty(study: Path, tmp_path: Pa
     found.write(tmp_path / "tables")
 
 
-def test_a_damaged_list_of_a_sweep_says_what_to_do(study: Path) -> None:
+def test_a_damaged_list_of_a_sweep_is_told_and_the_rest_compared(study: Path) -> None:
     record_sweep(study, "stelab train ...", {"never": []})
-    (path,) = (study / "sweeps").iterdir()
-    for content in ("{", "[]", "{}"):
+    record_sweep(study, "stelab train again", {"again": []})
+    path = min((study / "sweeps").iterdir())
+    (other,) = {"never", "again"} & set(json.loads(max(path.parent.iterdir()).read_text())["jobs"])
+    for content in ('{"command": "x", "jo', "[]", "{}", '{"jobs": "abc"}', "[" * 100_000):
         path.write_text(content)
-        with pytest.raises(InputError, match=rf"{path.name} must list the jobs .* delete it"):
-            load(study)
+        found = left_out(study)
+        assert found.pop(other) == ("missing", "")
+        ((name, (state, reason)),) = found.items()
+        assert (name, state) == (f"sweeps/{path.name}", "unreadable")
+        assert reason.startswith(f"{path} must list the jobs of a sweep, but is unreadable (")
+        assert reason.endswith("): delete it, and the same sweep again writes it")
+        assert len(load(study).finished) == 4
+        with pytest.raises(InputError, match=rf"{path.name} must list the jobs"):
+            planned(study)  # as `stelab status` says
+    assert load(study, runs=[run_of(study).name]).left_out.empty
+
+
+def test_a_renamed_run_is_not_missing(study: Path) -> None:
+    run = run_of(study)
+    record_sweep(study, "stelab train ...", {run.name: [], "never-00000000": []})
+    run.rename(study / "my best")
+    assert left_out(study) == {"never-00000000": ("missing", "")}
+    assert "my best" in set(load(study).finished["run"])
+    shutil.rmtree(study / "my best")
+    assert left_out(study)[run.name] == ("missing", "")
+
+
+def test_what_is_no_folder_of_a_comparison_is_told(study: Path) -> None:
+    run = run_of(study)
+    for name in ("comparison-again", "comparison-with-other", "comparison"):
+        shutil.copytree(run, study / name)
+    for name in ("comparison-old", "comparison-with-none", "sweeps", ".hidden"):
+        (study / name).mkdir()
+    for name in ("dangling", ".dangling"):
+        (study / name).symlink_to(study / "nowhere")
+    (study / "linked").symlink_to(run)
+    found = left_out(study)
+    assert found == {
+        "comparison-old": ("foreign", "there is no run.json in it"),
+        "dangling": ("foreign", "a link to nothing"),
+    }
+    names = {"comparison-again", "comparison-with-other", "comparison", "linked"}
+    assert names < set(load(study).finished["run"])
+
+
+def test_a_cut_configuration_is_told(study: Path) -> None:
+    run = run_of(study)
+    text = (run / "config.yaml").read_text().splitlines(keepends=True)
+    for end in range(0, len(text), 5):
+        (run / "config.yaml").write_text("".join(text[:end]))
+        found = load(study)
+        edited = list(found.runs.loc[found.runs["edited"], "run"])
+        assert [*found.left_out["run"], *edited] == [run.name]
+        assert found.swept == ("estimator", "seed") or edited
+        notes = compare(found).notes
+        assert any(run.name in note for note in notes) == bool(edited)
+
+
+def test_a_changed_configuration_is_what_is_compared(study: Path) -> None:
+    """Its fingerprint is its own: two such runs are not one that was run twice."""
+    for seed in (0, 1):
+        edit(run_of(study, "none", seed) / "config.yaml", "lr: 0.001", "lr: 0.002")
+    found = load(study)
+    assert found.left_out.empty
+    assert found.swept == ("estimator", "optimizer.lr", "seed")
+    assert found.runs["fingerprint"].nunique() == len(found.runs)
+    comparison = compare(found)
+    assert sorted(len(group.runs) for group in comparison.groups) == [2, 2]
+    assert "config.yaml of 2 runs is not what their run.json was made with" in comparison.notes[-1]
+
+
+def test_a_configuration_may_say_its_paths(study: Path) -> None:
+    run = train(study.parent, "seed=7")
+    small = ("debug=fast", "model=mlp", "model.bits=512", f"paths.outputs={study.parent}")
+    own = "+callbacks.keep._target_=pytorch_lightning.callbacks.ModelCheckpoint"
+    cfg = compose(*small, "seed=7", own, "+callbacks.keep.dirpath='${paths.run}/kept'")
+    Recorder(run.folder, cfg, from_step=0).finish(run.metrics)
+    assert f"dirpath: {cfg.paths.run}/kept\n" in (run.folder / "config.yaml").read_text()
+    assert load(study).left_out.empty
+    assert not load(study).runs["edited"].any()
+    edit(run.folder / "config.yaml", "/kept", "/lost")
+    assert list(load(study).runs["edited"]).count(True) == 1

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from stelab.apps.main import command_line
+from stelab.apps.main import command_line, study_command
 from stelab.config.lists import split_commas
 from stelab.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from stelab.comparison import Comparison
-    from stelab.studies.tables import Study
 
 TEXTS = ("study", "against", "metric", "by", "where", "baseline", "replicates", "output")
 
@@ -84,7 +83,8 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path) -> None:
     print(f"\nReport:      {report}")
     print(f"Tables:      {folder}/{{comparison,runs,curves,left_out}}.{{csv,parquet}}")
     print(f"Figures:     {folder}/figures/")
-    print(f"TensorBoard: stelab tensorboard study={cfg.study}")
+    place = {"study": cfg.study, "outputs": cfg.paths.outputs}
+    print(f"TensorBoard: {study_command('tensorboard', **place)}")
 
 
 def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
@@ -103,25 +103,23 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
         raise InputError("against: the baseline is the older study: leave out baseline=")
     if cfg.output is not None:
         raise InputError("against: nothing is written: leave out output=")
+    if shared := {path.resolve() for path in studies} & {path.resolve() for path in olds}:
+        names = ", ".join(sorted(path.name for path in shared))
+        raise InputError(f"against must name other studies than study: both name {names}")
     both = load(*studies, *olds)
-    mine = {path.resolve() for path in studies}
-    found = named([*studies, *olds]).items()
-    names = [name for name, path in found if path.resolve() in mine]
-    new, old = both.only(names), _without(both, names)
+    news = {path.resolve() for path in studies}
+    named_paths = named([*studies, *olds]).items()
+    new = both.only([name for name, path in named_paths if path.resolve() in news])
+    old = both.only([name for name, path in named_paths if path.resolve() not in news])
     by, options = _by(cfg), _options(cfg)
     if by is None:
         by = differing(both, both.runs, options["replicates"])
-    failed = new.runs[new.runs["status"] == "failed"]
-    regression = against(compare(new, by=by, **options), compare(old, by=by, **options), failed)
+    ours, theirs = (compare(each, by=by, **options) for each in (new, old))
+    regression = against(ours, theirs)
     print_regression(regression, study=cfg.study, against=cfg.against, confidence=cfg.confidence)
+    for note in dict.fromkeys([*ours.notes, *theirs.notes]):
+        print(note)
     print_states(both.left_out[["run", "state", "reason"]].itertuples(index=False, name=None))
     if count := len(regression.alarms):
         rows = f"{count} of {len(regression.table)} rows"
-        raise RunError(f"{cfg.study} against {cfg.against}: {rows} are worse, or have a failed run")
-
-
-def _without(both: Study, names: list[str]) -> Study:
-    others = set(both.runs["study"]) | set(both.left_out["study"])
-    if not (others := others - set(names)):
-        raise InputError("against must name another study than study")
-    return both.only(others)
+        raise RunError(f"{cfg.study} against {cfg.against}: {rows} are worse, failed or lost")

@@ -140,6 +140,12 @@ def command_line() -> str:
     return f"{program} {shlex.join(typed)}"
 
 
+def study_command(name: str, *, study: str, outputs: str, **more: str) -> str:
+    """Return a command on a study, as it can be pasted into a shell."""
+    words = {"study": study, **({} if outputs == "outputs" else {"paths.outputs": outputs}), **more}
+    return shlex.join(["stelab", name, *(f"{key}={value}" for key, value in words.items())])
+
+
 def _task(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Make a Hydra task of `function`: errors that say all end in a message, not a traceback."""
 

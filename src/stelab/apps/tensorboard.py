@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from contextlib import suppress
 
 from omegaconf import DictConfig
 
@@ -16,7 +16,7 @@ def start(cfg: DictConfig) -> None:
     from stelab.comparison.place import folder_of, folders_of
     from stelab.report.board.server import addresses, keep_current, launch, require_free, traces
     from stelab.report.board.view import View, read_view
-    from stelab.report.board.writing import write_view
+    from stelab.report.board.writing import write_anew, write_view
 
     studies = folders_of(cfg.paths.outputs, cfg.study)
     folder = folder_of(studies) / "tensorboard"
@@ -30,16 +30,19 @@ def start(cfg: DictConfig) -> None:
             embeddings=embeddings,
         )
 
+    def renew() -> None:
+        with suppress(FileNotFoundError):  # another command has just put its view there
+            write_view(read(embeddings=False), folder)
+
     if cfg.serve:
         require_free(cfg.host, cfg.port)
     before = traces(studies)
     view = read(embeddings=cfg.embeddings)
-    shutil.rmtree(folder, ignore_errors=True)
-    write_view(view, folder)
+    write_anew(view, folder)
     if not cfg.serve:
         return print(folder)
     url = launch(folder, host=cfg.host, port=cfg.port, title=f"stelab: {cfg.study}")
     print(f"{url} shows {len(view.runs)} runs of {cfg.study} (Ctrl-C ends it)")
     for name, address in addresses(url, split_commas(cfg.replicates)).items():
         print(f"  {name}: {address}", flush=True)
-    keep_current(studies, before, lambda: write_view(read(embeddings=False), folder))
+    keep_current(studies, before, renew)

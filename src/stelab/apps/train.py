@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from stelab.apps.main import command_line
+from stelab.apps.main import command_line, study_command
 from stelab.config.plan import Plan
 from stelab.errors import InputError
 from stelab.report.progress import print_states
@@ -116,25 +115,36 @@ def _folders(plan: Plan) -> list[Path]:
 
 def _sum_up(plan: Plan, command: str) -> bool:
     """Print what came out; return whether anything did not."""
-    from stelab.report.printed_comparison import print_comparison
-    from stelab.report.study_figures import draw_study
     from stelab.studies.tables import load
 
     folders = _folders(plan)
-    study = folders[0].parent
     tables = load(*(f.parent for f in folders), runs={f.name for f in folders})
     if not tables.finished.empty:
-        comparison = _compare(plan, tables)
-        print_comparison(comparison)
-        draw_study(study, comparison)
-        print(f"\nFigures:     {study}/loss.png, {study}/reconstructions.png")
-        print(f"Report:      {_command('compare', plan)}")
-        print(f"TensorBoard: {_command('tensorboard', plan)}", flush=True)
+        _conclude(plan, tables, list(dict.fromkeys(folder.parent for folder in folders)))
     print_states(tables.left_out[["run", "state", "reason"]].itertuples(index=False, name=None))
-    if "failed" in set(tables.left_out["state"]):
+    states = {state_of(folder).state for folder in folders}
+    if "failed" in states:
         again = command if " only=failed" in command else f"{command} only=failed"
         print(f"\nOnly the failed ones again: {again}", file=sys.stderr)
-    return bool(set(tables.left_out["state"]) - {"pruned"})
+    return bool(states - {"finished", "pruned"})
+
+
+def _conclude(plan: Plan, tables: Study, studies: Sequence[Path]) -> None:
+    """Print the comparison and the commands that show more of it; draw it in the first study."""
+    from stelab.report.printed_comparison import print_comparison
+    from stelab.report.study_figures import draw_study
+
+    comparison = _compare(plan, tables)
+    print_comparison(comparison)
+    draw_study(studies[0], comparison)
+    place = {
+        "study": ",".join(study.name for study in studies),
+        "outputs": str(plan.shared.paths.outputs),
+    }
+    own = {"baseline": comparison.baseline} if plan.first_is_baseline else {}
+    print(f"\nFigures:     {studies[0]}/loss.png, {studies[0]}/reconstructions.png")
+    print(f"Report:      {study_command('compare', **place, **own)}")
+    print(f"TensorBoard: {study_command('tensorboard', **place)}", flush=True)
 
 
 def _compare(plan: Plan, tables: Study) -> Comparison:
@@ -150,10 +160,3 @@ def _compare(plan: Plan, tables: Study) -> Comparison:
     settings = first.iloc[0][list(comparison.by)].dropna()
     baseline = " ".join(f"{key}={write_value(value)}" for key, value in settings.items())
     return compare(tables, replicates=replicates, baseline=baseline or None)
-
-
-def _command(name: str, plan: Plan) -> str:
-    outputs = f"paths.outputs={plan.shared.paths.outputs}"
-    standard = plan.shared.paths.outputs == "outputs"
-    words = ["stelab", name, f"study={plan.shared.study}", *([] if standard else [outputs])]
-    return shlex.join(words)

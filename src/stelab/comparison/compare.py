@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,12 @@ from stelab.comparison.conditions import (
     select,
 )
 from stelab.comparison.groups import Group, Replicate, group_runs, written_replicate
-from stelab.comparison.notes import remarkable, too_few_pairs, without_duplicates
+from stelab.comparison.notes import (
+    remarkable,
+    too_few_pairs,
+    without_duplicates,
+    without_metric,
+)
 from stelab.comparison.rows import compare_groups, mark_selected
 from stelab.comparison.statistics import Interval
 from stelab.comparison.twins import Twins, find_twins
@@ -158,6 +163,8 @@ def compare(
     Raises:
         InputError: Nothing is left to compare, or a metric, key or value is not there.
     """
+    _check_options(metrics, better, confidence, interval)
+    metrics = list(dict.fromkeys(metrics))
     asked, runs = _selected(study, where)
     by = _keys(study, asked, by, replicates)
     _require_metrics(runs, metrics)
@@ -180,7 +187,12 @@ def compare(
         interval=interval,
     )
     mark_selected(table, metrics[0], lowest=better == "lower")
-    notes = [*twice, *remarkable(runs, by, differing(study, runs, [*by, *replicates]), replicates)]
+    averaged = [
+        key
+        for key in differing(study, runs, [*by, *replicates])
+        if any(group.runs[key].map(str).nunique() > 1 for group in groups)
+    ]
+    notes = [*twice, *without_metric(runs, metrics), *remarkable(runs, by, averaged, replicates)]
     if interval == "bootstrap":
         notes += too_few_pairs(table, 1 - confidence)
     return Comparison(
@@ -198,6 +210,18 @@ def compare(
         twins=tuple(find_twins(groups, study.curves, replicates)),
         notes=tuple(notes),
     )
+
+
+def _check_options(metrics: Any, better: str, confidence: float, interval: str) -> None:
+    """Raise InputError where an option of a call from Python is none."""
+    if isinstance(metrics, str) or not metrics:
+        raise InputError(f"metrics must be one name or several in a list, got {metrics!r}")
+    if better not in get_args(Better):
+        raise InputError(f"better must be lower or higher, got {better!r}")
+    if interval not in get_args(Interval):
+        raise InputError(f"interval must be t or bootstrap, got {interval!r}")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, got {confidence!r}")
 
 
 def _selected(study: Study, where: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:

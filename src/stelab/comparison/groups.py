@@ -72,7 +72,8 @@ def label(settings: dict[str, Any]) -> str:
         for key, value in settings.items()
         if value is not None
     ]
-    return ", ".join(parts) or "all runs"
+    nothing = f"no {', '.join(settings)}" if settings else "all runs"
+    return ", ".join(parts) or nothing
 
 
 def paired(values: dict[Replicate, float], others: dict[Replicate, float]) -> tuple[Array, Array]:

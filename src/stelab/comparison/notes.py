@@ -8,7 +8,7 @@ import pandas as pd
 
 EPOCHS = "trainer.max_epochs"
 FEW = 5
-"""Runs that are named one by one."""
+"""Runs that are named one by one; more are a setting that was swept."""
 
 
 def without_duplicates(runs: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -48,11 +48,29 @@ def remarkable(
             f"Groups or replicates do not all have the same values of {keys}, so differences of "
             f"groups are also differences of {keys}: group by it, or choose with where."
         )
-    if EPOCHS in runs and runs[EPOCHS].nunique() > 1:
-        notes.append(_other_epochs(runs))
+    if EPOCHS in runs:
+        notes += _other_epochs(runs)
+    if "edited" in runs and runs["edited"].any():
+        names = ", ".join(runs.loc[runs["edited"], "run"][:FEW])
+        number = int(runs["edited"].sum())
+        notes.append(
+            f"config.yaml of {number} runs is not what their run.json was made with, so somebody "
+            f"changed it: {names}{' ...' if number > FEW else ''}."
+        )
     versions = runs.get("versions.stelab", pd.Series(dtype=object)).dropna().unique()
     if len(versions) > 1:
         notes.append(f"The runs were made by several versions of stelab: {', '.join(versions)}.")
+    return notes
+
+
+def without_metric(runs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Name the runs that lack a metric, which is why n is lower than it could be."""
+    notes = []
+    for metric in metrics:
+        lacking = runs.loc[runs[metric].isna(), "run"]
+        if len(lacking):
+            names = ", ".join(lacking[:FEW]) + (" ..." if len(lacking) > FEW else "")
+            notes.append(f"{len(lacking)} of {len(runs)} runs have no {metric}: {names}.")
     return notes
 
 
@@ -64,7 +82,8 @@ def too_few_pairs(table: pd.DataFrame, alpha: float) -> list[str]:
         return []
     return [
         f"The permutation test of {pairs} pairs has no p below {smallest:g}, so no difference can "
-        f"be significant at {alpha:g}: interval=t, or more replicates."
+        f"be significant at {alpha:g}, and bootstrap intervals of so few are too narrow: "
+        "interval=t, or more replicates."
     ]
 
 
@@ -75,11 +94,11 @@ def _is_uneven(runs: pd.DataFrame, keys: Sequence[str], averaged: str) -> bool:
     return bool(cells.nunique() > 1)
 
 
-def _other_epochs(runs: pd.DataFrame) -> str:
-    """Name the runs that were trained for more or fewer epochs than most."""
-    most = runs[EPOCHS].mode().iloc[0]
-    others = runs[runs[EPOCHS] != most]
-    named = [f"{row['run']} ({row[EPOCHS]})" for _, row in others.iterrows()]
-    more = f" and {len(named) - FEW} more" if len(named) > FEW else ""
-    listed = ", ".join(named[:FEW])
-    return f"Most runs were trained for {most} epochs, but not {listed}{more}."
+def _other_epochs(runs: pd.DataFrame) -> list[str]:
+    """Name the few runs that were trained for more or fewer epochs than all others."""
+    most, *rest = runs[EPOCHS].value_counts().items()
+    others = runs[runs[EPOCHS] != most[0]]
+    if not rest or len(others) > FEW or len(others) >= most[1]:
+        return []
+    named = ", ".join(f"{row['run']} ({row[EPOCHS]:g})" for _, row in others.iterrows())
+    return [f"{EPOCHS} is {most[0]:g}, but not of {named}."]

@@ -23,5 +23,5 @@ def folders_of(outputs: str, studies: str) -> list[Path]:
 
 def folder_of(studies: list[Path]) -> Path:
     """Return where the comparison of studies lies: in the first one's folder."""
-    first, *others = studies
+    first, *others = {study.resolve(): study for study in studies}.values()  # each once
     return first / "-with-".join([COMPARISON, *(other.name for other in others)])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import pandas as pd
+from omegaconf import OmegaConf
 
 from stelab.comparison.groups import Group, written_replicate
+from stelab.config import CONF_DIR
+from stelab.config.signature import defines
 
 CLIPPED = "estimator/clip_fraction"
 
@@ -78,7 +82,19 @@ def _signature(
 
 
 def _reason(groups: Sequence[Group], by_run: dict[object, pd.DataFrame]) -> str:
+    """Tell why, where the curves show it: a clamp that never acts is none."""
     tables = [by_run[r["study"], r["run"]] for g in groups for _, r in g.runs.iterrows()]
-    if all(CLIPPED in table and (table[CLIPPED] == 0).all() for table in tables):
+    idle = all(CLIPPED in table and (table[CLIPPED] == 0).all() for table in tables)
+    clamping = {_clamps(name) for group in groups for name in group.runs["estimator"]}
+    if idle and clamping == {True, False}:
         return "clip_fraction 0 in every epoch"
     return "the same losses and codes in every epoch"
+
+
+@cache
+def _clamps(estimator: str) -> bool:
+    """Tell whether an option of the group ``estimator`` can clamp gradients, from its source."""
+    path = CONF_DIR / "estimator" / f"{estimator}.yaml"
+    if not path.is_file():  # of a --config-dir
+        return False
+    return defines(str(OmegaConf.select(OmegaConf.load(path), "_target_")), "clipped")

@@ -51,6 +51,18 @@ def read_signature(target: str) -> Signature:
     return _signature(home, definition)
 
 
+def defines(target: str, method: str) -> bool:
+    """Tell whether the class with the dotted name `target` has a `method` of its own.
+
+    Raises:
+        LookupError: There is no such module.
+    """
+    module, _, name = target.rpartition(".")
+    _, node = _find(module, name) or (module, None)
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    return any(isinstance(item, ast.FunctionDef) and item.name == method for item in body)
+
+
 def _signature(module: str, node: ast.AST) -> Signature:
     if isinstance(node, ast.FunctionDef):
         return _parameters(node.args)

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from stelab.comparison import Comparison, Regression
 from stelab.comparison.regression import JUDGED
 from stelab.report.console import console
+from stelab.report.fitting import Column, print_table
 from stelab.report.numbers import MISSING, interval, number, p_value, percent, setting_text
 from stelab.report.words import counted
 
-# Of each group beside the compared metrics, where runs have them.
+Row = dict[str, Any]
+
+# Of each group beside the compared metrics, where runs have them; the last gives way first.
 ASIDE = {"code/dead_bits": "dead bits", "estimator/clip_fraction": "clipped"}
 
+SHORTEST_NAME = 12
+"""Characters to which the names of settings are folded in a narrow terminal, at the least."""
 
-def print_comparison(comparison: Comparison) -> None:
-    """Print a table a metric, the best group first, and what must be known of it."""
+_COLOURS = {"worse": "bold red", "failed": "bold red", "lost": "bold red", "better": "green"}
+
+
+def print_comparison(comparison: Comparison, *, to: Console | None = None) -> None:
+    """Print a table a metric, the best group first, and what must be known of it.
+
+    Args:
+        comparison: What is printed.
+        to: Where to; None: the standard output.
+    """
+    to = to or console()
     for metric in comparison.metrics:
-        console().print(_table(comparison, metric))
+        print_table(_columns(comparison, metric), to)
     for line in remarks(comparison):
-        console().print(line, highlight=False, markup=False)
+        to.print(line, highlight=False, markup=False)
 
 
 def remarks(comparison: Comparison) -> list[str]:
@@ -50,7 +65,12 @@ def remarks(comparison: Comparison) -> list[str]:
 
 
 def print_regression(
-    regression: Regression, *, study: str, against: str, confidence: float
+    regression: Regression,
+    *,
+    study: str,
+    against: str,
+    confidence: float,
+    to: Console | None = None,
 ) -> None:
     """Print a row each setting and metric with its verdict, and what chance does to them.
 
@@ -59,29 +79,33 @@ def print_regression(
         study: The name of the study in question.
         against: That of the older one.
         confidence: Of the intervals that rows are judged by.
+        to: Where to; None: the standard output.
     """
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{study} against {against}")
-    for name in ("setting", "metric", "verdict"):
-        table.add_column(name, no_wrap=True)
-    for name in ("pairs", "old", "new", "difference", "interval", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
-    colours = {"worse": "bold red", "failed": "bold red", "better": "green"}
-    for row in regression.table.to_dict("records"):
-        bounds = row["difference_low"], row["difference_high"]
-        table.add_row(
-            escape(row["group"]),
-            row["metric"],
-            f"[{colours.get(row['verdict'], 'default')}]{row['verdict']}[/]",
-            str(row["pairs"]),
-            number(row["old"]),
-            number(row["new"]),
-            number(row["difference"], sign=True),
-            escape(interval(*bounds, n=row["pairs"], sign=True)),
-            p_value(row["p"]),
-        )
-    console().print(table)
+    to = to or console()
+    print_table(_judgement(regression), to, title=f"{study} against {against}")
     for line in [*_judged(regression, confidence), *regression.unmatched]:
-        console().print(line, highlight=False, markup=False)
+        to.print(line, highlight=False, markup=False)
+
+
+def _judgement(regression: Regression) -> list[Column]:
+    """Lay out a regression: verdicts and differences give way last."""
+    rows = regression.table.to_dict("records")
+    verdicts = [f"[{_COLOURS.get(v, 'default')}]{v}[/]" for v in regression.table["verdict"]]
+    bounds = [
+        interval(row["difference_low"], row["difference_high"], n=row["pairs"], sign=True)
+        for row in rows
+    ]
+    return [
+        Column("setting", _escaped(row["group"] for row in rows), left=True, least=SHORTEST_NAME),
+        Column("metric", [row["metric"] for row in rows], left=True, turn=3, below=True),
+        Column("verdict", verdicts, left=True, least=len("no difference shown")),
+        Column("pairs", [str(row["pairs"]) for row in rows], turn=4, below=True),
+        Column("old", [number(row["old"]) for row in rows]),
+        Column("new", [number(row["new"]) for row in rows], turn=2, below=True),
+        Column("difference", [number(row["difference"], sign=True) for row in rows]),
+        Column("interval", _escaped(bounds), turn=1, below=True),
+        Column("p", [p_value(row["p"]) for row in rows], turn=5, below=True),
+    ]
 
 
 def _judged(regression: Regression, confidence: float) -> list[str]:
@@ -99,56 +123,79 @@ def _judged(regression: Regression, confidence: float) -> list[str]:
     return lines
 
 
-def _table(comparison: Comparison, metric: str) -> Table:
-    """Lay out the groups of one metric."""
+def _columns(comparison: Comparison, metric: str) -> list[Column]:
+    """Lay out the groups of one metric: settings, means and differences give way last."""
     rows = comparison.rows(metric)
-    aside = [name for name in ASIDE if name in comparison.runs and name != metric]
-    means = comparison.runs.groupby("group")[aside].mean()
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for key in comparison.by or ("group",):
-        table.add_column(key, overflow="fold")
-    for name in (*_columns(comparison, metric, rows), *(ASIDE[name] for name in aside)):
-        table.add_column(name, justify="right", no_wrap=not name.endswith("interval"))
-    for row in rows.to_dict("records"):
-        settings = [setting_text(row[key]) for key in comparison.by] or [row["group"]]
-        numbers = _cells(row, spread=_spread(rows), baseline=bool(comparison.baseline))
-        extra = [_share(means.loc[row["group"], name]) for name in aside]
-        table.add_row(*(escape(cell) for cell in [*settings, *numbers, *extra]))
-    return table
-
-
-def _spread(rows: pd.DataFrame) -> bool:
-    """Tell whether any group has an interval, so that there is a column for it."""
-    return bool(rows["low"].notna().any())
-
-
-def _columns(comparison: Comparison, metric: str, rows: pd.DataFrame) -> list[str]:
-    level = [f"{percent(comparison.confidence)} interval"] if _spread(rows) else []
-    names = ["n", metric, *level]
+    records, spread = rows.to_dict("records"), bool(rows["low"].notna().any())
+    columns = [*_settings(comparison, records), *_means(comparison, metric, records, spread)]
     if comparison.baseline:
-        names += ["difference", *level, *(["d_z", "p (Holm)"] if level else [])]
-    return names
+        columns += _differences(comparison, records, spread)
+    aside = [name for name in ASIDE if name in comparison.runs and name != metric]
+    means = comparison.runs.groupby("group")[aside].mean().loc[rows["group"]]
+    turns = {name: turn for turn, name in enumerate(reversed(ASIDE), start=1)}
+    return columns + [
+        Column(ASIDE[name], [_share(value) for value in means[name]], turn=turns[name])
+        for name in aside
+    ]
 
 
-def _cells(row: dict[str, Any], *, spread: bool, baseline: bool) -> list[str]:
-    mark = " (selected)" if row["selected"] else ""
-    cells = [str(row["n"]), number(row["mean"]) + mark]
+def _settings(comparison: Comparison, rows: list[Row]) -> list[Column]:
+    look: dict[str, Any] = {"left": True, "least": SHORTEST_NAME}
+    if not comparison.by:
+        return [Column("group", _escaped(row["group"] for row in rows), **look)]
+    first, *others = (
+        Column(key, _escaped(setting_text(row[key]) for row in rows), **look)
+        for key in comparison.by
+    )
+    return [first, *(replace(other, turn=5, below=True) for other in others)]
+
+
+def _means(comparison: Comparison, metric: str, rows: list[Row], spread: bool) -> list[Column]:
+    means = [number(row["mean"]) + (" (selected)" if row["selected"] else "") for row in rows]
+    columns = [Column("n", [str(row["n"]) for row in rows]), Column(metric, means)]
     if spread:
-        cells.append(interval(row["low"], row["high"], n=row["n"]) if row["n"] else MISSING)
-    if not baseline:
-        return cells
+        columns.append(_level(comparison, _escaped(_interval(row) for row in rows)))
+    return columns
+
+
+def _interval(row: Row) -> str:
+    return interval(row["low"], row["high"], n=row["n"]) if row["n"] else MISSING
+
+
+def _differences(comparison: Comparison, rows: list[Row], spread: bool) -> list[Column]:
+    cells = zip(*(_difference(row) for row in rows), strict=True)
+    difference, bounds, effect_size, p = (list(column) for column in cells)
+    if not spread:
+        return [Column("difference", difference)]
+    return [
+        Column("difference", difference),
+        _level(comparison, bounds),
+        Column("d_z", effect_size, turn=3),
+        Column("p (Holm)", p),
+    ]
+
+
+def _difference(row: Row) -> tuple[str, str, str, str]:
+    """Return a difference, its interval, its effect size and its p."""
     if row["baseline"] == row["group"]:
-        return [*cells, "baseline", *(["", "", ""] if spread else [])]
+        return "baseline", "", "", ""
     star = " *" if row["significant"] else ""
-    cells.append(number(row["difference"], sign=True) + star)
-    if spread:
-        low, high, n = row["difference_low"], row["difference_high"], row["pairs"]
-        cells += [
-            interval(low, high, n=n, sign=True) if n else "no pair",
-            number(row["effect_size"], sign=True),
-            p_value(row["p_holm"]),
-        ]
-    return cells
+    low, high, n = row["difference_low"], row["difference_high"], row["pairs"]
+    return (
+        number(row["difference"], sign=True) + star,
+        escape(interval(low, high, n=n, sign=True) if n else "no pair"),
+        number(row["effect_size"], sign=True),
+        p_value(row["p_holm"]),
+    )
+
+
+def _level(comparison: Comparison, bounds: Iterable[str]) -> Column:
+    """Return the column of an interval, which goes below its estimate."""
+    return Column(f"{percent(comparison.confidence)} interval", list(bounds), turn=4, below=True)
+
+
+def _escaped(texts: Iterable[str]) -> list[str]:
+    return [escape(text) for text in texts]
 
 
 def _share(value: float) -> str:

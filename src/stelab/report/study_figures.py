@@ -14,15 +14,31 @@ from stelab.report.points import draw_points
 from stelab.report.reconstructions import picture_reconstructions
 from stelab.report.scatters import draw_slices, draw_wall_clock
 
+FIGURES = (
+    "curves",
+    "points",
+    "heatmap",
+    "code_health",
+    "wall_clock",
+    "slices",
+    "reconstructions",
+)
+"""Names of all figures; not each comparison has each."""
+
 
 def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> list[Drawn]:
     """Draw a comparison's figures from its tables alone; return those that there are.
+
+    Those that an earlier comparison left in the folder are removed.
 
     Args:
         comparison: Its first metric is drawn.
         folder: Where they are written, each as SVG and PNG; the same bytes for the same tables.
         log_scale: Whether the metric's curves have a logarithmic axis.
     """
+    for name in FIGURES:
+        for suffix in (".svg", ".png"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
     with style():
         pictures = (
             draw_curves(comparison, log_scale=log_scale),

@@ -48,7 +48,7 @@ def _check(row: Sequence[str], header: Sequence[str], *, epoch: int) -> None:
         raise ValueError(f"{line} has {len(row)} fields, the header {len(header)}")
     if row[0] != str(epoch):
         raise ValueError(f"{line} is of epoch {row[0]}, expected {epoch}")
-    if not row[1].isdecimal():
+    if not row[1].isdecimal() or len(row[1]) > 15:  # a float holds 15 digits
         raise ValueError(f"{line} is of step {row[1]}")
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stelab.errors import InputError
 from stelab.studies.curves import read_curves
+from stelab.studies.flaws import NOT_OURS, flaw_of_config, flaw_of_record, is_finite, part_of
 from stelab.studies.record import Run, read_run
 from stelab.studies.status import state_of
 from stelab.studies.sweep import FOLDER as SWEEPS
-from stelab.studies.sweep import planned
+from stelab.studies.sweep import jobs_of, sweeps
 
 COMPARISON = "comparison"
 """Where `stelab compare` writes, inside a study's folder."""
@@ -22,7 +21,7 @@ COMPARISON = "comparison"
 
 @dataclass
 class Found:
-    """A folder in a study's, and why it cannot be compared, if it cannot.
+    """A folder in a study's (or a sweep's list), and why it cannot be compared, if it cannot.
 
     Attributes:
         study: The study's name.
@@ -59,68 +58,99 @@ def find(study: str, folder: Path, runs: Collection[str] | None) -> list[Found]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not there (study=NAME, paths.outputs=FOLDER)")
-    names = [name for name in _names(folder) if runs is None or name in runs]
-    found = [_look(study, folder / name) for name in names]
+    planned, damaged = _planned(study, folder)
+    found = [
+        _look(study, folder / name, planned=name in planned)
+        for name in sorted(_names(folder) | planned)
+        if runs is None or name in runs
+    ]
     _leave_out_other_versions(found)
-    return found
+    return [*(damaged if runs is None else []), *_without_renamed(found)]
 
 
-def _names(study: Path) -> list[str]:
-    own = {SWEEPS, COMPARISON}
+def _planned(study: str, folder: Path) -> tuple[set[str], list[Found]]:
+    """Return the runs that sweeps were to train, and the lists of sweeps that are unreadable."""
+    names: set[str] = set()
+    damaged = []
+    for path in sweeps(folder):
+        try:
+            names.update(jobs_of(path))
+        except InputError as error:
+            found = Found(study, f"{SWEEPS}/{path.name}")
+            damaged.append(found.leave_out("unreadable", str(error)))
+    return names, damaged
+
+
+def _names(study: Path) -> set[str]:
     try:
-        names = {path.name for path in study.iterdir() if path.is_dir()}
+        return {path.name for path in study.iterdir() if _may_be_a_run(path)}
     except OSError as error:
         raise InputError(f"{study} cannot be read: {error}") from error
-    names = {name for name in names if not name.startswith((".", f"{COMPARISON}-"))}
-    return sorted((names - own) | set(planned(study)))
 
 
-def _look(study: str, folder: Path) -> Found:
+def _may_be_a_run(path: Path) -> bool:
+    """Tell whether it is a folder, or a link to what was one, that stelab itself did not make."""
+    if path.name == SWEEPS or path.name.startswith("."):
+        return False
+    if path.name == COMPARISON or path.name.startswith(f"{COMPARISON}-with-"):
+        return (path / "run.json").exists()
+    return path.is_dir() or _leads_nowhere(path)
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _without_renamed(found: Sequence[Found]) -> list[Found]:
+    """Drop planned names that are missing because the folder of their run has another one."""
+    there = {str(each.run.record.get("fingerprint"))[:8] for each in found if each.run}
+
+    def is_renamed(each: Found) -> bool:
+        return each.state == "missing" and not each.run and each.name.rpartition("-")[2] in there
+
+    return [each for each in found if not is_renamed(each)]
+
+
+def _look(study: str, folder: Path, *, planned: bool) -> Found:
     found = Found(study, folder.name)
     try:
-        return _read(found, folder)
+        begun = any((folder / name).exists() for name in ("run.json", "lock"))
+        if begun or planned:
+            return _read(found, folder)
     except OSError as error:
         return found.leave_out("unreadable", str(error))
+    nowhere = _leads_nowhere(folder)
+    return found.leave_out(
+        "foreign", "a link to nothing" if nowhere else "there is no run.json in it"
+    )
 
 
 def _read(found: Found, folder: Path) -> Found:
-    begun = any((folder / name).exists() for name in ("run.json", "lock"))
-    if not begun and folder.name not in planned(folder.parent):
-        return found.leave_out("foreign", "there is no run.json in it")
     state = state_of(folder)
     try:
         run = read_run(folder)
     except InputError as error:
         known = state.state if state.state != "finished" else "unreadable"
         return found.leave_out(known, state.note or ("" if known == "missing" else str(error)))
-    if not _is_ours(run.config):
-        return found.leave_out("unreadable", "config.yaml is not one of stelab's")
+    if flaw := flaw_of_config(run.config) or flaw_of_record(run):
+        return found.leave_out("unreadable" if flaw == NOT_OURS else "broken", flaw)
     found.run = run
     if state.state != "finished":
         return found.leave_out(state.state, state.note)
+    return _measure(found, run)
+
+
+def _measure(found: Found, run: Run) -> Found:
+    """Check the final metrics, and read the others."""
     if broken := [name for name, value in run.metrics.items() if not is_finite(value)]:
         named = ", ".join(f"{name} is {run.metrics[name]}" for name in broken)
         return found.leave_out("broken", f"run.json: {named}")
     try:
         epochs = run.config["trainer"].get("max_epochs")
-        found.curves = read_curves(folder / "metrics.csv", epochs=epochs)
+        found.curves = read_curves(run.folder / "metrics.csv", epochs=epochs)
     except (OSError, ValueError) as error:
         return found.leave_out("broken", f"metrics.csv: {error}")
     return found
-
-
-def _is_ours(config: Any) -> bool:
-    names, trainer = (
-        config.get(key) if isinstance(config, dict) else None for key in ("names", "trainer")
-    )
-    if not (isinstance(names, dict) and isinstance(trainer, dict)):
-        return False
-    return "estimator" in names and all(isinstance(option, str) for option in names.values())
-
-
-def is_finite(value: Any) -> bool:
-    """Tell whether a metric is a number that can be compared."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _leave_out_other_versions(found: Sequence[Found]) -> None:
@@ -138,9 +168,3 @@ def _leave_out_other_versions(found: Sequence[Found]) -> None:
 def _version(each: Found) -> str:
     assert each.run is not None
     return str(part_of(each.run.record, "versions").get("stelab", "unknown"))
-
-
-def part_of(record: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a table of run.json; empty where an old or damaged one has none."""
-    part = record.get(name)
-    return part if isinstance(part, dict) else {}

@@ -28,6 +28,11 @@ from stelab.studies.lock import is_locked
 PROGRESS = "progress.json"
 """How far a run has come, while it is running."""
 
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+"""How run.json writes times, which are UTC."""
+
+STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PACKAGES = ("stelab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy")
 
@@ -107,8 +112,17 @@ def _explained(folder: Path) -> Iterator[None]:
         raise InputError(
             f"{folder} is not a run's folder: there is no {Path(error.filename).name} in it"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise InputError(f"{folder} is not a readable run: {error!r}") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{folder} is not a readable run: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """Return one line that is the same each time: a YAML error's own holds addresses."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"config.yaml, line {error.problem_mark.line + 1}: {error.problem}"
+    if isinstance(error, UnicodeError | yaml.YAMLError):  # which else holds the whole file
+        return " ".join(str(error).split())
+    return repr(error)
 
 
 def finished_run(cfg: DictConfig) -> Run | None:
@@ -235,7 +249,7 @@ def _attempts(folder: Path) -> list[dict[str, Any]]:
 
 
 def _timestamp(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return time.strftime(TIME, time.gmtime(seconds))
 
 
 @cache

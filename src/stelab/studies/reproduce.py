@@ -14,6 +14,7 @@ from stelab.config.decompose import Decomposer
 from stelab.config.identity import fingerprint_of_resolved
 from stelab.config.overrides import write_override
 from stelab.errors import InputError
+from stelab.studies.flaws import flaw_of_config, flaw_of_record, is_as_recorded
 from stelab.studies.record import Run, read_run
 from stelab.studies.settings import leaves
 
@@ -50,6 +51,8 @@ class _Commands:
         """Return the command of the run in a folder."""
         try:
             run = read_run(folder)
+            if flaw := flaw_of_config(run.config) or flaw_of_record(run):
+                raise InputError(flaw)
             overrides = self._overrides(run)
         except InputError as error:
             return f"{str(error).splitlines()[0]}: see config.yaml"
@@ -65,7 +68,10 @@ class _Commands:
         Two seeds prove a setting: with one alone, what is set to the seed looks like what follows
         it.
         """
-        what = run.config, run.record.get("fingerprint")
+        identity = fingerprint_of_resolved(run.config)
+        if is_as_recorded(run):  # maybe another one: of what is interpolated
+            identity = run.record.get("fingerprint") or identity
+        what = run.config, identity
         setting = self.settings.get(key := _but_for_the_seed(run.config))
         if setting is None:
             setting = self.settings[key] = _Setting(self.decomposer.overrides(*what))

@@ -9,7 +9,7 @@ from typing import Any
 
 from stelab.errors import InputError
 from stelab.studies.lock import holder, is_locked
-from stelab.studies.record import PROGRESS, read_record, reason
+from stelab.studies.record import PROGRESS, STATUSES, read_record, reason
 from stelab.studies.sweep import planned
 
 
@@ -59,7 +59,9 @@ def state_of(folder: Path) -> RunState:
         record = read_record(folder)
     except InputError as error:
         return RunState(name, "unreadable", str(error))
-    state = "interrupted" if record["status"] == "running" else record["status"]
+    if (status := record["status"]) not in STATUSES:
+        return RunState(name, status, f"its status is '{status}', which is none of stelab's")
+    state = "interrupted" if status == "running" else status
     return RunState(name, state, reason(record))
 
 
@@ -67,5 +69,5 @@ def _progress(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         return {"step": content["step"], "steps": content["steps"]}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}

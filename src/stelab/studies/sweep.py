@@ -29,13 +29,27 @@ def planned(study: Path) -> list[str]:
     Raises:
         InputError: The file of a sweep is unreadable.
     """
-    names: dict[str, None] = {}
-    for path in sorted((study / FOLDER).glob("*.json")):
-        try:
-            names |= dict.fromkeys(json.loads(path.read_text(encoding="utf-8"))["jobs"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path} must list the jobs of a sweep, but is unreadable ({error!r}): delete it, "
-                "and the same sweep again writes it"
-            ) from error
-    return list(names)
+    return list(dict.fromkeys(name for path in sweeps(study) for name in jobs_of(path)))
+
+
+def sweeps(study: Path) -> list[Path]:
+    """Return the files of a study's sweeps."""
+    return sorted((study / FOLDER).glob("*.json"))
+
+
+def jobs_of(path: Path) -> list[str]:
+    """Return the run ids of one sweep, in their order.
+
+    Raises:
+        InputError: Its file is unreadable.
+    """
+    try:
+        jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
+        if not isinstance(jobs, dict):
+            raise TypeError("jobs must be a table")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{path} must list the jobs of a sweep, but is unreadable ({error!r}): delete it, "
+            "and the same sweep again writes it"
+        ) from error
+    return list(jobs)

@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from stelab.config.identity import fingerprint_of_resolved
 from stelab.errors import InputError
-from stelab.studies.found import Found, find, is_finite, part_of
+from stelab.studies.flaws import is_as_recorded, is_finite, part_of
+from stelab.studies.found import Found, find
 from stelab.studies.record import Run
 from stelab.studies.settings import Flat, plain_value, swept
 
@@ -28,14 +30,15 @@ class Study:
     """All that the folders of one or several studies say.
 
     Attributes:
-        runs: One row a run whose run.json and config.yaml can be read, sorted by study and run:
+        runs: One row a run whose run.json and config.yaml are sound, sorted by study and run:
             `study`, `run`, `status`, the names of its groups, every swept setting, `seed`, the
             final metrics (which have a slash), `timings.*`, `machine.*`, `git.*`, `versions.*`,
-            `fingerprint`, `folder`. A setting that a run does not have is missing.
+            `fingerprint` (of config.yaml), `edited` (run.json has another one), `folder`. A
+            setting that a run does not have is missing.
         curves: One row an epoch of a finished run: `study`, `run`, `epoch` (from 1), `step` and
             the metrics.
-        left_out: One row a run or folder that cannot be compared: `study`, `run`, `state` and
-            `reason`.
+        left_out: One row a run or folder that cannot be compared, or unreadable list of a sweep:
+            `study`, `run`, `state` and `reason`.
         swept: The settings in which the runs differ, such as ``"threshold.value"``.
     """
 
@@ -77,8 +80,10 @@ def load(*folders: Path | str, runs: Collection[str] | None = None) -> Study:
         runs: Names of the runs to read; None: all.
 
     Raises:
-        InputError: A folder is not there, or none holds a run.
+        InputError: No folder is given, one is not there, or none holds a run.
     """
+    if not folders:
+        raise InputError("no study was named")
     found = [each for study, folder in named(folders).items() for each in find(study, folder, runs)]
     if all(each.state == "foreign" for each in found):
         where = ", ".join(str(folder) for folder in folders)
@@ -123,11 +128,18 @@ def _row(each: Found, run: Run, settings: Flat) -> dict[str, Any]:
         **{name: run.config["names"].get(name) for name in NAMES},
         **settings,
         "seed": run.config.get("seed"),
-        **{name: value for name, value in run.metrics.items() if is_finite(value)},
+        **{n: value for n, value in run.metrics.items() if "/" in n and is_finite(value)},
         **{f"{name}.{key}": _cell(v) for name, part in parts.items() for key, v in part.items()},
-        "fingerprint": _cell(run.record.get("fingerprint")),
+        **_identity(run),
         "folder": str(run.folder),
     }
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """Return the fingerprint of config.yaml, and whether run.json has another one."""
+    if is_as_recorded(run):
+        return {"fingerprint": _cell(run.record.get("fingerprint")), "edited": False}
+    return {"fingerprint": fingerprint_of_resolved(run.config), "edited": True}
 
 
 def _cell(value: Any) -> Any:

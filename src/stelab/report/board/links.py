@@ -20,12 +20,14 @@ def link_events(run: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.is_symlink() and not path.exists():
-            path.unlink()
+            path.unlink(missing_ok=True)
     for source in event_files(run):
         link = folder / source.name
         if link.exists():
             continue
         try:
             link.symlink_to(os.path.relpath(source.resolve(), folder.resolve()))
+        except FileExistsError:
+            continue  # another process made it meanwhile
         except OSError:
             shutil.copyfile(source, link)

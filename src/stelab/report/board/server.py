@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from stelab.errors import InputError
 from stelab.report.board.links import event_files
-from stelab.studies.status import survey
+from stelab.studies.status import state_of
 
 SECONDS = 2.0
 
@@ -60,11 +60,14 @@ def addresses(url: str, replicates: Sequence[str]) -> dict[str, str]:
 
 def traces(studies: Sequence[Path]) -> list[object]:
     """Return what changes when a run begins, goes on or ends: its state and its event files."""
-    return [
-        (run.name, run.state, event_files(study / run.name))
-        for study in studies
-        for run in survey(study)
-    ]
+    return [_trace(path) for study in studies for path in sorted(study.glob("*")) if path.is_dir()]
+
+
+def _trace(run: Path) -> object:
+    try:
+        return run.name, state_of(run).state, event_files(run)
+    except OSError as error:  # it cannot be read
+        return run.name, str(error)
 
 
 def keep_current(studies: Sequence[Path], since: list[object], renew: Callable[[], None]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+from stelab.errors import InputError
 from stelab.report.board import hparams
 from stelab.report.board.events import picture, write_events
 from stelab.report.board.layout import LIVE, layout
@@ -16,6 +20,36 @@ from stelab.report.board.view import ShownRun, View
 # An event file of our own before those of a run, which have the time in their names, and one after:
 # one of TensorBoard's two loaders never goes back to a file whose name sorts before another's.
 FIRST, LAST = "events.out.tfevents.0000000000.stelab", "events.out.tfevents.9999999999.stelab"
+
+
+def write_anew(view: View, folder: Path) -> None:
+    """Write a view beside the old one and put it in its place; other processes may do the same.
+
+    Raises:
+        InputError: Nothing can be written there.
+    """
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{age}") for age in ("new", "old"))
+    try:
+        write_view(view, new)
+        while not _take_place(new, folder):
+            with suppress(FileNotFoundError):
+                folder.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"the view cannot be written to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _take_place(new: Path, folder: Path) -> bool:
+    """Rename a folder where no other is in the way; tell whether it was."""
+    try:
+        new.rename(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def write_view(view: View, folder: Path) -> None:
@@ -32,7 +66,7 @@ def write_view(view: View, folder: Path) -> None:
         _write_study(view, folder / study)
     for path in folder.iterdir():
         if path.name not in (*view.runs, *mean_names, study):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # another process may do the same
 
 
 def _write_run(run: ShownRun, folder: Path) -> None:
