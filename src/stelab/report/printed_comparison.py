@@ -113,7 +113,7 @@ def _judged(regression: Regression, confidence: float) -> list[str]:
     verdicts = regression.table["verdict"]
     judged = int(verdicts.isin(JUDGED).sum())
     lines = [f"{judged} of {counted(len(verdicts), 'row')} judged."]
-    by_interval = judged - int((verdicts == "failed").sum())
+    by_interval = judged - int(verdicts.isin(["failed", "lost"]).sum())
     chance = f"{by_interval * (1 - confidence) / 2:.1f}"
     if chance != "0.0":
         lines.append(
