@@ -1,6 +1,14 @@
-"""Text on its way to a terminal: shown, never obeyed."""
+"""Text on its way to a terminal, a file or a pipe: shown, never obeyed, and no reason to stop."""
 
 from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 
 def visible(text: str) -> str:
@@ -12,3 +20,98 @@ def visible(text: str) -> str:
     return "".join(
         c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def one_line(text: str) -> str:
+    """Join the lines of a text, and leave out the middle of one that nobody would read."""
+    return shortened(" ".join(text.split()))
+
+
+def shortened(line: str) -> str:
+    """Leave out the middle of a line of more than 1,000 characters."""
+    return line if len(line) <= 1000 else f"{line[:700]} ... {line[-200:]}"
+
+
+@contextmanager
+def robust_streams() -> Iterator[None]:
+    """Give this process a stdout and a stderr that take any text; none fails when it is closed.
+
+    A character that the terminal's encoding lacks is escaped. A stream that was closed before
+    this process began is one that refuses to be written to, instead of the next file that is
+    opened. What a logger cannot write is lost without a traceback.
+    """
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _unwritable(number))
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    before, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = before
+        for stream in (sys.stdout, sys.stderr):
+            _let_close(stream)
+
+
+def _unwritable(number: int) -> TextIO:
+    """Open a stream with a descriptor of its own, so that no other file gets it."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
+    return open(number, "w", encoding="utf-8", closefd=False)
+
+
+def _let_close(stream: TextIO) -> None:
+    """Flush a stream; one that cannot be is silenced, for Python flushes it again at exit."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):  # a stand-in has no descriptor
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let long work go on when what it prints cannot be written any more.
+
+    Raises:
+        OSError: At the end of work that went well: why something was not printed.
+    """
+    before, output = sys.stdout, _Output(sys.stdout)
+    sys.stdout = cast(TextIO, output)
+    try:
+        yield
+    finally:
+        sys.stdout = before
+    if output.error is not None:
+        raise output.error
+
+
+class _Output:
+    """A stream that fails once at most, without telling."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            return self._lose(error)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> int:
+        self.error = self.error or error
+        _let_close(self.stream)
+        return 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)

@@ -5,17 +5,25 @@ Nothing here imports torch: help, completion and mistakes answer at once.
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stelab.errors import InputError, RunError
+from stelab.terminal import robust_streams, shortened, visible
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from omegaconf import DictConfig
 
 COMMANDS = {
     "train": "one run, or with -m a sweep; finished runs are not run again",
@@ -29,27 +37,40 @@ COMMANDS = {
 }
 
 
-def main() -> None:
-    """Run the command line; the exit code is 0, 1 (failed), 2 (bad input) or 128 + signal."""
-    try:
-        _main(sys.argv[1:])
-    except InputError as error:
-        print(f"stelab: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stelab: interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f" for {error.filename}" if error.filename else ""
-        print(
-            f"stelab: there is no space left{where}: free some, and run it again", file=sys.stderr
-        )
-        sys.exit(1)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line in this process; nothing of it stays behind but what it wrote.
+
+    Args:
+        arguments: What follows ``stelab``; None: what this process was called with.
+
+    Raises:
+        SystemExit: With 1 (failed), 2 (bad input) or 128 + signal; returns where all went well.
+    """
+    with robust_streams():
+        try:
+            _main(list(sys.argv[1:] if arguments is None else arguments))
+            sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            _end(error, "interrupted", 128 + signal.SIGINT)
+        except BrokenPipeError:
+            sys.exit(128 + signal.SIGPIPE)
+        except InputError as error:
+            _end(error, str(error), 2)
+        except RunError as error:
+            _end(error, str(error), 1)
+        except Exception as error:
+            from stelab.config.boundary import told
+
+            _end(error, told(error), 1)
+
+
+def _end(error: BaseException, message: str, code: int) -> NoReturn:
+    """Say what is wrong in a line for each thing; where Hydra's users ask for it, say all."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exception(error)
+    lines = (shortened(line) for line in visible(message).splitlines())
+    print("stelab: " + "\n".join(lines), file=sys.stderr)
+    sys.exit(code)
 
 
 def _main(arguments: list[str]) -> None:
@@ -84,37 +105,127 @@ def _overview() -> str:
 
 
 def run_command(command: str, arguments: Sequence[str]) -> None:
-    """Check the configuration of `command`, then hand over to Hydra."""
-    import hydra
-    from hydra._internal.utils import get_args_parser
-
-    from stelab.config import CONF_DIR
+    """Check the configuration of `command`, then run it as a Hydra application."""
+    from stelab.apps.flags import read_flags
+    from stelab.config.boundary import reading_input
     from stelab.config.plan import plan
 
-    app = import_module(f"stelab.apps.{command}")
-    texts = getattr(app, "TEXTS", ())  # keys whose values are taken as they stand
-    arguments = [literal(every_option(argument), texts) for argument in arguments]
-    # Hydra 1.3 takes its flags first or last only; people write them anywhere.
-    arguments = sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))
-    sys.argv = [f"stelab {command}", *arguments]
-    args = get_args_parser().parse_args(arguments)
-    hydra_main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=command)
-    launch = hydra_main(_task(app.start))
-    if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
-        launch()
-        return
+    with reading_input():
+        app = import_module(f"stelab.apps.{command}")
+        texts = getattr(app, "TEXTS", ())  # keys whose values are taken as they stand
+        arguments = [literal(every_option(argument), texts) for argument in arguments]
+        flags = read_flags(arguments)
+    if flags.version:
+        return _main(["--version"])
+    if flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion:
+        return _show(command, flags)
     execute = getattr(app, "execute", None)  # of commands that take sweeps
-    jobs = plan(
-        command,
-        args.overrides,
-        multirun=args.multirun,
-        config_dir=args.config_dir,
-        sweeps=execute is not None,
-    )
-    if execute is not None:
-        execute(jobs, launch)
-    else:
-        launch()
+    with _typed([f"stelab {command}", *arguments]):
+        with reading_input():
+            jobs = plan(
+                command,
+                flags.overrides,
+                multirun=flags.multirun,
+                config_dir=flags.config_dir,
+                sweeps=execute is not None,
+            )
+
+        def launch() -> None:
+            _launch(command, flags, app.start, multirun=jobs.multirun)
+
+        if execute is not None:
+            execute(jobs, launch)
+        else:
+            launch()
+
+
+def _show(command: str, flags: Namespace) -> None:
+    """Print help, a configuration or how it was composed; or complete a word."""
+    from stelab.apps.flags import flag_parser
+    from stelab.config.boundary import reading_input
+    from stelab.config.compose import application, compose_whole
+
+    overrides, parser = flags.overrides, flag_parser()
+    with reading_input(), _own_logging(), application(flags.config_dir) as hydra:
+        if flags.shell_completion:
+            return hydra.shell_completion(command, overrides)
+        cfg = compose_whole(hydra.config_loader, command, overrides)  # explains mistakes
+        if flags.help:
+            hydra.app_help(command, parser, flags)
+        elif flags.hydra_help:
+            hydra.hydra_help(command, parser, flags)
+        elif flags.info:
+            hydra.show_info(flags.info, command, overrides)
+        else:
+            _require_part(cfg, flags.package)
+            hydra.show_cfg(command, overrides, flags.cfg, flags.package, flags.resolve)
+
+
+def _require_part(cfg: DictConfig, package: str | None) -> None:
+    from omegaconf import OmegaConf
+
+    from stelab.config.validate import keys_of, suggestion
+
+    if package not in (None, "_global_") and OmegaConf.select(cfg, package) is None:
+        known = keys_of(OmegaConf.to_container(cfg))
+        raise InputError(f"--package: {package} is not a key here{suggestion(package, known)}")
+
+
+def _launch(command: str, flags: Namespace, start: Callable[[Any], Any], *, multirun: bool) -> None:
+    """Let Hydra set up what it sets up, and run a job or a sweep."""
+    from stelab.config.boundary import reading_input
+    from stelab.config.compose import application
+
+    overrides = [*flags.overrides, f"hydra.mode={'MULTIRUN' if multirun else 'RUN'}"]
+    try:
+        with _own_logging(), application(flags.config_dir) as hydra:
+            if multirun:
+                hydra.multirun(command, _task(start), overrides)
+                return
+            with reading_input():
+                hydra.run(command, _task(start), overrides)
+    except _Failed as failed:
+        raise failed.error from None
+
+
+class _Failed(BaseException):
+    """Carries a job's exception past Hydra, which would print the traceback of an Exception."""
+
+    def __init__(self, error: Exception):
+        super().__init__(error)
+        self.error = error
+
+
+def _task(start: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def run(cfg: Any) -> Any:
+        try:
+            return start(cfg)
+        except Exception as error:
+            raise _Failed(error) from error
+
+    return run
+
+
+@contextmanager
+def _typed(words: list[str]) -> Iterator[None]:
+    """Let `words` be what was typed, see `command_line`."""
+    before, sys.argv = sys.argv, words
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Let Hydra set up logging, and take that back afterwards."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def every_option(argument: str) -> str:
@@ -144,19 +255,6 @@ def study_command(name: str, *, study: str, outputs: str, **more: str) -> str:
     """Return a command on a study, as it can be pasted into a shell."""
     words = {"study": study, **({} if outputs == "outputs" else {"paths.outputs": outputs}), **more}
     return shlex.join(["stelab", name, *(f"{key}={value}" for key, value in words.items())])
-
-
-def _task(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Make a Hydra task of `function`: errors that say all end in a message, not a traceback."""
-
-    def run(cfg: Any) -> Any:
-        try:
-            return function(cfg)
-        except (InputError, RunError) as error:
-            print(f"stelab: {error}", file=sys.stderr)
-            raise SystemExit(2 if isinstance(error, InputError) else 1) from error
-
-    return run
 
 
 def _complete(arguments: list[str]) -> None:

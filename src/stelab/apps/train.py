@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from stelab.apps.main import command_line, study_command
+from stelab.config.boundary import reading_input
 from stelab.config.plan import Plan
 from stelab.errors import InputError
 from stelab.report.progress import print_states
 from stelab.studies import finished_run
 from stelab.studies.status import RunState, state_of, survey
 from stelab.studies.sweep import record_sweep
+from stelab.terminal import undisturbed
 
 if TYPE_CHECKING:
     from stelab.comparison import Comparison
@@ -43,8 +45,14 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
     """
     if not plan.jobs:
         raise InputError("only=failed: no job of this sweep failed, so there is nothing to run")
-    states = [state_of(Path(job.paths.run)) for job in plan.jobs]
-    _check(plan, states)
+    with reading_input():
+        states = [state_of(Path(job.paths.run)) for job in plan.jobs]
+        _check(plan, states)
+    with undisturbed():
+        _run(plan, states, launch)
+
+
+def _run(plan: Plan, states: Sequence[RunState], launch: Callable[[], None]) -> None:
     if plan.multirun or plan.shared.dry_run:
         _announce(plan, states)
     if plan.shared.dry_run:

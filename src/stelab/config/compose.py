@@ -9,10 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-import hydra
+from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
@@ -31,6 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from stelab.config.files import CheckedFiles
 from stelab.config.identity import register_resolvers
 from stelab.config.validate import (
     first_line,
@@ -75,31 +77,37 @@ def search(config_dir: str | None) -> Iterator[ConfigLoader]:
 
     A Hydra application that is running, such as the command that asks, is put aside meanwhile.
     """
-    state = GlobalHydra.instance()
-    with _put_aside(state), hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        if config_dir is not None:
-            if not Path(config_dir).is_dir():
-                raise InputError(f"--config-dir must be a folder, got '{config_dir}'")
-            # The public API has no counterpart of --config-dir; this is what the flag itself does.
-            path = create_config_search_path(str(CONF_DIR))
-            user = f"file://{Path(config_dir).resolve()}"
-            path.prepend("command-line", user, SearchPathQuery(provider="schema"))
-            state.clear()
-            Hydra.create_main_hydra2("stelab", path)
-        try:
-            yield state.config_loader()
-        finally:
-            for cache in (_composed, _parse, _files):  # of this loader, which nobody has any more
-                cache.cache_clear()
+    with application(config_dir) as hydra:
+        yield hydra.config_loader
 
 
 @contextmanager
-def _put_aside(state: GlobalHydra) -> Iterator[None]:
-    application, state.hydra = state.hydra, None
+def application(config_dir: str | None) -> Iterator[Hydra]:
+    """Make a Hydra application; one that is running is put aside meanwhile.
+
+    Args:
+        config_dir: A folder with further groups, as with ``--config-dir``.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise InputError(f"--config-dir must be a folder, got '{config_dir}'")
+    version.setbase("1.3")
+    # The public API has no counterpart of --config-dir; this is what the flag itself does.
+    path = create_config_search_path(str(CONF_DIR))
+    SourcesRegistry.instance().types["file"] = CheckedFiles
+    if config_dir is not None:
+        user = f"file://{Path(config_dir).resolve()}"
+        path.prepend("command-line", user, SearchPathQuery(provider="schema"))
+    state = GlobalHydra.instance()
+    running, state.hydra = state.hydra, None
     try:
-        yield
+        yield Hydra.create_main_hydra2("stelab", path)
     finally:
-        state.hydra = application
+        state.hydra = running
+        for cache in (_composed, _parse, _files):  # of this loader, which nobody has any more
+            cache.cache_clear()
 
 
 def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:

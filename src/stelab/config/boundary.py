@@ -1,0 +1,53 @@
+"""The boundary to what strangers write: arguments, YAML files, the code that these name.
+
+Until a command starts, nothing can go wrong but by such input. Whatever exception a library, or
+stelab itself, raises then is told as what it is to the user: a mistake, in one line.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from stelab.errors import InputError, RunError
+from stelab.terminal import one_line
+
+
+@contextmanager
+def reading_input() -> Iterator[None]:
+    """Inside, input is read and nothing has started: each exception is an InputError.
+
+    Raises:
+        InputError: Something failed.
+    """
+    try:
+        yield
+    except (InputError, RunError):
+        raise
+    except Exception as error:
+        raise InputError(told(error)) from error
+
+
+def told(error: BaseException) -> str:
+    """Say in one line what an exception says, and where there is more where that may not do."""
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply, or contains itself"
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory{_after_colon(error)}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" for {error.filename}" if error.filename else ""
+        return f"there is no space left{where}: free some, and run it again"
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return one_line(str(error) or str(error.__cause__ or type(error).__name__))
+    text = f"{type(error).__name__}{_after_colon(error)}"
+    return f"{text} (HYDRA_FULL_ERROR=1 shows the traceback)"
+
+
+def _after_colon(error: BaseException) -> str:
+    return f": {text}" if (text := one_line(str(error))) else ""
