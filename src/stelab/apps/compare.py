@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from stelab.apps.main import command_line, study_command
 from stelab.config.lists import split_commas
+from stelab.config.places import require_folder
 from stelab.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def start(cfg: DictConfig) -> None:
     from stelab.comparison.place import folder_of, folders_of
 
     studies = folders_of(cfg.paths.outputs, cfg.study)
+    folder = Path(cfg.output) if cfg.output else folder_of(studies)
+    if cfg.report and cfg.against is None:
+        require_folder(folder)
     if cfg.against is not None:
         return _judge(cfg, studies, folders_of(cfg.paths.outputs, cfg.against))
     from stelab.comparison import compare
@@ -35,8 +39,7 @@ def start(cfg: DictConfig) -> None:
     print_comparison(comparison)
     print_states(study.left_out[["run", "state", "reason"]].itertuples(index=False, name=None))
     if cfg.report:
-        folder = Path(cfg.output) if cfg.output else folder_of(studies)
-        _report(cfg, comparison, _writable(folder))
+        _report(cfg, comparison, folder)
 
 
 def _by(cfg: DictConfig) -> list[str] | None:
@@ -52,14 +55,6 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
         "confidence": cfg.confidence,
         "interval": cfg.interval,
     }
-
-
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the report cannot be written to {folder}: {error}") from error
-    return folder
 
 
 def _report(cfg: DictConfig, comparison: Comparison, folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 from omegaconf import DictConfig
 
+from stelab.config.places import require_folder
 from stelab.studies import read_finished
 
 
 def start(cfg: DictConfig) -> None:
     """Decode a file of codes into a folder of images."""
     run = read_finished(cfg.run)  # before torch is imported
+    require_folder(cfg.output)
     from stelab.training.codes import decode
 
     count = decode(

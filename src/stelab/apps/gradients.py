@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from stelab.config.places import require_folder
 from stelab.config.plan import Plan
 
 
@@ -26,8 +27,9 @@ def _measure(jobs: Sequence[DictConfig]) -> None:
     from stelab.gradients.study import measure_all, write_tables
     from stelab.report.measurements import draw_measurements, print_measurements
 
-    rows = measure_all(jobs)
     folder = _folder(jobs)
+    require_folder(folder)
+    rows = measure_all(jobs)
     write_tables(folder, rows)
     print_measurements(rows)
     pictures = draw_measurements(folder, rows)

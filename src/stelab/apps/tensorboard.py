@@ -7,6 +7,7 @@ from contextlib import suppress
 from omegaconf import DictConfig
 
 from stelab.config.lists import split_commas
+from stelab.config.places import require_folder
 
 TEXTS = ("study", "by", "where", "replicates")
 
@@ -20,6 +21,7 @@ def start(cfg: DictConfig) -> None:
 
     studies = folders_of(cfg.paths.outputs, cfg.study)
     folder = folder_of(studies) / "tensorboard"
+    require_folder(folder)
 
     def read(*, embeddings: bool) -> View:
         return read_view(

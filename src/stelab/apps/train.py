@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 
 from stelab.apps.main import command_line, study_command
 from stelab.config.boundary import reading_input
+from stelab.config.places import require_folder
 from stelab.config.plan import Plan
 from stelab.errors import InputError
 from stelab.report.progress import print_states
@@ -46,6 +48,9 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
     if not plan.jobs:
         raise InputError("only=failed: no job of this sweep failed, so there is nothing to run")
     with reading_input():
+        for job in plan.jobs:
+            if not os.path.isfile(Path(job.paths.run, "run.json")):
+                require_folder(job.paths.run)
         states = [state_of(Path(job.paths.run)) for job in plan.jobs]
         _check(plan, states)
     with undisturbed():

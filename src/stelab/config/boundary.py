@@ -43,8 +43,9 @@ def told(error: BaseException) -> str:
         return f"there is no space left{where}: free some, and run it again"
     if isinstance(error, OSError) and error.strerror:
         return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return one_line(str(error) or str(error.__cause__ or type(error).__name__))
+    if isinstance(error, HydraException | OmegaConfBaseException | Warning):
+        causes = dict.fromkeys(filter(None, (str(error), str(error.__cause__ or ""))))
+        return one_line(": ".join(causes) or type(error).__name__)
     text = f"{type(error).__name__}{_after_colon(error)}"
     return f"{text} (HYDRA_FULL_ERROR=1 shows the traceback)"
 

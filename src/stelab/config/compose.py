@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import (
     ConfigCompositionException,
-    HydraException,
     InstantiationException,
     MissingConfigException,
     OverrideParseException,
@@ -32,7 +32,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from stelab.config.files import CheckedFiles
+from stelab.config.boundary import told
+from stelab.config.files import CheckedFiles, self_inclusion
 from stelab.config.identity import register_resolvers
 from stelab.config.validate import (
     first_line,
@@ -43,6 +44,7 @@ from stelab.config.validate import (
     without_hydra,
 )
 from stelab.errors import InputError
+from stelab.terminal import one_line, shortened
 
 
 def _conf_dir() -> Path:
@@ -111,9 +113,13 @@ def application(config_dir: str | None) -> Iterator[Hydra]:
 
 
 def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose a configuration with its `hydra` node; turn Hydra's errors into ours."""
-    with _explained(loader, command, overrides):
-        return _load(loader, command, overrides)
+    """Compose a configuration with its `hydra` node; turn every error into ours."""
+
+    def load(lines: Sequence[str]) -> DictConfig:
+        return _load(loader, command, lines)
+
+    with _explained(loader, command, overrides, load):
+        return load(overrides)
 
 
 def compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
@@ -131,13 +137,21 @@ def compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) ->
     Raises:
         InputError: Names every mistake.
     """
-    with _explained(loader, command, overrides):
-        choices, values = _split(loader, command, overrides)
-        shared, hydra_node = _composed(loader, command, choices)
-        cfg = copy.deepcopy(shared)
-        ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+
+    def compose_and_check(lines: Sequence[str]) -> DictConfig:
+        return _compose_job(loader, command, lines)
+
+    with _explained(loader, command, overrides, compose_and_check):
+        return compose_and_check(overrides)
+
+
+def _compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+    choices, values = _split(loader, command, overrides)
+    shared, hydra_node = _composed(loader, command, choices)
+    cfg = copy.deepcopy(shared)
+    ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
     _resolve_names(cfg, hydra_node, command)
-    with suppress(OmegaConfBaseException):  # `validate` says what is wrong
+    with suppress(OmegaConfBaseException, AttributeError):  # `validate` says what is wrong
         if folder := cfg.get("paths", {}).get("run"):
             cfg.paths.run = folder  # computed once, not for each that refers to it
     validate(cfg, command)
@@ -171,11 +185,15 @@ def build(node: Any, *args: Any, **kwargs: Any) -> Any:
 
     try:
         return instantiate(node, *args, _convert_="all", **kwargs)
-    except InstantiationException as error:
-        cause = error.__cause__
-        what = f"{type(cause).__name__}: {cause}" if cause else str(error)
-        target = OmegaConf.select(node, "_target_") if OmegaConf.is_config(node) else None
-        raise InputError(f"{target or node} refuses its arguments: {what}") from error
+    except InputError:
+        raise
+    except Exception as error:
+        cause = (error.__cause__ if isinstance(error, InstantiationException) else None) or error
+        plain = cause is error or isinstance(cause, InputError)
+        what = str(cause) if plain else f"{type(cause).__name__}: {cause}"
+        target = node.get("_target_") if isinstance(node, dict | DictConfig) else None
+        name = shortened(str(target or node))
+        raise InputError(f"{name} refuses its arguments: {one_line(what)}") from error
 
 
 def _load(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
@@ -196,9 +214,11 @@ def _parse(loader: ConfigLoader, line: str) -> Override:
     try:
         (override,) = OverridesParser.create(config_loader=loader).parse_overrides([line])
     except OverrideParseException as error:
-        raise InputError(f"'{error.override}' is not an override: write key=value") from error
-    except HydraException as error:
-        raise InputError(str(error)) from error
+        raise InputError(f"'{one_line(line)}' is not an override: write key=value") from error
+    except Exception as error:
+        raise InputError(f"'{one_line(line)}' is not an override: {told(error)}") from error
+    if not override.key_or_group:
+        raise InputError(f"'{one_line(line)}' is not an override: write key=value")
     return override
 
 
@@ -249,7 +269,7 @@ def _hydra_node(node: Any) -> Iterator[None]:
 
 def _resolve_names(cfg: DictConfig, hydra_node: Any, command: str) -> None:
     require_keys(cfg, command)
-    if "names" not in cfg:
+    if not OmegaConf.is_dict(cfg.get("names")):  # `validate` says that it must be
         return
     with _hydra_node(hydra_node):
         names = OmegaConf.to_container(cfg.names, resolve=True)
@@ -258,10 +278,17 @@ def _resolve_names(cfg: DictConfig, hydra_node: Any, command: str) -> None:
 
 
 @contextmanager
-def _explained(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> Iterator[None]:
-    """Turn Hydra's errors into ours."""
+def _explained(
+    loader: ConfigLoader,
+    command: str,
+    overrides: Sequence[str],
+    compose: Callable[[Sequence[str]], object],
+) -> Iterator[None]:
+    """Turn every error into ours, which names the override that `compose` fails for."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="provider=")  # is not available
+            yield
     except InputError:
         raise
     except MissingConfigException as error:
@@ -274,27 +301,55 @@ def _explained(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> 
         ) from error
     except OverrideParseException as error:
         raise InputError(f"'{error.override}' is not an override: write key=value") from error
-    except ConfigCompositionException as error:
-        raise InputError(_explain(error, loader, command, overrides)) from error
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise InputError(str(error)) from error
+    except Exception as error:
+        if unknown := _unknown_key(error, loader, command, overrides):
+            raise InputError(unknown) from error
+        if isinstance(error, RecursionError):
+            if included := self_inclusion(error, loader.get_sources()):
+                raise InputError(included) from error
+        text = one_line(str(error)) if isinstance(error, ValueError) else told(error)
+        guilty = _guilty(compose, overrides)
+        where = "" if guilty is None or guilty in text else f"'{guilty}' cannot be applied: "
+        raise InputError(one_line(where + text)) from error
 
 
-def _explain(
-    error: ConfigCompositionException, loader: ConfigLoader, command: str, overrides: Sequence[str]
-) -> str:
-    """Explain an override of a key that is not there."""
+def _guilty(compose: Callable[[Sequence[str]], object], overrides: Sequence[str]) -> str | None:
+    """Return the first override that fails after those before it; None: the groups' files do."""
+    for count in range(len(overrides) + 1):
+        try:
+            compose(overrides[:count])
+        except InputError:
+            continue
+        except Exception:
+            return overrides[count - 1] if count else None
+    return None
+
+
+def _unknown_key(
+    error: Exception, loader: ConfigLoader, command: str, overrides: Sequence[str]
+) -> str | None:
+    """Explain an override of a key that is not there; None where it is something else."""
     text = first_line(error)
-    if not text.startswith("Could not") or "'" not in text:
-        return str(error)
-    key = text.split("'")[1]
-    choices = [o for o in overrides if loader.get_group_options(o.partition("=")[0])]
-    tree = OmegaConf.to_container(_load(loader, command, choices), resolve=False)
-    known = list(keys_of(tree))
+    if not isinstance(error, ConfigCompositionException) or not text.startswith("Could not"):
+        return None
+    if "'" not in text or "already" in text:
+        return None
+    key = getattr(error.__cause__, "full_key", None) or text.split("'")[1]
+    tree = _tree(loader, command, overrides)
+    known = [k for k in keys_of(tree) if not f"{key}.".startswith(f"{k}.") and k != "hydra"]
     parent = key.rpartition(".")[0]
     siblings = [k for k in known if k.rpartition(".")[0] == parent and not k.endswith("_target_")]
     hint = suggestion(key, known) or (f" (there are: {', '.join(siblings)})" if siblings else "")
     return f"{key} is not a key here{hint}"
+
+
+def _tree(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> Any:
+    """Return what the groups alone compose, as far as they do."""
+    choices = [o for o in overrides if loader.get_group_options(o.partition("=")[0])]
+    for lines in (choices, []):
+        with suppress(Exception):
+            return OmegaConf.to_container(_load(loader, command, lines), resolve=False)
+    return {}
 
 
 __all__ = [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 
@@ -28,6 +30,10 @@ DEPTH = 50
 class CheckedFiles(FileConfigSource):
     """Where Hydra finds groups: a folder."""
 
+    def is_config(self, config_path: str) -> bool:
+        """Tell whether there is such a name, whatever it is: `load_config` tells what is wrong."""
+        return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
+
     def load_config(self, config_path: str) -> ConfigResult:
         """Read a file.
 
@@ -42,6 +48,26 @@ class CheckedFiles(FileConfigSource):
             provider=self.provider,
             header=self._get_header_dict(text[:512]),
         )
+
+
+def self_inclusion(error: RecursionError, sources: Iterable[ConfigSource]) -> str | None:
+    """Tell which file's defaults led back to it, if that was it.
+
+    Args:
+        error: Of Hydra's, whose stack has the files.
+        sources: Where it looks for them.
+    """
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    trees = [f.f_locals for f in frames if f.f_code.co_name == "_create_defaults_tree_impl"]
+    names = [tree["parent"].get_config_path() for tree in trees if "parent" in tree]
+    again = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if not again:
+        return None
+    places = (Path(source.path, f"{again[0]}.yaml") for source in sources)
+    path = next((place for place in places if place.is_file()), Path(again[0]))
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    line = next((i for i, text in enumerate(lines, 1) if text.startswith("defaults:")), 1)
+    return f"{path}:{line}: its defaults lead back to itself: {' > '.join([*again, again[0]])}"
 
 
 def _read(path: Path) -> str:

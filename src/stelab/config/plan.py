@@ -120,16 +120,16 @@ def _sweeper(base: DictConfig) -> StudySweeper | None:
         InputError: It is not installed, or refuses its options, or the launcher does not fit.
     """
     classes = Plugins.instance().class_name_to_class
-    chosen = classes.get(base.hydra.sweeper._target_)
+    target, launcher = (_target(base, node) for node in ("sweeper", "launcher"))
+    chosen = classes.get(target)
     if chosen is None or not issubclass(chosen, StudySweeper):
         return None
     if chosen.package and find_spec(chosen.package) is None:
         package = chosen.package
         raise InputError(f"sweep={package} needs {package}: pip install 'stelab[{package}]'")
-    for node in ("hydra.sweeper", "hydra.launcher"):
-        if str(OmegaConf.select(base, node)._target_).startswith("hydra_plugins.stelab."):
+    for node, name in (("hydra.sweeper", target), ("hydra.launcher", launcher)):
+        if name.startswith("hydra_plugins.stelab."):
             validate_node(base, node)
-    launcher = base.hydra.launcher._target_
     if chosen.streams and not hasattr(classes.get(launcher), "stream"):
         ours = "serial, joblib, gpu, submitit_local, submitit_slurm or ray"
         raise InputError(f"this sweep needs hydra/launcher={ours}, got {launcher}")
@@ -138,6 +138,15 @@ def _sweeper(base: DictConfig) -> StudySweeper | None:
     for key in sweeper.replicates:
         _check_replicate(key, base)
     return sweeper
+
+
+def _target(base: DictConfig, node: str) -> str:
+    """Return the class of Hydra's sweeper or launcher."""
+    value = base.hydra[node]
+    target = value.get("_target_") if OmegaConf.is_dict(value) else None
+    if not isinstance(target, str):
+        raise InputError(f"hydra.{node} must have a _target_ (hydra/{node}=...), got {value}")
+    return target
 
 
 def _check_replicate(key: str, base: DictConfig) -> None:

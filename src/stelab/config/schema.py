@@ -6,7 +6,7 @@ signature of what they name, see `stelab.config.signature`.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from stelab.config.types import (
@@ -19,11 +19,19 @@ from stelab.config.types import (
     Seed,
     Size,
     Text,
+    Threads,
 )
 
 closed = ConfigDict(extra="forbid")
 
-Target = Annotated[dict[str, Any], Field(description="a node with a _target_")]
+
+def _has_target(node: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(node.get("_target_"), str):
+        raise ValueError("must have a _target_, the class that it describes")
+    return node
+
+
+Target = Annotated[dict[str, Any], AfterValidator(_has_target)]
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][\w.+-]*$")]
 Unit = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Batches = Annotated[int | float, Field(ge=0)] | None
@@ -101,7 +109,7 @@ class Train:
 
     study: Name
     seed: Seed
-    threads: Count
+    threads: Threads
     rerun: Flag
     dry_run: Flag
     monitor: Literal["train/loss", "train/mse", "val/loss", "val/mse"]

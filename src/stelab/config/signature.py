@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import builtins
+import os
 import typing
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.machinery import all_suffixes
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,16 +41,24 @@ def read_signature(target: str) -> Signature:
     """Return the keyword parameters of the class or function with the dotted name `target`.
 
     Raises:
-        LookupError: There is no such module, or it defines no such name.
+        LookupError: There is no such module, its source is broken, or it defines no such name.
     """
     module, _, name = target.rpartition(".")
     if not module:
         raise LookupError(f"'{target}' is not a dotted name like 'package.module.Name'")
-    found = _find(module, name)
-    if found is None:
-        raise LookupError(f"there is no '{name}' in {module}")
-    home, definition = found
-    return _signature(home, definition)
+    try:
+        found = _find(module, name)
+        if found is None:
+            raise LookupError(f"there is no '{name}' in {module}")
+        return _signature(*found)
+    except _NoSource:
+        return Signature(open=True)  # its arguments are checked when it is built
+    except RecursionError as error:
+        raise LookupError(f"the imports of {module} lead back to themselves") from error
+
+
+class _NoSource(Exception):
+    """A module that is built in, frozen or compiled."""
 
 
 def defines(target: str, method: str) -> bool:
@@ -97,7 +107,7 @@ def _evaluate(annotation: ast.expr | None) -> Any:
         return Any
     try:
         return eval(ast.unparse(annotation), dict(_NAMES))
-    except (NameError, AttributeError, TypeError):
+    except Exception:
         return Any
 
 
@@ -127,20 +137,42 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
 
 @cache
 def _statements(module: str) -> list[ast.stmt]:
-    return ast.parse(_source(module).read_text(encoding="utf-8")).body
+    path = _source(module)
+    try:
+        return ast.parse(path.read_bytes()).body
+    except SyntaxError as error:
+        raise LookupError(f"{path}:{error.lineno or 1}: its source is broken: {error.msg}") from error
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise LookupError(f"{path}: its source cannot be read: {error}") from error
 
 
 def _source(module: str) -> Path:
-    """Return the file of `module`. Only the top-level package is looked up, none is imported."""
+    """Return the file of `module`. Only the top-level package is looked up, none is imported.
+
+    Raises:
+        LookupError: There is none.
+        _NoSource: It is no text.
+    """
     top, *rest = module.split(".")
-    spec = find_spec(top)
+    try:
+        spec = find_spec(top)
+    except (ValueError, ImportError):
+        spec = None
     if spec is None:
         raise LookupError(f"there is no package '{top}' (is it installed, or on PYTHONPATH?)")
+    if spec.submodule_search_locations is None and rest:  # such as os.path
+        raise _NoSource
     if not rest and spec.origin:
-        return Path(spec.origin)
+        return _text(Path(spec.origin))
     for folder in spec.submodule_search_locations or []:  # a namespace package has several
         path = Path(folder).joinpath(*rest)
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if path.is_file():
-            return path
+        for found in (path / "__init__.py", *(Path(f"{path}{end}") for end in all_suffixes())):
+            if os.path.isfile(found):
+                return _text(found)
     raise LookupError(f"there is no module '{module}'")
+
+
+def _text(path: Path) -> Path:
+    if path.suffix != ".py" or not path.is_file():
+        raise _NoSource
+    return path

@@ -18,6 +18,7 @@ from typing_extensions import NotRequired, TypedDict
 from stelab.config.schema import SCHEMAS
 from stelab.config.signature import Signature, read_signature
 from stelab.errors import InputError
+from stelab.terminal import one_line, shortened
 
 Path = tuple[str | int, ...]
 _DELETED = "must be given (it cannot be deleted)"
@@ -32,7 +33,13 @@ def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
     Raises:
         InputError: Names every unknown, missing, mistyped or out-of-range key.
     """
-    tree = plain(cfg)
+    try:
+        tree = plain(cfg)
+    except InputError:  # for a mistake that can be named better, maybe
+        written: Any = OmegaConf.to_container(without_hydra(cfg), resolve=False)
+        stated = [m for m in _against_schema(written, command) if "${" not in m[1]]
+        _raise(stated, cfg)
+        raise
     mistakes = [
         *_missing(tree),
         *_not_finite(tree),
@@ -75,7 +82,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     except OmegaConfBaseException as error:
-        raise InputError(f"the configuration cannot be resolved: {first_line(error)}") from error
+        key = getattr(error, "full_key", None)
+        what = f"{key}: its value" if key else "the configuration"
+        raise InputError(f"{what} cannot be resolved: {one_line(first_line(error))}") from error
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:
@@ -152,10 +161,17 @@ def _signature(target: str) -> tuple[Signature, TypeAdapter[Any]]:
         name: annotation if name in signature.required else NotRequired[annotation]
         for name, annotation in signature.annotations.items()
     }
+    try:
+        return signature, _arguments(fields, signature)
+    except Exception:  # an annotation that is no type
+        return signature, _arguments(dict.fromkeys(fields, NotRequired[Any]), signature)
+
+
+def _arguments(fields: dict[str, Any], signature: Signature) -> TypeAdapter[Any]:
     arguments = TypedDict("arguments", fields)  # type: ignore[misc]
     config = ConfigDict(extra="allow" if signature.open else "forbid")
     arguments.__pydantic_config__ = config  # type: ignore[attr-defined]
-    return signature, TypeAdapter(arguments)
+    return TypeAdapter(arguments)
 
 
 def _explain(
@@ -171,7 +187,8 @@ def _explain(
             yield (*path, *entry["loc"]), _DELETED
         else:
             text = entry["msg"].replace("Input should be", "must be").replace("Value error, ", "")
-            yield where, f"{text[0].lower()}{text[1:]}, got {entry['input']!r}"
+            text = re.sub(r"a valid dictionary|a dictionary or an instance of \w+", "a table", text)
+            yield where, f"{text[0].lower()}{text[1:]}, got {shortened(repr(entry['input']))}"
 
 
 def _is_key(part: str | int, tree: dict[str, Any]) -> bool:

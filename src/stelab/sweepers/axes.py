@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 
 from stelab.config.compose import parse
 from stelab.errors import InputError
 
 Point = dict[str, str]
 """One override for each of some keys."""
+
+MOST = 10_000
+"""The most jobs of a sweep: all of them are composed and checked before the first one starts."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Axis:
                 f"'{self.override.input_line}' is a continuous range: only sweep=optuna takes "
                 "one; other sweeps take choice(...) or a list"
             )
+        _require_few(self.override)
         values = list(dict.fromkeys(self.override.sweep_string_iterator()))
         if not values:
             group, loader = self.override.key_or_group, self.override.config_loader
@@ -76,8 +81,35 @@ def read_axes(loader: ConfigLoader, overrides: Sequence[str]) -> list[Axis]:
     return list(axes.values())
 
 
+def _require_few(override: Override) -> None:
+    """Raise InputError where a range has too many values to be listed."""
+    sweep = override.value()
+    if not isinstance(sweep, RangeSweep):
+        return
+    try:
+        few = abs(sweep.stop - sweep.start) <= MOST * abs(sweep.step)  # type: ignore[operator]
+    except OverflowError:
+        few = False
+    if not few:
+        raise InputError(
+            f"'{override.input_line}' has more than {MOST} values: give fewer, or search it with "
+            "sweep=optuna and interval(...)"
+        )
+
+
+def require_few(jobs: int) -> None:
+    """Raise InputError where a sweep has more than `MOST` jobs."""
+    if jobs > MOST:
+        raise InputError(f"a sweep may have {MOST} jobs, this one has {jobs}: split it")
+
+
 def product(values: Mapping[str, Sequence[str]]) -> list[Point]:
-    """Return every combination; the last key varies fastest."""
+    """Return every combination; the last key varies fastest.
+
+    Raises:
+        InputError: There are too many.
+    """
+    require_few(math.prod(map(len, values.values())))
     return [
         dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
     ]

@@ -17,7 +17,7 @@ from stelab.config.compose import compose_job
 from stelab.config.types import Text
 from stelab.errors import InputError
 from stelab.studies import read_run
-from stelab.sweepers.axes import Axis, Point, product, read_axes
+from stelab.sweepers.axes import Axis, Point, product, read_axes, require_few
 
 
 class StudySweeper(Sweeper):
@@ -110,6 +110,7 @@ class ListSweeper(StudySweeper):
         axes = self.axes(loader, arguments)
         points = self.points(axes)
         rest = product({a.key: a.overrides() for a in axes if a.key not in points[0]})
+        require_few(len(points) * len(rest))
         jobs = [{**point, **other} for point in points for other in rest]
         lists = [tuple(job[axis.key] for axis in axes) for job in jobs]
         return [list(job) for job in dict.fromkeys(lists)]

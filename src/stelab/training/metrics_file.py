@@ -11,6 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from stelab.config.places import require_file
 from stelab.config.types import Text, checked
 from stelab.studies.files import write_atomically
 
@@ -25,12 +26,16 @@ class MetricsFile(Logger):
 
     Args:
         path: The file.
+
+    Raises:
+        InputError: It cannot be written.
     """
 
     @checked
     def __init__(self, *, path: Text):
         super().__init__()
         self.path = Path(path)
+        require_file(self.path)
         self.rows: dict[int, dict[str, float]] = {}
 
     @property

@@ -15,9 +15,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from stelab.config import build
 from stelab.config.mistakes import Mistakes
@@ -27,6 +27,7 @@ from stelab.errors import InputError, RunError
 from stelab.report.run_figures import draw_run
 from stelab.studies.lock import locked
 from stelab.studies.record import Pruned, Recorder, Run, finished_run, read_record, read_run
+from stelab.terminal import one_line
 from stelab.training.checkpoint_file import PREVIOUS, SealedCheckpointIO
 from stelab.training.checkpoints import Checkpoints, floats
 from stelab.training.interrupts import Interrupted, Interrupts, LockLost
@@ -185,7 +186,30 @@ def _check_objects(cfg: DictConfig) -> None:
         parameter = torch.nn.Parameter(torch.zeros(()))
         optimizer = build(module.optimizer_config, params=[parameter])
         build(module.scheduler_config, optimizer=optimizer)
-        _trainer(cfg)
+        trainer = _trainer(cfg)
+    _check_processes(trainer)
+    _check_clipping(trainer, optimizer)
+
+
+def _check_processes(trainer: pl.Trainer) -> None:
+    """Refuse processes that Lightning would make of this command line, so of a whole sweep."""
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        raise InputError(
+            f"trainer.devices asks for {trainer.num_devices} processes, and trainer.strategy must "
+            "say how they start: use trainer=ddp (strategy=ddp_spawn), or trainer.devices=1"
+        )
+
+
+def _check_clipping(trainer: pl.Trainer, optimizer: torch.optim.Optimizer) -> None:
+    """Clip no gradients, as every step will clip its own."""
+    clip = trainer.gradient_clip_val
+    try:
+        trainer.precision_plugin.clip_gradients(optimizer, clip or 0.0)
+    except RuntimeError as error:
+        raise InputError(
+            f"trainer.gradient_clip_val={clip} with trainer.precision={trainer.precision} needs "
+            f"optimizer.fused=false (Lightning: {one_line(str(error))})"
+        ) from error
 
 
 def _ended(folder: Path) -> bool:
@@ -230,8 +254,10 @@ def _trainer(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"trainer refuses its arguments: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"trainer refuses its arguments: {one_line(str(error))}") from error
 
 
 def _fit_and_test(
