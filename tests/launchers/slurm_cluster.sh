@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # A SLURM of this one node, of Debian's packages, in a scratch folder: no systemd, no cgroups, no
 # accounting database, no root file system touched.
-# usage: slurm_cluster.sh start|stop FOLDER     Its commands need SLURM_CONF=FOLDER/slurm.conf.
+# usage: slurm_cluster.sh start FOLDER [LINE OF slurm.conf ...]
+#        slurm_cluster.sh stop FOLDER           Its commands need SLURM_CONF=FOLDER/slurm.conf.
 set -euo pipefail
 
 command=$1
 root=$(mkdir -p -- "$2" && cd -- "$2" && pwd)
+shift 2
+more=("$@")
 export SLURM_CONF=$root/slurm.conf PATH=$PATH:/usr/sbin
 
 start() {
@@ -84,6 +87,7 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=$memory State=UNKNOWN
 PartitionName=low Nodes=$host Default=YES PriorityTier=1 State=UP
 PartitionName=high Nodes=$host PriorityTier=2 State=UP
 CONF
+    printf '%s\n' "${more[@]}" >>"$SLURM_CONF"
 }
 
 free_port() {

@@ -1,12 +1,13 @@
-"""``hydra/launcher=ray`` on a real cluster, one of whose nodes is lost."""
+"""``hydra/launcher=ray`` on real clusters: one loses a node, one grows from none."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sweeps import Sweep, processes, wait_until
@@ -15,11 +16,11 @@ ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
 
 @contextmanager
-def cluster(sweep: Sweep) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Start a cluster of two nodes with a processor each."""
+def cluster(sweep: Sweep, kind: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Start a cluster, and end all of it."""
     script = Path(__file__).with_name("ray_cluster.py")
     with subprocess.Popen(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), kind],
         env=sweep.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -28,15 +29,37 @@ def cluster(sweep: Sweep) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         start_new_session=True,
     ) as process:
         assert process.stdout
-        yield process.stdout.readline().strip(), process
+        try:
+            yield process.stdout.readline().strip(), process
+        finally:
+            for line in processes(process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(int(line.split()[1]), signal.SIGKILL)
+
+
+def test_a_cluster_that_grows_is_waited_for_and_a_worker_with_gpus_is_kept(tmp_path: Path) -> None:
+    quick = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
+    sweep = Sweep(tmp_path, **ENVIRONMENT, **quick)
+    with cluster(sweep, "growing") as (address, _):
+        options = (f"hydra.launcher.address={address}", "hydra.launcher.num_gpus=1")
+        code, output = sweep.run("seed=0,1,2", "hydra/launcher=ray", *options)
+    assert code == 0, output
+    assert output.count("no node of the Ray cluster has what a job takes") == 1
+    assert "num_cpus=1 (threads), num_gpus=1: waiting for one to come" in output
+    assert sweep.seen() == {0, 1, 2}
+    assert len({note.name.split("-")[1] for note in sweep.notes.iterdir()}) == 1  # one process
 
 
 def test_a_lost_node_costs_no_run(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, **ENVIRONMENT)
     epochs = ("trainer.max_epochs=10", "checkpoint.every_n_steps=1")
     slow = ("estimator.sleep=0.2", *epochs)
-    with cluster(sweep) as (address, nodes):
+    with cluster(sweep, "two") as (address, nodes):
         ray = ("hydra/launcher=ray", f"hydra.launcher.address={address}")
+        code, output = sweep.run("seed=0", *ray, "hydra.launcher.num_gpus=1")
+        assert code == 2, output
+        assert "no node of the Ray cluster has what a job takes" in output
+        assert "Traceback" not in output and not sweep.records()
         with sweep.start("seed=0,1,2", *ray, *slow) as driver:
             wait_until(lambda: sweep.seen() == {0, 1})
             assert nodes.stdin

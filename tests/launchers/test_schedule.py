@@ -23,7 +23,7 @@ OK, FAILED = Outcome("finished", value=0.5), Outcome("failed", reason="E: no")
 class Script:
     """Ends each job as its script says; several at once end last in, first out."""
 
-    interval = 0.0
+    interval, patience = 0.0, 0.0
     tells = True
 
     def __init__(self, outcomes: dict[str, list[Outcome]], *, slots: int | None = 1):
@@ -40,6 +40,8 @@ class Script:
         future: Future[Outcome] = Future()
         future.set_result(self.outcomes.get(name, [OK]).pop(0) if name in self.outcomes else OK)
         return future
+
+    def look(self) -> None: ...
 
     def stop(self) -> None: ...
 

@@ -8,7 +8,8 @@ from typing import Any
 from stelab.config.types import Count, Size
 from stelab.launchers.base import OnFailure, StudyLauncher, require
 from stelab.launchers.processes import jobs_at_once
-from stelab.launchers.submission import SubmittedHere, SubmittedToSlurm
+from stelab.launchers.slurm import SubmittedToSlurm
+from stelab.launchers.submission import SubmittedHere
 
 
 class SlurmLauncher(StudyLauncher):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stelab.config.compose import compose_job
 from stelab.config.types import Size
-from stelab.errors import InputError
+from stelab.errors import InputError, told
 from stelab.launchers.executor import Executor
 from stelab.launchers.job import Outcome
 from stelab.launchers.schedule import Job, Schedule
@@ -114,10 +113,11 @@ class StudyLauncher(Launcher):
             first: The number of the first job.
         """
         hydra = self.config.hydra
-        executor = self._open()
+        with told():
+            executor = self.executor()
         try:
             configure_log(hydra.job_logging, hydra.verbose)
-            with terminable():
+            with terminable(), told():
                 Schedule(
                     executor=executor,
                     jobs=self._jobs(jobs, itertools.count(first)),
@@ -129,14 +129,6 @@ class StudyLauncher(Launcher):
         finally:
             executor.stop()
             configure_log(hydra.hydra_logging, hydra.verbose)
-
-    def _open(self) -> Executor:
-        try:
-            return self.executor()
-        except InputError as error:
-            # Hydra would print the traceback of an Exception.
-            print(f"stelab: {error}", file=sys.stderr)
-            raise SystemExit(2) from error
 
     def _jobs(
         self, jobs: Iterator[list[str] | None], numbers: Iterator[int]

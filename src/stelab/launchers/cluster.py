@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 
+_GPUS = "CUDA_VISIBLE_DEVICES"
+_OTHER_GPUS = 77  # exit code of a worker process that was given other GPUs than its own
+
+
 class RayTasks:
-    """Runs each job as a task of its own.
+    """Runs each job as a task of its own, in worker processes that serve one after another.
+
+    A cluster that grows is shown that more is wanted than it has: twice as many jobs as it takes
+    now, and one where it takes none. All of them at once would leave a search nothing to learn.
 
     Args:
         address: Of a cluster; None: start one on this machine, for this sweep.
@@ -27,10 +35,12 @@ class RayTasks:
         num_gpus: What a job takes; 0.5: two jobs share a GPU.
 
     Raises:
-        InputError: There is no cluster, or none of its nodes has what a job takes.
+        InputError: There is no cluster, or none of its nodes has, or ever will have, what a job
+            takes.
     """
 
     interval = 0.1
+    patience = 2.0
     tells = False
 
     def __init__(self, *, address: str | None, num_cpus: int, num_gpus: float):
@@ -39,41 +49,75 @@ class RayTasks:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         import ray
 
+        self._address = address
         self._needs = {"CPU": num_cpus, "GPU": num_gpus}
         self._running: list[_Started] = []
+        self._had_room = self._told = False
         _connect(address)
-        # Retries are the launcher's.
-        self._task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)(_work)
-        if not self._room():
+        # Retries are the launcher's. Ray would end a worker that has GPUs after each call.
+        self._task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0, max_calls=0)(
+            _work
+        )
+        try:
+            self._look_for_room()
+        except InputError:
             ray.shutdown()
-            raise InputError(
-                f"no node of the Ray cluster has what a job takes: num_cpus={num_cpus} (threads), "
-                f"num_gpus={num_gpus:g}"
-            )
+            raise
 
     @property
     def slots(self) -> int:
-        """How many jobs the nodes that are alive take at once; at least 1, for one to come."""
-        return max(1, self._room())
+        """How many jobs it takes at once; at least 1, for a node to come."""
+        room = self._room()
+        return max(1, room if self._grows() is False else 2 * room)
 
     def start(self, attempts: Sequence[Attempt]) -> list[Started]:
         """Submit tasks."""
         started = [
             _Started(self._task.remote(attempt, os.getcwd(), sys.path)) for attempt in attempts
         ]
-        self._running = [job for job in self._running if not job.done()] + started
+        self._running += started
         return [*started]
+
+    def look(self) -> None:
+        """Find out which tasks have ended, at once for all.
+
+        Raises:
+            InputError: There never was a node for them, and none will come.
+        """
+        import ray
+
+        self._look_for_room()
+        tasks = {job.task: job for job in self._running}
+        if tasks:
+            for task in ray.wait([*tasks], num_returns=len(tasks), timeout=0)[0]:
+                tasks[task].ended = True
+        self._running = [job for job in self._running if not job.ended]
 
     def stop(self) -> None:
         """Interrupt tasks under way, wait for them, and leave the cluster."""
         import ray
 
-        running = [job.task for job in self._running if not job.done()]
+        running = [job.task for job in self._running]
         for task in running:
             ray.cancel(task)
         if running:
             ray.wait(running, num_returns=len(running))
         ray.shutdown()
+
+    def _look_for_room(self) -> None:
+        """Refuse what cannot be had; say so where a node has to come first."""
+        self._had_room = self._had_room or self._room() > 0
+        if self._had_room:
+            return
+        missing = (
+            "no node of the Ray cluster has what a job takes: "
+            f"num_cpus={self._needs['CPU']} (threads), num_gpus={self._needs['GPU']:g}"
+        )
+        if self._grows() is False:
+            raise InputError(missing)
+        if not self._told:
+            print(f"{missing}: waiting for one to come", file=sys.stderr, flush=True)
+        self._told = True
 
     def _room(self) -> int:
         import ray
@@ -85,30 +129,55 @@ class RayTasks:
             if node["Alive"]
         )
 
+    def _grows(self) -> bool | None:
+        """Tell whether the cluster has an autoscaler; None while it has not said.
+
+        One whose nodes were added by hand reports each of them as a type of its own.
+        """
+        import ray
+        from ray.experimental.internal_kv import _internal_kv_get
+
+        if self._address is None:
+            return False
+        report = json.loads(_internal_kv_get(b"__autoscaling_status") or "{}")
+        types = (report.get("autoscaler_report") or {}).get("node_type_mapping") or {}
+        by_hand = {f"node_{node['NodeID']}" for node in ray.nodes()}
+        return not by_hand.issuperset(types.values()) if types else None
+
 
 class _Started:
     def __init__(self, task: ObjectRef[Outcome]):
         self.task = task
+        self.ended = False
 
     def done(self) -> bool:
-        import ray
-
-        return bool(ray.wait([self.task], timeout=0)[0])
+        return self.ended
 
     def result(self) -> Outcome:
         import ray
-        from ray.exceptions import NodeDiedError, ObjectLostError, RayError
+        from ray.exceptions import NodeDiedError, ObjectLostError, RayError, WorkerCrashedError
 
         try:
             return ray.get(self.task)
         except (NodeDiedError, ObjectLostError) as error:
             return Outcome("lost", reason=_first_sentence(error))
+        except WorkerCrashedError as error:
+            if f"exit code {_OTHER_GPUS}" in str(error):
+                return Outcome("lost", reason="its worker process had other GPUs before")
+            return Outcome("died", reason=_first_sentence(error))
         except RayError as error:
             return Outcome("died", reason=_first_sentence(error))
 
 
+_own: dict[str, str] = {}
+
+
 def _work(attempt: Attempt, folder: str, path: list[str]) -> Outcome:
     """Run a job where relative paths and imports mean what they mean in the driver."""
+    # CUDA looks only once at which GPUs a process has; Ray may give it others the next time.
+    gpus = os.environ.get(_GPUS, "")
+    if _own.setdefault(_GPUS, gpus) != gpus:
+        sys.exit(_OTHER_GPUS)
     os.chdir(folder)
     sys.path.extend(entry for entry in path if entry not in sys.path)
     return run_alone(attempt)
@@ -128,9 +197,11 @@ def _connect(address: str | None) -> None:
             logging_level=logging.ERROR,
             **options,
         )
-    except (OSError, ValueError) as error:
-        raise InputError(f"hydra.launcher.address={address}: {error}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"hydra.launcher.address={address}: {text}") from error
 
 
 def _first_sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0].split('. ')[0]}"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # Ray colours some of it
+    return f"{type(error).__name__}: {text.splitlines()[0].split('. ')[0]}"

@@ -13,7 +13,7 @@ class Started(Protocol):
     """A job that an executor has taken."""
 
     def done(self) -> bool:
-        """Tell whether it has ended."""
+        """Tell whether it has ended, as far as the last look showed."""
 
     def result(self) -> Outcome:
         """Return how it ended."""
@@ -23,11 +23,13 @@ class Executor(Protocol):
     """Takes jobs and runs them.
 
     Attributes:
-        interval: Seconds between two looks at the jobs.
+        interval: Seconds between two looks at the jobs, where some end.
+        patience: The same, where none has ended for long.
         tells: Whether what runs print reaches this terminal.
     """
 
     interval: float
+    patience: float
     tells: bool
 
     @property
@@ -35,7 +37,17 @@ class Executor(Protocol):
         """How many jobs it takes at once; None: all."""
 
     def start(self, attempts: Sequence[Attempt]) -> Sequence[Started]:
-        """Take jobs, no more than there are free slots."""
+        """Take jobs, no more than there are free slots.
+
+        Returns:
+            Those that were taken, in their order: maybe not all.
+
+        Raises:
+            InputError: None ever will be.
+        """
+
+    def look(self) -> None:
+        """Find out which jobs have ended, at once for all: `Started.done` tells."""
 
     def stop(self) -> None:
         """Let jobs under way save their state, wait for them, and end all workers."""
@@ -45,12 +57,15 @@ class InThisProcess:
     """Runs a job when it is given one; a signal is handled by the run itself."""
 
     slots = 1
-    interval = 0.0
+    interval = patience = 0.0
     tells = True
 
     def start(self, attempts: Sequence[Attempt]) -> list[Started]:
         """Run jobs."""
         return [_ended(attempt()) for attempt in attempts]
+
+    def look(self) -> None:
+        """Do nothing: all jobs have ended."""
 
     def stop(self) -> None:
         """Do nothing: no job is under way."""

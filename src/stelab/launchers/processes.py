@@ -21,7 +21,7 @@ class Processes:
         environments: Environment variables of each slot's worker.
     """
 
-    interval = 0.02
+    interval = patience = 0.02
     tells = True
 
     def __init__(self, environments: Sequence[Mapping[str, str]]):
@@ -36,6 +36,9 @@ class Processes:
         """Give jobs to idle workers."""
         idle = [slot for slot in self._slots if not slot.busy]
         return [slot.start(attempt) for slot, attempt in zip(idle, attempts, strict=False)]
+
+    def look(self) -> None:
+        """Do nothing: a thread of each worker's pool tells."""
 
     def stop(self) -> None:
         """Send SIGTERM to busy workers, and wait; a second interrupt kills them."""

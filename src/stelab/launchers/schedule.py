@@ -64,62 +64,82 @@ class Schedule:
     on_failure: Literal["continue", "stop"]
 
     def __post_init__(self) -> None:
-        self._waiting: deque[Job] = deque()
+        self._again: deque[Job] = deque()  # that failed, or were not taken
+        self._held: deque[Job] = deque()  # that another process trained when it was looked
         self._running: dict[int, tuple[Job, Started]] = {}
         self._stopped = False
+        self._dry = False  # no job is to be had before one has ended
+        self._pause = self.executor.interval
 
     def run(self) -> None:
         """Run all jobs."""
-        while True:
-            self._fill()
-            if not self._running:
-                return
-            for job, started in self._ended():
+        self._fill()
+        while self._running or (self._again and not self._stopped):
+            ended = self._ended()
+            for job, started in ended:
                 del self._running[job.number]
                 self._settle(job, started.result())
+            if ended or not self._dry:
+                self._fill()
 
     def _fill(self) -> None:
         """Start jobs in all free slots."""
-        slots, batch = self.executor.slots, list[Job]()
+        slots, batch, candidates = self.executor.slots, list[Job](), self._candidates()
+        self._dry = False
         while slots is None or len(self._running) + len(batch) < slots:
-            job = self._next()
+            job = next(candidates, None)
             if job is None:
+                self._dry = True
                 break
             if finished_run(job.cfg):  # which needs no slot
                 self.done(job, Attempt(job.cfg, self.logging)())
                 continue
-            log.info("job %d: %s", job.number, " ".join(job.overrides))
             batch.append(job)
         if batch:
-            attempts = [Attempt(job.cfg, self.logging) for job in batch]
-            for job, started in zip(batch, self.executor.start(attempts), strict=True):
-                self._running[job.number] = (job, started)
+            self._start(batch)
 
-    def _next(self) -> Job | None:
-        """Return the next job, of those that another process trains right now only the last."""
+    def _start(self, batch: list[Job]) -> None:
+        """Start jobs; those that are not taken wait."""
+        taken = self.executor.start([Attempt(job.cfg, self.logging) for job in batch])
+        for job, started in zip(batch, taken, strict=False):
+            log.info("job %d: %s", job.number, " ".join(job.overrides))
+            self._running[job.number] = (job, started)
+        self._again.extendleft(reversed(batch[len(taken) :]))
+        self._dry &= not self._again
+
+    def _candidates(self) -> Iterator[Job]:
+        """Yield jobs to start, those that another process trains right now only at the end."""
+        while self._again and not self._stopped:
+            yield self._again.popleft()
         if self._stopped:
-            return None
-        for _ in range(len(self._waiting)):
-            job = self._waiting.popleft()
-            if not is_locked(job.folder):
-                return job
-            self._waiting.append(job)
+            return
         for new in self.jobs:
             if new is None:
                 break
-            if not is_locked(new.folder):
-                return new
-            self._waiting.append(new)
+            if is_locked(new.folder):
+                self._held.append(new)
+            else:
+                yield new
+        for _ in range(len(self._held)):
+            job = self._held.popleft()
+            if is_locked(job.folder):
+                self._held.append(job)
+            else:
+                yield job
         # The run waits for the other process, and returns what that one made.
-        return self._waiting.popleft() if self._waiting else None
+        while self._held:
+            yield self._held.popleft()
 
     def _ended(self) -> list[tuple[Job, Started]]:
-        """Wait until jobs have ended."""
-        while True:
-            ended = [(job, started) for job, started in self._running.values() if started.done()]
-            if ended:
-                return ended
-            time.sleep(self.executor.interval)
+        """Look at the jobs; where none has ended, wait, the longer the longer none has."""
+        self.executor.look()
+        ended = [(job, started) for job, started in self._running.values() if started.done()]
+        if ended:
+            self._pause = self.executor.interval
+        else:
+            time.sleep(self._pause)
+            self._pause = min(1.5 * self._pause, self.executor.patience)
+        return ended
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Tell how an attempt ended; try again, or be done with the job."""
@@ -128,7 +148,7 @@ class Schedule:
         again = outcome.status == "lost" or self._failed_but_tries_again(job, outcome)
         self._tell(job, outcome, again=again)
         if again and not self._stopped:
-            self._waiting.appendleft(job)
+            self._again.append(job)
             return
         if outcome.status not in ("finished", "pruned"):
             self._stopped |= self.on_failure == "stop"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import re
 import signal
-import subprocess
+import sys
 import time
+import uuid
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from stelab.errors import InputError
 from stelab.launchers.executor import Started
@@ -25,68 +26,155 @@ if TYPE_CHECKING:
     from submitit import AutoExecutor, Job
     from submitit.helpers import DelayedSubmission
 
-_NOT_ITS_FAULT = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL")
-_QUEUE_AGE = 10.0  # seconds after which SLURM is asked for its queue again
 _FOREVER = 1_000_000  # times that a job may be requeued at its time limit
+_LIMIT_AGE = 60.0  # seconds after which jobs are tried again where none of ours made room
+_UNTAKEN = r"[0-9a-f]{32}\.pkl|\.submission_file_[0-9a-f]{32}\.sh"
+
+
+class Refused(Exception):
+    """Jobs were not taken, now or ever: the message is the reason."""
 
 
 class Submitted(ABC):
-    """Submits jobs as they come; those that come together become one job array on SLURM.
+    """Submits jobs as they come; those that come together become job arrays on SLURM.
+
+    Where jobs are refused, fewer are submitted together, down to a single one. What is taken runs;
+    the rest waits until some of it has ended, and is tried again each minute.
 
     Args:
-        folder: Where submitit keeps its files and what jobs print.
+        folder: Where submitit keeps its files and what jobs print, in a folder for this sweep.
         parameters: What jobs need, as submitit calls it.
-        driver: A file that is locked while the process lives that jobs end with; None: they
-            outlive it.
+        driver: The name of a file there that is locked while the process lives that jobs end
+            with; None: they outlive it.
+
+    Attributes:
+        place: What it is called.
+        largest: How many jobs may be submitted together.
 
     Raises:
-        InputError: submitit refuses them.
+        InputError: submitit refuses the parameters, or the folder cannot be made.
     """
 
     cluster: str
+    place: str
     interval = 0.2
+    patience: float
     tells = False
+    largest = 1
 
-    def __init__(self, folder: Path, parameters: dict[str, Any], *, driver: Path | None):
-        self._executor = self._make(folder, parameters)
-        self._driver = driver
+    def __init__(self, folder: Path, parameters: dict[str, Any], *, driver: str | None):
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+        self.folder = (folder / name).absolute()
+        self._executor = self._make(parameters)
+        self._driver = self.folder / driver if driver else None
         self._jobs: list[_Started] = []
+        self._size = self.largest
+        self._limit: tuple[float, int] | None = None
+        self._accepted = False
+        self._told: str | None = None
 
-    def _make(self, folder: Path, parameters: dict[str, Any]) -> AutoExecutor:
+    def _make(self, parameters: dict[str, Any]) -> AutoExecutor:
         from submitit import AutoExecutor
 
         try:
-            executor = AutoExecutor(folder, cluster=self.cluster, slurm_max_num_timeout=_FOREVER)
+            self.folder.mkdir(parents=True)
+            executor = AutoExecutor(
+                self.folder, cluster=self.cluster, slurm_max_num_timeout=_FOREVER
+            )
             executor.update_parameters(**parameters)
         except (RuntimeError, NameError, ValueError, AssertionError) as error:
             raise InputError(f"submitit refuses hydra.launcher: {error}") from error
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be made: {error}") from error
         return executor
 
     @property
-    @abstractmethod
     def slots(self) -> int | None:
-        """How many jobs it takes at once."""
+        """How many jobs it takes at once: all, or as many as it had when it refused more."""
+        if self._limit is None or time.monotonic() - self._limit[0] > _LIMIT_AGE:
+            return None
+        return self._limit[1]
 
     def start(self, attempts: Sequence[Attempt]) -> list[Started]:
-        """Submit jobs."""
-        calls = [Call(attempt, self._driver) for attempt in attempts]
+        """Submit jobs.
+
+        Returns:
+            Those that were taken, in their order: maybe not all.
+
+        Raises:
+            InputError: Not even the first one ever was.
+        """
+        started: list[Started] = []
+        refused = False
+        while rest := attempts[len(started) :]:
+            chunk = rest[: self._size]
+            share = (len(started), len(started) + len(chunk), len(attempts))
+            try:
+                jobs = self._submit([Call(attempt, self._driver) for attempt in chunk], share)
+            except Refused as error:
+                refused = True
+                self._size = max(1, len(chunk) // 2)
+                if len(chunk) == 1:
+                    self._wait_for_room(str(error), waiting=len(rest))
+                    break
+            else:
+                self._accepted = True
+                self._jobs += (taken := [_Started(self, job) for job in jobs])
+                started += taken
+                if not refused:
+                    self._size = min(2 * self._size, self.largest)
+        return started
+
+    def _submit(self, calls: Sequence[Call], share: tuple[int, int, int]) -> list[Job[Outcome]]:
+        """Submit jobs together.
+
+        Args:
+            calls: The jobs.
+            share: Of all that are started now, their begin, their end, and the number.
+
+        Raises:
+            Refused: None of them was taken.
+        """
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
         # A job ends at SIGTERM; of Ctrl-C, which goes to all processes, submitit's own would die.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            with self._executor.batch():
-                jobs = [self._executor.submit(call) for call in calls]
+            with redirect_stderr(io.StringIO()):  # where submitit prints what it raises, too
+                return self._executor.submit_array(calls)
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            self._remove_untaken()
+            lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
+            raise Refused("; ".join(filter(None, lines)) or repr(error)) from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        started = [_Started(self, job) for job in jobs]
-        self._jobs += started
-        return [*started]
+
+    def _remove_untaken(self) -> None:
+        for path in self.folder.iterdir():
+            if re.fullmatch(_UNTAKEN, path.name):
+                path.unlink()
+
+    def _wait_for_room(self, reason: str, *, waiting: int) -> None:
+        if not self._accepted:
+            raise InputError(
+                f"{self.place} takes no job: {reason} (hydra.launcher says what jobs ask for)"
+            )
+        self._limit = time.monotonic(), len(self._jobs)
+        if reason != self._told:
+            self._told = reason
+            message = f"{self.place} takes no more jobs now, {waiting} wait: {reason}"
+            print(message, file=sys.stderr, flush=True)
 
     @abstractmethod
     def stop(self) -> None:
         """Let jobs under way save their state, and wait for them."""
 
+    def look(self) -> None:
+        """Find out which jobs have ended, at once for all."""
+        self._jobs = [started for started in self._jobs if not started.done()]
+
     @abstractmethod
-    def gone(self, job: Job[Outcome]) -> bool:
+    def ended(self, job: Job[Outcome]) -> bool:
         """Tell whether a job has ended, maybe without a result."""
 
     @abstractmethod
@@ -96,7 +184,7 @@ class Submitted(ABC):
     @property
     def running(self) -> list[Job[Outcome]]:
         """Return the jobs that have not ended."""
-        self._jobs = [started for started in self._jobs if not started.done()]
+        self.look()
         return [started.job for started in self._jobs]
 
 
@@ -105,7 +193,7 @@ class _Started:
         self._executor, self.job = executor, job
 
     def done(self) -> bool:
-        return self.job.paths.result_pickle.exists() or self._executor.gone(self.job)
+        return self._executor.ended(self.job)
 
     def result(self) -> Outcome:
         from submitit.core.utils import UncompletedJobError
@@ -127,20 +215,24 @@ class SubmittedHere(Submitted):
         slots: How many jobs at once.
     """
 
-    cluster = "local"
-    slots = 1
+    cluster, place = "local", "this machine"
+    patience = 0.2
 
     def __init__(self, folder: Path, parameters: dict[str, Any], *, slots: int):
-        driver = (folder / f"driver{os.getpid()}").absolute()
-        super().__init__(folder, parameters, driver=driver)
-        self.slots = slots
-        self._lock = driver.open("w")
+        super().__init__(folder, parameters, driver="driver")
+        self._slots = slots
+        self._lock = (self.folder / "driver").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it takes at once."""
+        limit = super().slots
+        return self._slots if limit is None else min(self._slots, limit)
 
     def stop(self) -> None:
         """Send SIGTERM, which submitit's processes pass on, and wait."""
-        running = self.running
-        for job in running:
+        for job in self.running:
             with suppress(ProcessLookupError):
                 os.kill(int(job.job_id), signal.SIGTERM)
         while self.running:
@@ -148,7 +240,7 @@ class SubmittedHere(Submitted):
         self._lock.close()
         Path(self._lock.name).unlink()
 
-    def gone(self, job: Job[Outcome]) -> bool:
+    def ended(self, job: Job[Outcome]) -> bool:
         """Tell whether its process has ended."""
         return job.done()
 
@@ -156,68 +248,6 @@ class SubmittedHere(Submitted):
         """Quote the last line that it printed."""
         lines = (job.stderr() or "").strip().splitlines() or ["nothing"]
         return Outcome("died", reason=f"its process ended without a result: {lines[-1]}")
-
-
-class SubmittedToSlurm(Submitted):
-    """To SLURM, whose jobs outlive this process: the same command waits for them.
-
-    Args:
-        folder: See `Submitted`; on a file system that all nodes share.
-        parameters: See `Submitted`.
-    """
-
-    cluster = "slurm"
-    slots = None
-
-    def __init__(self, folder: Path, parameters: dict[str, Any]):
-        super().__init__(folder, parameters, driver=None)
-        self._absent: Counter[str] = Counter()
-        self._asked = time.monotonic()
-
-    def stop(self) -> None:
-        """Cancel jobs that wait, send SIGINT to the others, once, and wait."""
-        ids = {job.job_id for job in self.running}
-        told = set[str]()
-        while ids:
-            _ask("scancel", "--quiet", "--state=PENDING", *ids)
-            running = (_queue("--states=RUNNING") or set()) & ids - told
-            if running:
-                _ask("scancel", "--quiet", "--signal=INT", *running)
-                told |= running
-            time.sleep(1)
-            queue = _queue()
-            ids = ids if queue is None else ids & queue
-
-    def gone(self, job: Job[Outcome]) -> bool:
-        """Tell whether SLURM's queue lacked it twice: a result may take time to be seen here."""
-        if time.monotonic() - self._asked > _QUEUE_AGE:
-            self._asked = time.monotonic()
-            if (queue := _queue()) is not None:
-                self._absent.update({s.job.job_id for s in self._jobs} - queue)
-        return self._absent[job.job_id] > 1
-
-    def explain(self, job: Job[Outcome]) -> Outcome:
-        """Ask SLURM; what it took a machine from may run on another one."""
-        shown = _ask("scontrol", "show", "job", "--oneliner", job.job_id) or ""
-        fields = dict(re.findall(r"(\w+)=(\S*)", shown))
-        state = fields.get("JobState", "unknown state")
-        status: Literal["lost", "died"] = "lost" if state in _NOT_ITS_FAULT else "died"
-        reason = f"SLURM's job {job.job_id} ended without a result: {state}"
-        return Outcome(status, reason=f"{reason}, exit code {fields.get('ExitCode', 'unknown')}")
-
-
-def _queue(*options: str) -> set[str] | None:
-    """Return the user's jobs that wait or run; None where SLURM does not answer now."""
-    listed = _ask("squeue", "--noheader", "--array", "--me", "--format=%i", *options)
-    return None if listed is None else set(listed.split())
-
-
-def _ask(*command: str) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout
 
 
 def _locked(file: Path) -> bool:
