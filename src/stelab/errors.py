@@ -27,3 +27,9 @@ def told() -> Iterator[None]:
     except (InputError, RunError) as error:
         print(f"stelab: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, InputError) else 1) from error
+
+
+def brief(error: BaseException) -> str:
+    """Return the first line of an error's message, not too long, to be part of another."""
+    (line, *_) = str(error).strip().splitlines() or [type(error).__name__]
+    return line[:200]

@@ -19,8 +19,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import train
+from stelab.errors import InputError, RunError
 from stelab.studies import Run, lock, read_run
-from stelab.training.checkpoint_file import is_whole
+from stelab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
 from stelab.training.interrupts import LockLost
 from stelab.training.live import LiveProgress
 
@@ -175,13 +176,74 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
         parts = tmp_path / "-".join(damaged)
         folder = stopped(parts, 7, *overrides)
         for name in damaged:
-            assert is_whole(folder / "checkpoints" / f"{name}.ckpt")
+            read_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
             flip(folder / "checkpoints" / f"{name}.ckpt")
         caplog.clear()
         run = train(parts, *overrides)
         assert run.record["timings"]["attempts"][-1]["from_step"] == step
-        assert caplog.text.count("is damaged (its checksum is wrong)") == len(damaged)
+        assert caplog.text.count("is damaged: its checksum is wrong") == len(damaged)
         assert_same(run, whole)
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    """Save a checkpoint anew, with its seal and other content."""
+    content = {**read_checkpoint(path), **changes}
+    SealedCheckpointIO().save_checkpoint(content, path)
+
+
+FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
+    "another network's": ({"state_dict": {"w": torch.ones(1)}}, "is of another network: it holds"),
+    "no logs": ({"logged": None}, "does not say what was logged"),
+    "a step that is none": ({"global_step": "six"}, "does not say what was logged"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_checkpoint_falls_back_to_the_one_before(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, undisturbed: Run
+) -> None:
+    changes, expected = FOREIGN[name]
+    folder = stopped(tmp_path, 7, *THREE_EPOCHS, "checkpoint.every_n_steps=1")
+    rewrite(folder / "checkpoints" / "last.ckpt", **changes)
+    run = train(tmp_path, *THREE_EPOCHS, "checkpoint.every_n_steps=1")
+    assert run.record["timings"]["attempts"][-1]["from_step"] == 6
+    assert f"last.ckpt {expected}" in caplog.text
+    assert (run.folder / "metrics.csv").read_bytes() == (
+        undisturbed.folder / "metrics.csv"
+    ).read_bytes()
+
+
+def test_a_checkpoint_that_is_a_folder_is_left_alone(tmp_path: Path) -> None:
+    folder = stopped(tmp_path, 5, *THREE_EPOCHS)
+    path = folder / "checkpoints" / "last.ckpt"
+    path.unlink()
+    path.mkdir()
+    (path / "precious").touch()
+    with pytest.raises(InputError, match=r"last.ckpt must be a checkpoint, but is no file"):
+        train(tmp_path, *THREE_EPOCHS)
+    assert (path / "precious").exists()
+
+
+def test_a_checkpoint_that_cannot_be_continued_from_is_named(tmp_path: Path) -> None:
+    folder = stopped(tmp_path, 5, *THREE_EPOCHS)
+    rewrite(folder / "checkpoints" / "last.ckpt", optimizer_states=[{"state": 1}])
+    with pytest.raises(RunError, match=r"cannot continue from .*last.ckpt: .*Move it away"):
+        train(tmp_path, *THREE_EPOCHS)
+    assert (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_going_back_cuts_no_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    folder = stopped(tmp_path, 5, *THREE_EPOCHS)
+    precious = tmp_path / "precious"
+    (events,) = (folder / "tb").glob("events*")
+    precious.write_bytes(events.read_bytes() * 2)
+    events.unlink()
+    events.symlink_to(precious)
+    (folder / "tb" / "more").mkdir()
+    (folder / "checkpoints" / ".mine").mkdir()
+    size = precious.stat().st_size
+    assert train(tmp_path, *THREE_EPOCHS).status == "finished"
+    assert precious.stat().st_size == size
 
 
 def test_minutes_between_checkpoints(tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ def _statements(module: str) -> list[ast.stmt]:
     try:
         return ast.parse(path.read_bytes()).body
     except SyntaxError as error:
-        raise LookupError(f"{path}:{error.lineno or 1}: its source is broken: {error.msg}") from error
+        raise LookupError(
+            f"{path}:{error.lineno or 1}: its source is broken: {error.msg}"
+        ) from error
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise LookupError(f"{path}: its source cannot be read: {error}") from error
 

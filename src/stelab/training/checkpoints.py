@@ -36,6 +36,7 @@ class Checkpoints(pl.Callback):
 
     Attributes:
         metrics: Values of the last finished epoch, by name.
+        begun: Whether all state that a checkpoint holds, if there was one, has been taken up.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Checkpoints(pl.Callback):
         self.saved_step = 0
         self.saved_at = time.monotonic()
         self.random: list[dict[str, Any]] = []
+        self.begun = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals, and let random generators continue."""
@@ -163,6 +165,7 @@ class Checkpoints(pl.Callback):
         if self.random:
             _set_random_states(self.random[0])
         self.random = []
+        self.begun = True
 
 
 def floats(metrics: Mapping[str, Any]) -> dict[str, float]:

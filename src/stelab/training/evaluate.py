@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from stelab.config import build
 from stelab.data import ImageDataModule
 from stelab.data.batches import Batches
+from stelab.errors import InputError
 from stelab.report.run_figures import draw_run
 from stelab.studies import Run
 from stelab.training.restore import restore
@@ -27,7 +29,7 @@ def evaluate(
         data: Configuration of another dataset than the run's.
 
     Raises:
-        InputError: The checkpoint or the dataset cannot be read.
+        InputError: The checkpoint or the dataset cannot be read, or a metric is NaN or infinite.
     """
     module = restore(run, checkpoint=checkpoint)
     images_of = load_data(run.config, data)
@@ -39,8 +41,12 @@ def evaluate(
             weight = len(batch) / len(images)
             loss += weight * module.reconstruction_loss(reconstruction, batch).mean().item()
             mse += weight * module.squared_error(reconstruction, batch).mean().item()
+    metrics = {f"{split}/loss": loss, f"{split}/mse": mse}
+    for name, value in metrics.items():
+        if not math.isfinite(value):  # finite weights may still overflow
+            raise InputError(f"{name} is {value} with {checkpoint}.ckpt of {run.folder}")
     draw_run(run.folder, module, images_of, split=split)
-    return {f"{split}/loss": loss, f"{split}/mse": mse}
+    return metrics
 
 
 def load_data(config: dict[str, Any], data: DictConfig | None) -> ImageDataModule:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
+from typing import Any
+
 from omegaconf import OmegaConf
 
-from stelab.errors import InputError
+from stelab.errors import InputError, brief
 from stelab.studies.record import Run
-from stelab.training.checkpoint_file import is_whole
+from stelab.training.checkpoint_file import mismatch, not_finite, read_checkpoint
 from stelab.training.module import AutoencoderModule
 from stelab.training.run import build_module
 
@@ -20,18 +22,28 @@ def restore(run: Run, *, checkpoint: str) -> AutoencoderModule:
         checkpoint: ``"last"`` or ``"best"``.
 
     Raises:
-        InputError: The checkpoint is absent or damaged.
+        InputError: The checkpoint is absent, damaged, of another network, or not finite.
     """
     path = run.folder / "checkpoints" / f"{checkpoint}.ckpt"
-    if path.exists() and not is_whole(path):
-        raise InputError(f"{path} is damaged: its checksum is wrong")
+    content = read_checkpoint(path)
     module = build_module(OmegaConf.create(run.config))
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        module.on_load_checkpoint(content)
-        module.load_state_dict(content["state_dict"])
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (RuntimeError, KeyError) as error:
-        raise InputError(f"{path} is of another network: {error}") from error
+    load_weights(module, content, path)
     return module.eval()
+
+
+def load_weights(module: AutoencoderModule, content: dict[str, Any], path: Path) -> None:
+    """Load what `read_checkpoint` returned.
+
+    Raises:
+        InputError: It is of another network, or holds weights that are NaN or infinite.
+    """
+    try:
+        module.on_load_checkpoint(content)
+        if difference := mismatch(content["state_dict"], module.state_dict()):
+            raise ValueError(difference)
+        module.load_state_dict(content["state_dict"])
+    # A stranger's content, of any types: what a module raises on it has no one type either.
+    except Exception as error:
+        raise InputError(f"{path} is of another network: {brief(error)}") from error
+    if name := not_finite(module.state_dict()):
+        raise InputError(f"{path} is of no use: {name} is not finite everywhere")

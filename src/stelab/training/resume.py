@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 
+from stelab.errors import InputError
 from stelab.studies import lock
 from stelab.studies.files import write_atomically
-from stelab.training.checkpoint_file import newest_whole
+from stelab.training.checkpoint_file import LAST, PREVIOUS, mismatch, read_checkpoint
+from stelab.training.module import AutoencoderModule
 
 # What is written while training goes on. Event files only grow; the table is small.
 _EVENTS, _TABLE = "tb", "metrics.csv"
+
+log = logging.getLogger(__name__)
+
+
+class _Logged(BaseModel):
+    """See `logged`."""
+
+    events: dict[str, NonNegativeInt]
+    table: str | None
+
+
+class _Saved(BaseModel):
+    """What a checkpoint says of its run, beside what Lightning reads."""
+
+    global_step: NonNegativeInt
+    metrics: dict[str, float]
+    logged: _Logged
 
 
 def logged(folder: Path) -> dict[str, Any]:
@@ -42,31 +63,65 @@ class Start:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def rewind(folder: Path) -> Start:
-    """Go back to the newest whole checkpoint, or to an empty folder.
+def rewind(folder: Path, module: AutoencoderModule) -> Start:
+    """Go back to the newest checkpoint that `module` can continue from, or to an empty folder.
 
-    What was logged after the checkpoint is removed: training will log it again.
+    What was logged after the checkpoint is removed: training will log it again. Checkpoints that
+    are damaged or another network's are deleted, with a warning.
+
+    Raises:
+        InputError: Something that is no file has a checkpoint's name.
     """
-    checkpoint = newest_whole(folder / "checkpoints")
-    if checkpoint is None:
+    found = _newest(folder / "checkpoints", module)
+    if found is None:
         empty(folder)
         return Start()
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    checkpoint, content = found
     _cut_events(folder, content["logged"]["events"])
     table = content["logged"]["table"]
     if table is None:
         (folder / _TABLE).unlink(missing_ok=True)
     else:
         write_atomically(folder / _TABLE, table)
-    for leftover in (folder / "checkpoints").glob(".*"):  # of a write that was killed
+    for leftover in (folder / "checkpoints").glob(".*.ckpt.*"):  # of a write that was killed
         leftover.unlink()
     return Start(checkpoint, content["global_step"], content["metrics"])
+
+
+def _newest(folder: Path, module: AutoencoderModule) -> tuple[Path, dict[str, Any]] | None:
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not os.path.lexists(path):
+            continue
+        if not path.is_file():  # perhaps somebody's; and nothing could take its place
+            raise InputError(f"{path} must be a checkpoint, but is no file: move it away")
+        try:
+            content = read_checkpoint(path)
+            _check(content, module, path)
+            return path, content
+        except InputError as error:
+            log.warning("%s: going back to the one before", error)
+            path.unlink()
+    return None
+
+
+def _check(content: dict[str, Any], module: AutoencoderModule, path: Path) -> None:
+    """Compare a checkpoint with what `module` and `logged` would save."""
+    own: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(own)
+    if difference := mismatch(content["state_dict"], own["state_dict"]):
+        raise InputError(f"{path} is of another network: {difference}")
+    try:
+        _Saved.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{path} does not say what was logged") from error
 
 
 def _cut_events(folder: Path, sizes: dict[str, int]) -> None:
     for path in (folder / _EVENTS).rglob("*"):
         name = str(path.relative_to(folder))
-        if name not in sizes:
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if name not in sizes or path.is_symlink():  # what a link leads to is not the run's
             path.unlink()
         elif path.stat().st_size > sizes[name]:
             with path.open("r+b") as file:

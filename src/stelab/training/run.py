@@ -23,7 +23,7 @@ from stelab.config import build
 from stelab.config.mistakes import Mistakes
 from stelab.config.validate import validate
 from stelab.data import ImageDataModule
-from stelab.errors import InputError, RunError
+from stelab.errors import InputError, RunError, brief
 from stelab.report.run_figures import draw_run
 from stelab.studies.lock import locked
 from stelab.studies.record import Pruned, Recorder, Run, finished_run, read_record, read_run
@@ -59,7 +59,8 @@ def train(cfg: DictConfig) -> Run:
         NonFiniteError: A loss or pre-activation was NaN or infinite.
         OtherProcessFailed: It was waited for, and failed.
         LockLost: This process was taken for dead, and another one holds the run's lock now.
-        RunError: There is no space left; what was saved before is whole.
+        RunError: There is no space left, and what was saved before is whole; or a checkpoint is not
+            one to continue from.
     """
     validate(cfg, "train")
     folder = Path(cfg.paths.run)
@@ -111,7 +112,7 @@ def _train(
     folder = Path(cfg.paths.run)
     if cfg.rerun and _ended(folder):
         empty(folder)
-    start = rewind(folder)
+    start = rewind(folder, module)
     if start.checkpoint is not None:
         log.info("%s continues from step %d", folder.name, start.step)
     recorder = Recorder(folder, cfg, from_step=start.step)
@@ -286,8 +287,13 @@ def _fit_and_test(
         # None where nothing was left to train, and only the test is missing.
         metrics = floats(trainer.callback_metrics) or start.metrics
         trainer.test(module, datamodule=data, verbose=False)
-    except Exception:
+    except Exception as error:
         interrupts.check()  # what trains in other processes ends with another error
+        if start.checkpoint is not None and not checkpoints.begun:
+            raise RunError(
+                f"{folder.name} cannot continue from {start.checkpoint}: {brief(error)}. Move it "
+                "away to go on from the checkpoint before, or from the start"
+            ) from error
         raise
     draw_run(folder, module, data)
     return metrics | floats(trainer.callback_metrics)
