@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from stelab.errors import InputError
+from stelab.launchers import schedule
 from stelab.launchers.base import require
 from stelab.launchers.job import Attempt, Outcome
 from stelab.launchers.schedule import Job, Schedule
@@ -122,6 +124,66 @@ def test_jobs_are_asked_for_when_a_slot_is_free_and_none_means_wait(tmp_path: Pa
     assert [*run(tmp_path, executor, "", jobs=ask())] == ["a", "b", "c"]
     assert ended == ["asked"]
     assert executor.batches == [1, 2]
+
+
+class Small(Script):
+    """Takes no more than so many jobs of each batch."""
+
+    def start(self, attempts: Sequence[Attempt]) -> list[Any]:
+        return super().start(attempts[:2])
+
+
+def test_what_an_executor_does_not_take_waits_in_its_order(tmp_path: Path) -> None:
+    executor = Small({}, slots=None)
+    assert len(run(tmp_path, executor, "abcde")) == 5
+    assert executor.started == [*"abcde"]
+
+
+class Slow(Script):
+    """Ends a job after so many looks."""
+
+    interval, patience = 0.2, 10.0
+
+    def __init__(self, looks: list[int]):
+        super().__init__({})
+        self.looks = looks
+
+    def look(self) -> None:
+        self.looks[0] -= 1
+        if not self.looks[0]:
+            self.looks.pop(0)
+            self.future.set_result(OK)
+
+    def _end(self, name: str) -> Future[Outcome]:
+        self.future = Future[Outcome]()
+        return self.future
+
+
+def test_looks_become_rarer_while_no_job_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(sleep=waits.append))
+    assert len(run(tmp_path, Slow([20, 3]), "ab")) == 2
+    assert waits[:4] == pytest.approx([0.2, 0.3, 0.45, 0.675])
+    assert waits[11:19] == [10.0] * 8
+    assert waits[19:] == pytest.approx([0.2, 0.3])
+
+
+def test_each_lock_is_looked_at_a_few_times_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def is_locked(folder: Path) -> bool:
+        nonlocal looks
+        looks += 1
+        return True
+
+    monkeypatch.setattr(schedule, "is_locked", is_locked)
+    jobs = iter([make(tmp_path, str(number), number) for number in range(500)])
+    assert len(run(tmp_path, Script({}, slots=None), "", jobs=jobs)) == 500
+    assert looks == 2 * 500
 
 
 HOLD = """

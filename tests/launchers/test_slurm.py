@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
+from typing import Any, ClassVar
 
+import cloudpickle
 import pytest
+from omegaconf import DictConfig, OmegaConf
 from sweeps import Sweep, wait_until
+
+from stelab.errors import InputError
+from stelab.launchers import schedule
+from stelab.launchers.job import Outcome
+from stelab.launchers.schedule import Job, Schedule
+from stelab.launchers.slurm import SubmittedToSlurm
 
 SCRIPT = Path(__file__).with_name("slurm_cluster.sh")
 
 
 @pytest.fixture
-def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Start SLURM; return the environment that its commands need."""
-    started = subprocess.run([SCRIPT, "start", tmp_path / "slurm"], capture_output=True, text=True)
+def slurm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Start SLURM, with a line more in its slurm.conf; return what its commands need."""
+    more = [request.param] if hasattr(request, "param") else []
+    command = [SCRIPT, "start", tmp_path / "slurm", *more]
+    started = subprocess.run(command, capture_output=True, text=True)
     try:
         if started.returncode:
             message = f"no SLURM: {started.stderr.strip()}"
@@ -59,6 +73,91 @@ def test_a_requeued_and_a_preempted_job_end_as_undisturbed_ones(
     code, output = again.run("seed=0,1,2", *epochs)
     assert code == 0, output
     assert sweep.metrics() == again.metrics()
+
+
+LIMITED = """#!/bin/sh
+# sbatch under a QOS with MaxSubmitJobsPerUser=7, which needs SLURM's accounting database.
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+if [ $(($(squeue --noheader --array --me | wc -l) + ${last:-0} + 1)) -gt 7 ]; then
+    echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
+    echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy" >&2
+    exit 1
+fi
+exec REAL "$@"
+"""
+
+
+class Trivial:
+    """A job that does nothing, instead of an `Attempt`."""
+
+    logging: ClassVar[dict[str, Any]] = {"root": None}
+
+    def __init__(self, cfg: DictConfig, logging: dict[str, Any]):
+        self.seed: int = cfg.seed
+
+    def __call__(self) -> Outcome:
+        return Outcome("finished", value=float(self.seed))
+
+
+@pytest.mark.parametrize("slurm", ["MaxArraySize=5"], indirect=True)
+def test_more_jobs_than_an_array_and_a_user_may_have(
+    tmp_path: Path,
+    slurm: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(schedule, "Attempt", Trivial)
+    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    parameters: dict[str, Any] = {
+        "timeout_min": 5,
+        "cpus_per_task": 1,
+        "slurm_array_parallelism": 6,
+    }
+    folder = tmp_path / "jobs"
+
+    def jobs(number: int) -> Iterator[Job]:
+        for seed in range(number):
+            paths = {"run": str(tmp_path / f"run{seed}")}
+            tree = {"paths": paths, "seed": seed, "rerun": False, "monitor": "loss"}
+            yield Job(seed, [f"seed={seed}"], OmegaConf.create(tree))
+
+    def run(number: int) -> dict[int, float | None]:
+        values: dict[int, float | None] = {}
+        executor = SubmittedToSlurm(folder, parameters)
+        assert executor.largest == 5
+        Schedule(
+            executor=executor,
+            jobs=jobs(number),
+            done=lambda job, outcome: values.update({job.number: outcome.value}),
+            logging={},
+            retries=0,
+            on_failure="continue",
+        ).run()
+        executor.stop()
+        return values
+
+    assert run(12) == {seed: seed for seed in range(12)}
+    scripts = [path.read_text() for path in folder.glob("*/*_submission.sh")]
+    arrays = re.findall(r"--array=(\S+)", "".join(scripts))
+    assert sorted(arrays) == ["0-1%1", "0-4%2", "0-4%3"]  # six at once in all
+    assert capsys.readouterr().err == ""
+
+    (tmp_path / "sbatch").write_text(LIMITED.replace("REAL", str(which("sbatch")), 1))
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert run(10) == {seed: seed for seed in range(10)}
+    (told,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"SLURM takes no more jobs now, \d wait: QOSMaxSubmitJobPerUserLimit; "
+        "Batch job submission failed: Job violates accounting/QOS policy",
+        told,
+    )
+    assert not list(folder.glob("*/????????????????????????????????.pkl"))
+
+    parameters["slurm_partition"] = "absent"
+    with pytest.raises(InputError, match="^SLURM takes no job: .*[Ii]nvalid partition"):
+        run(3)
 
 
 def test_a_machine_without_slurm_is_an_input_error(tmp_path: Path) -> None:

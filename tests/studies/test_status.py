@@ -57,7 +57,7 @@ def test_the_same_sweep_is_one(tmp_path: Path) -> None:
 def test_a_running_run_from_another_terminal(cli: Cli, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stelab", "train", "-m", "debug=fast", "model=mlp"]
     process = subprocess.Popen(
-        [*command, "trainer.max_epochs=100000", "seed=0,1"],
+        [*command, "trainer.max_epochs=10000", "seed=0,1"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -70,14 +70,14 @@ def test_a_running_run_from_another_terminal(cli: Cli, tmp_path: Path) -> None:
         time.sleep(0.1)
     (folder,) = (path.parent for path in study.glob("*/progress.json"))
     state = state_of(folder)
-    assert state == RunState(folder.name, "running", state.note, state.step, 200_000)
+    assert state == RunState(folder.name, "running", state.note, state.step, 20_000)
     assert state.note.startswith(f"process {process.pid} on ")
     first = state.step
     assert first is not None
     result = cli("status", "study=debug")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("outputs/debug: 2 runs: 1 missing, 1 running\n")
-    assert " of 200000 " in result.stdout
+    assert " of 20000 " in result.stdout
     while (state_of(folder).step or 0) <= first:
         assert time.monotonic() < deadline, "it says no progress"
         time.sleep(0.1)

@@ -14,14 +14,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from conftest import Cli
 from stelab.studies import Run, read_run
+from stelab.sweepers.storage import open_storage
 
 FAST = ("sweep=optuna", "debug=fast", "model=mlp", "data.limit=64", "seed=0,1")
 LR = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
+JOURNAL = "hydra.sweeper.storage='journal:///outputs/debug/optuna.log'"
 
 
 def trials(folder: Path) -> list[FrozenTrial]:
     """The trials of the only study in a folder."""
-    storage = f"sqlite:///{folder}/outputs/debug/optuna.db"
+    place = folder / "outputs" / "debug"
+    database = (place / "optuna.db").exists()
+    url = f"sqlite:///{place}/optuna.db" if database else f"journal:///{place}/optuna.log"
+    storage = open_storage(url)
     (name,) = optuna.get_all_study_names(storage)
     return optuna.load_study(study_name=name, storage=storage).trials
 
@@ -112,7 +117,8 @@ def test_a_failing_choice_is_told_as_failed(cli: Cli, tmp_path: Path) -> None:
 def test_searches_at_once_share_a_study_and_its_pruner(tmp_path: Path) -> None:
     # Above a loss of 0.5 after the first of two epochs, it is not worth a second one.
     pruner = "hydra.sweeper.pruner={_target_:optuna.pruners.ThresholdPruner,upper:0.5}"
-    command = (*FAST, LR, "hydra.sweeper.n_trials=5", pruner, "trainer.max_epochs=2")
+    # In a journal, as on a file system that hosts share; the other tests use a database.
+    command = (*FAST, LR, "hydra.sweeper.n_trials=5", pruner, "trainer.max_epochs=2", JOURNAL)
     processes = [start(tmp_path, *command) for _ in range(2)]
     results = [process.communicate(timeout=240) for process in processes]
     for process, (_, stderr) in zip(processes, results, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,7 +15,7 @@ from stelab.config import build
 from stelab.config.identity import fingerprint
 from stelab.config.types import Count, Text
 from stelab.config.validate import first_line
-from stelab.errors import InputError
+from stelab.errors import InputError, told
 from stelab.sweepers import StudySweeper
 from stelab.sweepers.axes import Point
 from stelab.sweepers.space import Search, size
@@ -37,7 +36,7 @@ class OptunaSweeper(StudySweeper):
         direction: What is better.
         sampler: A node.
         pruner: A node; null: no run is stopped before its end.
-        storage: An SQLAlchemy URL.
+        storage: See `stelab.sweepers.storage.open_storage`.
     """
 
     whole: ClassVar[bool] = False
@@ -78,12 +77,8 @@ class OptunaSweeper(StudySweeper):
         search = self._search(self.hydra_context.config_loader, arguments)
         example = self.compose(search.examples()[0])
         folder = Path(example.paths.run).parent
-        try:
+        with told():
             study = self._study(_name(example, search, self.direction), folder / DRIVERS)
-        except InputError as error:
-            # Hydra would print the traceback of an Exception.
-            print(f"stelab: {error}", file=sys.stderr)
-            raise SystemExit(2) from error
         trials = Trials(
             study=study,
             space=search.space,
@@ -110,12 +105,14 @@ class OptunaSweeper(StudySweeper):
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
+        from stelab.sweepers.storage import open_storage
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         drivers.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(drivers / "creation"):  # two that make a database at once both fail
                 study = optuna.create_study(
-                    storage=self.storage,
+                    storage=open_storage(self.storage),
                     study_name=name,
                     direction=self.direction,
                     load_if_exists=True,

@@ -99,6 +99,8 @@ def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
     try:
         launch()
     except (KeyboardInterrupt, SystemExit) as stop:
+        if getattr(stop, "code", None) == 2:  # refused, and said why
+            raise
         if getattr(stop, "code", None) != 1:  # not failed, but stopped: who did it waits
             states = [state for state in map(state_of, _folders(plan)) if state.state != "finished"]
             print_states((state.name, state.state, state.note) for state in states)

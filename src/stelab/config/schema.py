@@ -88,10 +88,11 @@ class Trainer:
 
 @dataclass(config=closed)
 class Checkpoint:
-    """When a run's state is saved within an epoch; after every epoch it always is."""
+    """When a run's state is saved within an epoch (after every epoch it always is), what stays."""
 
     every_n_steps: Count | None
     every_n_minutes: Positive | None
+    keep: Literal["all", "weights", "none"]
 
 
 @dataclass(config=closed)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 _FOREVER = 1_000_000  # times that a job may be requeued at its time limit
-_LIMIT_AGE = 60.0  # seconds after which jobs are tried again where none of ours made room
 _UNTAKEN = r"[0-9a-f]{32}\.pkl|\.submission_file_[0-9a-f]{32}\.sh"
 
 
@@ -38,8 +37,8 @@ class Refused(Exception):
 class Submitted(ABC):
     """Submits jobs as they come; those that come together become job arrays on SLURM.
 
-    Where jobs are refused, fewer are submitted together, down to a single one. What is taken runs;
-    the rest waits until some of it has ended, and is tried again each minute.
+    Where jobs are refused, fewer are submitted together, down to a single one. What was taken
+    runs; of the rest some are tried again at each look, more when they are taken.
 
     Args:
         folder: Where submitit keeps its files and what jobs print, in a folder for this sweep.
@@ -69,8 +68,7 @@ class Submitted(ABC):
         self._driver = self.folder / driver if driver else None
         self._jobs: list[_Started] = []
         self._size = self.largest
-        self._limit: tuple[float, int] | None = None
-        self._accepted = False
+        self._accepted = self._full = False
         self._told: str | None = None
 
     def _make(self, parameters: dict[str, Any]) -> AutoExecutor:
@@ -90,10 +88,8 @@ class Submitted(ABC):
 
     @property
     def slots(self) -> int | None:
-        """How many jobs it takes at once: all, or as many as it had when it refused more."""
-        if self._limit is None or time.monotonic() - self._limit[0] > _LIMIT_AGE:
-            return None
-        return self._limit[1]
+        """How many jobs it takes at once: all; once it refused some, a few more than it has."""
+        return len(self._jobs) + self._size if self._full else None
 
     def start(self, attempts: Sequence[Attempt]) -> list[Started]:
         """Submit jobs.
@@ -159,7 +155,7 @@ class Submitted(ABC):
             raise InputError(
                 f"{self.place} takes no job: {reason} (hydra.launcher says what jobs ask for)"
             )
-        self._limit = time.monotonic(), len(self._jobs)
+        self._full = True
         if reason != self._told:
             self._told = reason
             message = f"{self.place} takes no more jobs now, {waiting} wait: {reason}"

@@ -57,27 +57,36 @@ class SealedCheckpointIO(TorchCheckpointIO):
         Raises:
             RunError: It holds what could not be read back.
         """
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        try:
-            with ZipFile(buffer) as archive:
-                _check_pickle(_records(archive))
-        except ValueError as error:
-            raise RunError(
-                f"a checkpoint holds tensors and plain values alone, but {error}: change the "
-                "state_dict of the callback that adds it"
-            ) from error
-        buffer.seek(-2, io.SEEK_END)
-        buffer.write(_COMMENT.to_bytes(2, "little"))
-        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        buffer.write(_PREFIX + digest.encode())
-        write_atomically(Path(path), buffer.getbuffer())
+        write_sealed(checkpoint, Path(path))
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint into memory, on the CPU: what continues replaces the file."""
         return copy.deepcopy(_load(Path(path)))
+
+
+def write_sealed(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint as `SealedCheckpointIO` does.
+
+    Raises:
+        RunError: It holds what could not be read back.
+    """
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    try:
+        with ZipFile(buffer) as archive:
+            _check_pickle(_records(archive))
+    except ValueError as error:
+        raise RunError(
+            f"a checkpoint holds tensors and plain values alone, but {error}: change the "
+            "state_dict of the callback that adds it"
+        ) from error
+    buffer.seek(-2, io.SEEK_END)
+    buffer.write(_COMMENT.to_bytes(2, "little"))
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    buffer.write(_PREFIX + digest.encode())
+    write_atomically(path, buffer.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -12,10 +12,14 @@ import pytorch_lightning as pl
 from stelab.studies.record import PROGRESS
 
 SECONDS = 1.0
+PARTS = 100
 
 
 class LiveProgress(pl.Callback):
-    """Writes ``{"step": ..., "steps": ...}`` about once a second while training.
+    """Writes ``{"step": ..., "steps": ...}`` while training, as often as a reader sees a change.
+
+    At most once a second and once per cent, so that a thousand runs are no load for a file system
+    that they share; and after the last step.
 
     Args:
         folder: The run's folder.
@@ -23,7 +27,13 @@ class LiveProgress(pl.Callback):
 
     def __init__(self, folder: Path):
         self.path = folder / PROGRESS
-        self.written = 0.0
+        self.written = float("-inf")
+        self.next_step = 0
+        self.steps = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note how many steps there are, which is slow to ask for."""
+        self.steps = int(trainer.estimated_stepping_batches)
 
     def on_train_batch_end(
         self,
@@ -33,16 +43,19 @@ class LiveProgress(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Write, where a second is over."""
+        """Write, where a per cent and a second are over."""
+        step = trainer.global_step
+        if step < self.next_step or not trainer.is_global_zero:
+            return
         now = time.monotonic()
-        if now - self.written < SECONDS or not trainer.is_global_zero:
+        if now - self.written < SECONDS and step < self.steps:
             return
         self.written = now
-        progress = {
-            "step": trainer.global_step,
-            "steps": int(trainer.estimated_stepping_batches),
-            "epoch": trainer.current_epoch,
-        }
+        # The first step of the next per cent; the last step of all is one.
+        self.next_step = -(-self.steps * (PARTS * step // self.steps + 1) // PARTS)
+        self._write({"step": step, "steps": self.steps, "epoch": trainer.current_epoch})
+
+    def _write(self, progress: dict[str, int]) -> None:
         # Renamed for readers, but not flushed to disk: a crash may lose it.
         temporary = self.path.with_suffix(".new")
         temporary.write_text(json.dumps(progress))

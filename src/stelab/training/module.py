@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -39,7 +39,12 @@ class AutoencoderModule(pl.LightningModule):
             they load with ``weights_only=True``.
         scheduler: Plain configuration of the learning-rate schedule, a step an epoch.
         seed: Of the bits that estimators draw.
+
+    Attributes:
+        WEIGHTS: What `on_load_checkpoint` and `load_state_dict` read of a checkpoint.
     """
+
+    WEIGHTS: ClassVar[tuple[str, ...]] = ("state_dict", "means", "variance")
 
     def __init__(
         self,

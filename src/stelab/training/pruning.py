@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 
 from stelab.config import build
 from stelab.studies.record import Pruned
+from stelab.sweepers.storage import open_storage
 from stelab.training.checkpoints import Checkpoints
 
 
@@ -17,7 +18,7 @@ class TrialReport(pl.Callback):
     """Reports the monitored metric after every epoch; stops the run when the pruner says so.
 
     Args:
-        storage: Where the Optuna study is, an SQLAlchemy URL.
+        storage: Where the Optuna study is; see `stelab.sweepers.storage.open_storage`.
         study: Its name.
         number: The trial.
         checkpoints: Knows the metrics of the last epoch, also of a run that was continued.
@@ -25,7 +26,7 @@ class TrialReport(pl.Callback):
 
     def __init__(self, *, storage: str, study: str, number: int, checkpoints: Checkpoints):
         optuna.logging.set_verbosity(logging.WARNING)
-        self.study = optuna.load_study(study_name=study, storage=storage)
+        self.study = optuna.load_study(study_name=study, storage=open_storage(storage))
         self.study.pruner = build(self.study.user_attrs["pruner"])
         self.number = number
         self.checkpoints = checkpoints

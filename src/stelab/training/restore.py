@@ -25,6 +25,8 @@ def restore(run: Run, *, checkpoint: str) -> AutoencoderModule:
         InputError: The checkpoint is absent, damaged, of another network, or not finite.
     """
     path = run.folder / "checkpoints" / f"{checkpoint}.ckpt"
+    if not path.exists() and _kept(run) == "none":
+        raise InputError(f"{path} does not exist (checkpoint.keep=none)")
     content = read_checkpoint(path)
     module = build_module(OmegaConf.create(run.config))
     load_weights(module, content, path)
@@ -47,3 +49,8 @@ def load_weights(module: AutoencoderModule, content: dict[str, Any], path: Path)
         raise InputError(f"{path} is of another network: {brief(error)}") from error
     if name := not_finite(module.state_dict()):
         raise InputError(f"{path} is of no use: {name} is not finite everywhere")
+
+
+def _kept(run: Run) -> object:
+    checkpoint = run.config.get("checkpoint")
+    return checkpoint.get("keep") if isinstance(checkpoint, dict) else None

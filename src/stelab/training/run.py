@@ -32,6 +32,7 @@ from stelab.training.checkpoint_file import PREVIOUS, SealedCheckpointIO
 from stelab.training.checkpoints import Checkpoints, floats
 from stelab.training.interrupts import Interrupted, Interrupts, LockLost
 from stelab.training.isolation import isolated
+from stelab.training.keep import keep
 from stelab.training.live import LiveProgress
 from stelab.training.module import AutoencoderModule
 from stelab.training.resume import Start, empty, rewind
@@ -50,8 +51,8 @@ def train(cfg: DictConfig) -> Run:
     would have done at once.
 
     Returns:
-        The finished run. Its folder holds config.yaml, run.json, metrics.csv, tb/,
-        checkpoints/{last,best}.ckpt and figures/.
+        The finished run. Its folder holds config.yaml, run.json, metrics.csv, tb/, figures/ and,
+        as far as ``cfg.checkpoint.keep`` says, checkpoints/{last,best}.ckpt.
 
     Raises:
         InputError: The configuration is wrong; nothing was started.
@@ -131,6 +132,7 @@ def _train(
         raise
     (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
     recorder.finish(metrics)
+    keep(cfg.checkpoint.keep, folder / "checkpoints")
 
 
 def build_module(cfg: Any) -> AutoencoderModule:
@@ -269,7 +271,13 @@ def _fit_and_test(
     start: Start,
 ) -> dict[str, float]:
     folder = Path(cfg.paths.run)
-    checkpoints = Checkpoints(folder, monitor=cfg.monitor, interrupts=interrupts, **cfg.checkpoint)
+    checkpoints = Checkpoints(
+        folder,
+        monitor=cfg.monitor,
+        every_n_steps=cfg.checkpoint.every_n_steps,
+        every_n_minutes=cfg.checkpoint.every_n_minutes,
+        interrupts=interrupts,
+    )
     # Before all others: its checkpoint is of the state that they have not touched yet.
     callbacks: list[pl.Callback] = [checkpoints, LiveProgress(folder)]
     if cfg.trial is not None:
