@@ -31,5 +31,6 @@ def told() -> Iterator[None]:
 
 def brief(error: BaseException) -> str:
     """Return the first line of an error's message, not too long, to be part of another."""
-    (line, *_) = str(error).strip().splitlines() or [type(error).__name__]
+    text = getattr(error, "strerror", None) or str(error)
+    (line, *_) = text.strip().splitlines() or [type(error).__name__]
     return line[:200]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 import stelab
 from conftest import Cli
@@ -127,7 +131,105 @@ def test_a_half_written_file_is_found(mnist_copy: Path) -> None:
         build("data=mnist", f"data.root={mnist_copy}").prepare_data()
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
+SETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
+
+
+@pytest.fixture
+def idx_files(tmp_path: Path) -> Path:
+    """Files of the three datasets, right but for MNIST's checksums: zeros that take no disk."""
+    for name in SETS.values():
+        raw = tmp_path / name / "raw"
+        raw.mkdir(parents=True)
+        for part, count in ("train", 60_000), ("t10k", 10_000):
+            for kind, *shape in ("images-idx3", 28, 28), ("labels-idx1",):
+                path = raw / f"{part}-{kind}-ubyte"
+                path.write_bytes(
+                    struct.pack(f">{len(shape) + 2}I", 0x801 + len(shape), count, *shape)
+                )
+                os.truncate(path, path.stat().st_size + count * 28 ** len(shape))
+    return tmp_path
+
+
+def overwrite(path: Path, at: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def instead(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def do(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return do
+
+
+DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "magic": (
+        "t10k-images-idx3",
+        lambda p: overwrite(p, 2, b"\x0d"),
+        "header is 00000d03 .*00000803",
+    ),
+    "dimensions": ("train-labels-idx1", lambda p: overwrite(p, 3, b"\3"), "its header is 00000803"),
+    "count": ("train-images-idx3", lambda p: overwrite(p, 4, b"\xff"), "its header is .* ff00ea60"),
+    "rows and columns": (
+        "train-images-idx3",
+        lambda p: overwrite(p, 8, struct.pack(">II", 784, 1)),
+        "its header is 00000803 0000ea60 00000310 00000001 instead of",
+    ),
+    "label": (
+        "train-labels-idx1",
+        lambda p: overwrite(p, 500, b"\x0a"),
+        "the label 10, more than 9",
+    ),
+    "last label": ("t10k-labels-idx1", lambda p: overwrite(p, 10_007, b"\xff"), "the label 255"),
+    "trailing": (
+        "t10k-labels-idx1",
+        lambda p: os.truncate(p, 10_009),
+        "10009 bytes instead of 10008",
+    ),
+    "pipe": ("t10k-labels-idx1", instead(os.mkfifo), "it is no file"),
+    "folder": ("train-images-idx3", instead(Path.mkdir), "it is no file"),
+    "device": ("t10k-images-idx3", instead(lambda p: p.symlink_to("/dev/zero")), "no file"),
+    "loop": ("train-labels-idx1", instead(lambda p: p.symlink_to(p)), "it is no file"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist"])
+def test_damaged_files_are_named(name: str, damage: str, idx_files: Path) -> None:
+    file, do, expected = DAMAGE[damage]
+    data = build(f"data={name}", f"data.root={idx_files}")
+    data.prepare_data()  # they were right
+    do(idx_files / SETS[name] / "raw" / f"{file}-ubyte")
+    with pytest.raises(
+        InputError, match=rf"{SETS[name]}/raw/{file}.*{expected}.*data.root"
+    ) as told:
+        data.prepare_data()
+    assert "\n" not in str(told.value)
+
+
+def test_mnists_headers_are_checked_beside_its_checksums(idx_files: Path) -> None:
+    overwrite(idx_files / "MNIST" / "raw" / "train-images-idx3-ubyte", 3, b"\1")
+    with pytest.raises(InputError, match=r"train-images.*its header is 00000801"):
+        build("data=mnist", f"data.root={idx_files}").prepare_data()
+
+
+def test_the_raw_files_are_read_whatever_lies_beside_them(mnist_root: Path, tmp_path: Path) -> None:
+    """torchvision would prefer a pickle in ``processed``, where an old version put one."""
+    (tmp_path / "MNIST" / "processed").mkdir(parents=True)
+    (tmp_path / "MNIST" / "raw").symlink_to(mnist_root / "MNIST" / "raw")
+    for name in ("training.pt", "test.pt"):
+        (tmp_path / "MNIST" / "processed" / name).write_bytes(b"no pickle")
+    data = build("data=mnist", f"data.root={tmp_path}")
+    dataset = torchvision.datasets.MNIST(str(mnist_root), train=False)
+    assert torch.equal(data.images("test"), normalize(dataset.data))
+    labels = data.test_labels()
+    assert labels is not None and labels.dtype == torch.int64
+    assert torch.equal(labels, dataset.targets)
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_offline_is_one_clear_message(cli: Cli, tmp_path: Path, name: str) -> None:
     closed = "http://127.0.0.1:9"  # nothing listens there
     result = cli(

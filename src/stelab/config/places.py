@@ -13,9 +13,7 @@ _ROOM = "x" * 200  # for the names of what will lie in a folder
 
 def require_folder(path: Path | str) -> None:
     """Raise InputError where no folder can be made, or written to, at `path`."""
-    top = _require(path)
-    if os.path.lexists(path) and not os.path.isdir(path):
-        raise InputError(f"{visible(str(top))} must be a folder to write to, but is none")
+    _require(path)
 
 
 def require_file(path: Path | str) -> None:
@@ -26,8 +24,7 @@ def require_file(path: Path | str) -> None:
         raise InputError(f"{visible(str(path))} must be a file to write, but is a folder")
 
 
-def _require(path: Path | str) -> Path:
-    """Return the part of a path that is there."""
+def _require(path: Path | str) -> None:
     there = Path(os.path.abspath(path))
     missing = []
     while there != there.parent and not _look(there):
@@ -36,11 +33,10 @@ def _require(path: Path | str) -> Path:
     for name in missing:
         _look(there / name)  # looks at the length of a name only where its folder is there
     _look(Path(os.path.abspath(path), _ROOM))
-    if missing and not there.is_dir():
+    if not there.is_dir():
         raise InputError(f"{visible(str(there))} must be a folder to write to, but is none")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{visible(str(there))} must be writable, but is read-only")
-    return there
 
 
 def _look(path: Path) -> bool:

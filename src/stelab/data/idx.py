@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+import struct
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torchvision
 from torch import Tensor
 
 from stelab.config.types import Count, Size, Text, checked
 from stelab.data.datamodule import ImageDataModule, Splits, hold_out, normalize
-from stelab.errors import InputError
+from stelab.errors import InputError, brief
+from stelab.studies.files import open_regular
 
-_FILES = {  # name: bytes
-    "train-images-idx3-ubyte": 16 + 60_000 * 784,
-    "train-labels-idx1-ubyte": 8 + 60_000,
-    "t10k-images-idx3-ubyte": 16 + 10_000 * 784,
-    "t10k-labels-idx1-ubyte": 8 + 10_000,
+_FILES = {  # name: shape
+    "train-images-idx3-ubyte": (60_000, 28, 28),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
 }
+_UBYTE = 8
+_CLASSES = 10
 
 
 class _IDX(ImageDataModule):
     """60,000 training and 10,000 test images of 28x28; the test set is never validated on.
 
-    The files are looked for in ``root/NAME/raw``, else downloaded there. Size and, where
-    published, checksum are verified before anything trains.
+    The files are looked for in ``root/NAME/raw``, else downloaded there. Sizes, headers, labels
+    and, where published, checksums are verified before anything trains.
 
     Args:
         root: Folder that holds, or will hold, the dataset's folder.
@@ -62,16 +69,28 @@ class _IDX(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Download what is missing, verify what is there."""
-        raw = Path(self.root) / self.dataset.__name__ / "raw"
+        raw = _raw(self.dataset.__name__, self.root)
+        for name in _FILES:
+            path = raw / name
+            if os.path.lexists(path) and not path.is_file():
+                raise InputError(self._damaged(path, "it is no file"))
         if not all((raw / name).is_file() for name in _FILES):
             self._download()
-        for name, size in _FILES.items():
-            found = (raw / name).stat()
-            if found.st_size != size:
-                how = f"{found.st_size} bytes instead of {size}"
-                raise InputError(self._damaged(raw / name, how))
-            if name in self.md5 and _md5(raw / name, found.st_mtime_ns) != self.md5[name]:
-                raise InputError(self._damaged(raw / name, "its MD5 checksum is wrong"))
+        for name in _FILES:
+            self._verify(raw / name)
+
+    def _verify(self, path: Path) -> None:
+        try:
+            with open_regular(path) as file:
+                status, start = os.fstat(file.fileno()), file.read(len(_header(path.name)))
+            if how := _difference(path.name, status.st_size, start):
+                raise ValueError(how)
+            if path.name in self.md5 and _md5(path, status.st_mtime_ns) != self.md5[path.name]:
+                raise ValueError("its MD5 checksum is wrong")
+            if "labels" in path.name and (largest := int(_read(path).max())) >= _CLASSES:
+                raise ValueError(f"it holds the label {largest}, more than {_CLASSES - 1}")
+        except (OSError, ValueError) as error:
+            raise InputError(self._damaged(path, brief(error))) from error
 
     def load(self) -> Splits:
         """Read the files and split the training set."""
@@ -80,7 +99,9 @@ class _IDX(ImageDataModule):
 
     def test_labels(self) -> Tensor:
         """Return the classes of the test images."""
-        return torch.as_tensor(self.dataset(self.root, train=False).targets)[: self.limit]
+        self.prepare_data()
+        labels = _read(_raw(self.dataset.__name__, self.root) / "t10k-labels-idx1-ubyte")
+        return labels.long()[: self.limit]
 
     def _download(self) -> None:
         name = self.dataset.__name__
@@ -89,7 +110,7 @@ class _IDX(ImageDataModule):
         except (OSError, RuntimeError, ValueError, EOFError) as error:
             raise InputError(
                 f"{name} is not whole in data.root={self.root} and cannot be downloaded there "
-                f"({_brief(error)}). Give data.root=FOLDER with FOLDER/{name}/raw/*-ubyte, "
+                f"({brief(error)}). Give data.root=FOLDER with FOLDER/{name}/raw/*-ubyte, "
                 "or use data=mnist5k, which needs no download."
             ) from error
 
@@ -133,18 +154,39 @@ def _md5(path: Path, modified: int) -> str:
 @lru_cache(maxsize=2)
 def _splits(name: str, root: str, val_size: int, split_seed: int) -> Splits:
     """Read, split and normalize once a process: the jobs of a sweep share the images."""
-    dataset = getattr(torchvision.datasets, name)
-    train, test = dataset(root, train=True), dataset(root, train=False)
+    raw = _raw(name, root)
     kept, val = hold_out(
-        torch.as_tensor(train.targets),
+        _read(raw / "train-labels-idx1-ubyte").long(),
         val_size,
         seed=split_seed,
         what="data.val_size",
         among="training images",
     )
-    images = normalize(train.data)
-    return Splits(train=images[kept], val=images[val], test=normalize(test.data))
+    images = normalize(_read(raw / "train-images-idx3-ubyte"))
+    test = normalize(_read(raw / "t10k-images-idx3-ubyte"))
+    return Splits(train=images[kept], val=images[val], test=test)
 
 
-def _brief(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _raw(name: str, root: str) -> Path:
+    return Path(root) / name / "raw"
+
+
+def _header(name: str) -> bytes:
+    """Return how a file must begin: type and number of dimensions, then each of them."""
+    shape = _FILES[name]
+    return struct.pack(f">HBB{len(shape)}I", 0, _UBYTE, len(shape), *shape)
+
+
+def _difference(name: str, size: int, start: bytes) -> str | None:
+    expected = len(_header(name)) + math.prod(_FILES[name])
+    if size != expected:
+        return f"{size} bytes instead of {expected}"
+    if start != _header(name):
+        return f"its header is {start.hex(' ', 4)} instead of {_header(name).hex(' ', 4)}"
+    return None
+
+
+def _read(path: Path) -> Tensor:
+    """Return the bytes of a verified file, in its shape."""
+    values = np.fromfile(path, np.uint8, offset=len(_header(path.name)))
+    return torch.from_numpy(values).reshape(_FILES[path.name])

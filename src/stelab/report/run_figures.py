@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from stelab.errors import InputError, brief
 from stelab.report.drawing import COLOURS, DASHES, set_log
+from stelab.studies.files import read_bounded, write_atomically
+
+_LARGEST = 2**26  # bytes of metrics.csv
 
 
 def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> None:
@@ -21,13 +26,24 @@ def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> No
         module: The trained `stelab.training.AutoencoderModule`.
         data: The `stelab.data.ImageDataModule`.
         split: Where the shown images come from.
+
+    Raises:
+        InputError: metrics.csv is not one, or figures leads elsewhere.
     """
     images = data.images(split)[:12].cpu()
-    figures = folder / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
     rows = {"original": images, "reconstruction": reconstruct(module, images)}
-    image_rows(rows).savefig(figures / "reconstructions.png", dpi=120)
-    run_curves(folder / "metrics.csv").savefig(figures / "loss.png", dpi=120)
+    figures = folder / "figures"
+    if figures.is_symlink():
+        raise InputError(f"{figures} must be the run's own folder, but is a link to another place")
+    _save(image_rows(rows), figures / "reconstructions.png")
+    _save(run_curves(folder / "metrics.csv"), figures / "loss.png")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a new file, not to what a link of its name leads to."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120, format="png")
+    write_atomically(path, content.getbuffer())
 
 
 @torch.no_grad()
@@ -60,15 +76,11 @@ def image_rows(rows: dict[str, Tensor]) -> Figure:
 
 def run_curves(path: Path, *, metric: str = "mse") -> Figure:
     """Draw a run's ``train/<metric>`` and ``val/<metric>`` over epochs in one picture."""
-    table = pd.read_csv(path)
+    table = _read_table(path, f"train/{metric}", f"val/{metric}")
     figure = Figure(figsize=(4.8, 3.2))
     ax = figure.subplots()
     figure.subplots_adjust(left=0.13, right=0.97, bottom=0.15, top=0.96)
-    names = [
-        name
-        for name in (f"train/{metric}", f"val/{metric}")
-        if name in table and table[name].notna().any()
-    ]
+    names = [name for name in table if name != "epoch" and table[name].notna().any()]
     for name, colour, dashes in zip(names, COLOURS, DASHES, strict=False):
         own = table[["epoch", name]].dropna()
         marker = "o" if len(own) == 1 else None
@@ -78,3 +90,12 @@ def run_curves(path: Path, *, metric: str = "mse") -> Figure:
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7)
     return figure
+
+
+def _read_table(path: Path, *names: str) -> pd.DataFrame:
+    """Return the epochs and those of the columns `names` that there are."""
+    try:
+        table = pd.read_csv(io.BytesIO(read_bounded(path, limit=_LARGEST)))
+        return table[["epoch", *(name for name in names if name in table)]].astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is not the table of a run's metrics: {brief(error)}") from error

@@ -1,5 +1,6 @@
 """Files that a reader never sees half written, and files of strangers, read within bounds."""
 
+import errno
 import os
 import shutil
 import stat
@@ -22,11 +23,14 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: It cannot be opened.
         ValueError: It is no regular file.
     """
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ValueError(f"{path.name} is not a regular file")
-    return file
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise ValueError(f"{path.name} is not a regular file")
 
 
 def read_bounded(path: Path, *, limit: int) -> bytes:
