@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from waiting import PATIENCE
 
 # Playwright's own flags stop Chromium's background networking already.
 FLAGS = (
@@ -55,6 +57,7 @@ class Chromium:
             options: Of the context, such as ``color_scheme="dark"``.
         """
         with self.browser.new_context(**options) as context:
+            context.set_default_timeout(1000 * PATIENCE)
             tab = Tab(context.new_page())
             tab.page.goto(url)
             yield tab
@@ -76,10 +79,12 @@ def chromium() -> Iterator[Chromium]:
     Not of the session: as long as Playwright runs, asyncio holds that this thread is busy.
     """
     executable = _executable()
+    expect.set_options(timeout=1000 * PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=executable,
             args=FLAGS,
+            timeout=1000 * PATIENCE,
             chromium_sandbox=os.geteuid() != 0,  # root has none
         )
         yield Chromium(browser)

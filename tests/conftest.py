@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +11,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import stelab
 from stelab.studies import Run
+from waiting import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# tests/fuzz: scripts/test tries the same few examples each time; --hypothesis-profile=long others,
+# a hundred times as many.
+_COMMON = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("short", _COMMON, max_examples=1, derandomize=True)
+settings.register_profile("long", _COMMON, max_examples=100)
+settings.load_profile("short")
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start take Ctrl-C, which a shell's background job ignores."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +51,8 @@ def no_leaks() -> Iterator[None]:
 
     def switches() -> set[tuple[str, object]]:
         return {
-            # PyTest sets one of its own; importing parts of torch sets PYTORCH_* and TORCH*.
-            *((k, v) for k, v in os.environ.items() if not k.startswith(("PY", "TORCH"))),
+            # PyTest sets one of its own; importing torch sets PYTORCH_* and TORCH*, sklearn KMP_*.
+            *((k, v) for k, v in os.environ.items() if not k.startswith(("PY", "TORCH", "KMP_"))),
             ("default dtype", torch.get_default_dtype()),
             ("deterministic", torch.are_deterministic_algorithms_enabled()),
             ("matmul precision", torch.get_float32_matmul_precision()),
@@ -65,7 +81,7 @@ def cli(tmp_path: Path) -> Cli:
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
         )
 
     return run

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from conftest import Cli
+from waiting import PATIENCE
 
 WORDS = ("study=small", "report=false")
 
@@ -27,7 +28,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         env={**os.environ, "COLUMNS": "200"},
     )
     assert result.returncode == 0, result.stderr

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from conftest import REPOSITORY, Cli
 from stelab.config import CONF_DIR
+from waiting import PATIENCE, wait_until
 
 COMMANDS = "train status compare tensorboard evaluate gradients encode decode".split()
 
@@ -176,16 +176,12 @@ def test_a_signal_ends_with_its_code_and_is_recorded(
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts its background jobs with SIGINT ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     study = tmp_path / "outputs" / "debug"
-    deadline = time.time() + 120
-    while not list(study.glob("*/metrics.csv")) and time.time() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: bool(list(study.glob("*/metrics.csv"))))
     process.send_signal(number)
     try:
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 128 + number
@@ -194,3 +190,15 @@ def test_a_signal_ends_with_its_code_and_is_recorded(
     assert read_run(folder).status == "interrupted"
     assert read_run(folder).reason == f"stopped by {number.name}"
     assert (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_background_job_goes_on_at_ctrl_c(tmp_path: Path) -> None:
+    # What a shell starts with & or nohup has SIGINT ignored: it is not for it.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stelab", "train", "debug=fast", "model=mlp"],
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    wait_until(lambda: bool(list(tmp_path.glob("outputs/debug/*/metrics.csv"))))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 0

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from conftest import Cli
 from stelab.studies import read_run
+from waiting import PATIENCE, wait_until
 
 FAST = ("debug=fast", "model=mlp")
 # A second or so of training a job, and a checkpoint at every other step.
@@ -41,6 +43,10 @@ def folders(tmp_path: Path, study: str = "debug") -> list[Path]:
     return sorted(path.parent for path in tmp_path.glob(f"outputs/{study}/*/run.json"))
 
 
+def grown(tmp_path: Path, count: int) -> bool:
+    return len(folders(tmp_path)) >= count
+
+
 @pytest.mark.parametrize(
     "launchers",
     [("serial",) * 3, ("joblib",) * 3, ("joblib", "serial", "joblib")],
@@ -55,11 +61,7 @@ def test_a_sweep_killed_twice_finishes_every_run_once(
     finished: dict[str, int] = {}
     for launcher in killed:
         process = sweep(tmp_path, *command, launcher)
-        deadline = time.monotonic() + 120
-        known = len(folders(tmp_path))
-        while len(folders(tmp_path)) < known + 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(partial(grown, tmp_path, len(folders(tmp_path)) + 3), every=0.01)
         time.sleep(when.random())
         process.kill()
         process.communicate()
@@ -68,7 +70,7 @@ def test_a_sweep_killed_twice_finishes_every_run_once(
                 finished.setdefault(folder.name, (folder / "run.json").stat().st_mtime_ns)
     assert 0 < len(finished) < 12
     process = sweep(tmp_path, *command, last)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
 
     runs = [read_run(folder) for folder in folders(tmp_path)]
@@ -84,7 +86,7 @@ def test_a_sweep_killed_twice_finishes_every_run_once(
 
 def test_two_identical_sweeps_share_the_work(tmp_path: Path) -> None:
     pair = [sweep(tmp_path, *SLOW, "seed=0,1,2,3,4,5") for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in pair]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs
     trained = [attempts(folder) for folder in folders(tmp_path)]
     assert len(trained) == 6
@@ -194,12 +196,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_signal_reaches_the_job_under_way(tmp_path: Path) -> None:
     process = sweep(tmp_path, *SLOW, "trainer.max_epochs=1000", "seed=0,1,2")
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("outputs/debug/*/checkpoints/last.ckpt")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: bool(list(tmp_path.glob("outputs/debug/*/checkpoints/last.ckpt"))))
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in output
     (folder,) = folders(tmp_path)
@@ -210,20 +209,17 @@ def test_a_signal_reaches_the_job_under_way(tmp_path: Path) -> None:
 def test_who_waits_for_another_process_can_be_stopped(tmp_path: Path) -> None:
     endless = (*SLOW, "trainer.max_epochs=1000", "seed=0")
     first = sweep(tmp_path, *endless)
-    deadline = time.monotonic() + 120
-    while not folders(tmp_path):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: bool(folders(tmp_path)))
     second = sweep(tmp_path, *endless)
     assert second.stdout is not None
     for line in second.stdout:
         if f"is being trained by process {first.pid}" in line:
             break
     second.send_signal(signal.SIGINT)
-    second.communicate(timeout=60)
+    second.communicate(timeout=PATIENCE)
     assert second.returncode == 128 + signal.SIGINT
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
+    first.communicate(timeout=PATIENCE)
     (run,) = map(read_run, folders(tmp_path))
     assert run.status == "interrupted"
     assert [a["pid"] for a in run.record["timings"]["attempts"]] == [first.pid]

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from browser import chromium as chromium
 from conftest import Cli, train
 from stelab.report.board.server import traces
 from stelab.studies import Run
+from waiting import PATIENCE, wait_until
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,7 @@ def test_what_begins_meanwhile_is_taken_in(served: Served, outputs: Path) -> Non
     assert "hardtanh_clip, seed=0" not in shown(served.url)
     train(outputs, "estimator=hardtanh_clip", "seed=0", "trainer.max_epochs=2")
     expected = {"hardtanh_clip, seed=0", "mean of identity = hardtanh_clip (n = 1, no interval)"}
-    deadline = time.monotonic() + 60
-    while not expected <= set(shown(served.url)):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: expected <= set(shown(served.url)))
 
 
 def test_a_port_in_use_is_told_before_anything_is_written(
@@ -160,13 +157,13 @@ def test_a_port_in_use_is_told_before_anything_is_written(
 
 def test_ctrl_c_ends_it(served: Served) -> None:
     served.process.send_signal(signal.SIGINT)
-    assert served.process.wait(60) == 0
+    assert served.process.wait(PATIENCE) == 0
 
 
 def test_sigterm_ends_it(outputs: Path) -> None:
     with serve(outputs) as served:
         served.process.terminate()
-        assert served.process.wait(60) == 0
+        assert served.process.wait(PATIENCE) == 0
 
 
 def test_serve_false_only_writes(copied: Path, cli: Cli) -> None:

@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from waiting import PATIENCE
 
 CLASS = '''
 """A straight-through estimator with notes."""
@@ -96,7 +96,7 @@ class Sweep:
         """Run a sweep; return its exit code and all that it printed."""
         with self.start(*overrides) as process:
             try:
-                out, err = process.communicate(timeout=120)
+                out, err = process.communicate(timeout=PATIENCE)
             except BaseException:
                 process.kill()
                 raise
@@ -119,14 +119,6 @@ class Sweep:
 
 def _seed(folder: Path) -> int:
     return int(folder.name.split("-s")[1].split("-")[0])
-
-
-def wait_until(true: Callable[[], bool], *, seconds: float = 60) -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def processes(session: int) -> list[str]:

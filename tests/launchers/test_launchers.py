@@ -8,7 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sweeps import Sweep, processes, wait_until
+from sweeps import Sweep, processes
+
+from stelab.launchers.processes import jobs_at_once
+from waiting import PATIENCE, wait_until
 
 SLOW = ("estimator.sleep=0.1", "trainer.max_epochs=1000")
 
@@ -94,18 +97,17 @@ def interrupt(process: subprocess.Popen[str], name: str) -> None:
 def test_no_worker_outlives_its_driver(tmp_path: Path, launcher: str, name: str, code: int) -> None:
     sweep = Sweep(tmp_path)
     options = (f"hydra/launcher={launcher}", "hydra.launcher.threads=1", *SLOW)
-    # LOKY_MAX_CPU_COUNT: two at once wherever this runs.
-    sweep.environment["LOKY_MAX_CPU_COUNT"] = "2"
+    at_once = min(2, jobs_at_once(1))
+    sweep.environment["LOKY_MAX_CPU_COUNT"] = str(at_once)
     with sweep.start("seed=0,1,2", *options) as driver:
-        wait_until(lambda: sweep.seen() == {0, 1})
+        wait_until(lambda: sweep.seen() == set(range(at_once)))
         interrupt(driver, name)
-        output = "".join(driver.communicate(timeout=60))
+        output = "".join(driver.communicate(timeout=PATIENCE))
         assert driver.returncode == code, output
         assert "Traceback" not in output
-    wait_until(lambda: not processes(driver.pid), seconds=10)
+    wait_until(lambda: not processes(driver.pid))
     records = sweep.records()
     # Each has saved its state at the signal, and the third was not begun.
-    assert {seed: r["status"] for seed, r in records.items()} == {
-        0: "interrupted",
-        1: "interrupted",
-    }
+    assert {seed: r["status"] for seed, r in records.items()} == dict.fromkeys(
+        range(at_once), "interrupted"
+    )

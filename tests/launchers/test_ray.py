@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sweeps import Sweep, processes, wait_until
+from sweeps import Sweep, processes
+
+from waiting import PATIENCE, wait_until
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
@@ -65,7 +67,7 @@ def test_a_lost_node_costs_no_run(tmp_path: Path) -> None:
             assert nodes.stdin
             nodes.stdin.write("remove\n")
             nodes.stdin.flush()
-            output = "".join(driver.communicate(timeout=120))
+            output = "".join(driver.communicate(timeout=PATIENCE))
         nodes.stdin.close()
         assert driver.returncode == 0, output
         assert output.count("lost: NodeDiedError") == output.count("trying again") == 1
@@ -87,8 +89,8 @@ def test_sigterm_stops_its_tasks_and_leaves_nothing(tmp_path: Path) -> None:
     with sweep.start("seed=0,1", "hydra/launcher=ray", *slow) as driver:
         wait_until(lambda: bool(sweep.seen()))
         driver.send_signal(signal.SIGTERM)
-        output = "".join(driver.communicate(timeout=60))
+        output = "".join(driver.communicate(timeout=PATIENCE))
         assert driver.returncode == 128 + signal.SIGTERM, output
         assert "Traceback" not in output
-    wait_until(lambda: not processes(driver.pid), seconds=10)
+    wait_until(lambda: not processes(driver.pid))
     assert {r["status"] for r in sweep.records().values()} == {"interrupted"}

@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 import cloudpickle
 import pytest
 from omegaconf import DictConfig, OmegaConf
-from sweeps import Sweep, wait_until
+from sweeps import Sweep
 
 from stelab.errors import InputError
 from stelab.launchers import schedule
 from stelab.launchers.job import Outcome
 from stelab.launchers.schedule import Job, Schedule
 from stelab.launchers.slurm import SubmittedToSlurm
+from waiting import PATIENCE, wait_until
 
 SCRIPT = Path(__file__).with_name("slurm_cluster.sh")
 
@@ -63,7 +64,7 @@ def test_a_requeued_and_a_preempted_job_end_as_undisturbed_ones(
         wait_until(lambda: 2 in sweep.seen())
         # Takes the whole node: all others are requeued.
         ask("sbatch", "--partition=high", "--cpus-per-task=2", "--output=/dev/null", "--wrap=true")
-        output = "".join(driver.communicate(timeout=120))
+        output = "".join(driver.communicate(timeout=PATIENCE))
     assert driver.returncode == 0, output
     attempts = {seed: r["timings"]["attempts"] for seed, r in sweep.records().items()}
     assert sum(len(list(sweep.notes.glob(f"{seed}-*"))) for seed in range(3)) >= 5

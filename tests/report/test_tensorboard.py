@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ from stelab.report.board.writing import FIRST, LAST, write_view
 from stelab.studies.record import Run, read_run
 from stelab.training.evaluate import load_data
 from stelab.training.restore import restore
+from waiting import wait_until
 
 IDENTITY, NONE = "identity, threshold.value=0.5", "none, threshold.value=0"
 STUDY = "study, 5 of 7 runs finished"
@@ -381,14 +381,6 @@ def ask(url: str, **query: Any) -> Any:
         return json.load(response)
 
 
-def until(condition: Any) -> None:
-    """Wait for what a server reads within a second or so."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 @pytest.mark.parametrize("fast", ["true", "false"])
 def test_both_loaders_show_it_and_follow_a_running_run(view: Path, study: Path, fast: str) -> None:
     running = "none, threshold.value=0, seed=2"
@@ -398,7 +390,7 @@ def test_both_loaders_show_it_and_follow_a_running_run(view: Path, study: Path, 
     path.write_bytes(content[:half])
     with server(view, f"--load_fast={fast}", "--reload_interval=1") as url:
         names = {path.name for path in view.iterdir()}
-        until(lambda: set(ask(f"{url}data/runs")) == names)
+        wait_until(lambda: set(ask(f"{url}data/runs")) == names)
 
         def steps() -> list[int]:
             shown = ask(f"{url}data/plugin/scalars/scalars", run=running, tag="val/mse")
@@ -407,7 +399,7 @@ def test_both_loaders_show_it_and_follow_a_running_run(view: Path, study: Path, 
         assert steps() == [1]
         with path.open("ab") as file:
             file.write(content[half:])
-        until(lambda: steps() == [1, 3])
+        wait_until(lambda: steps() == [1, 3])
         request = {"colParams": [{"metric": {"tag": "test/mse"}}], "sliceSize": 99}
         request["allowedStatuses"] = [f"STATUS_{s}" for s in ("SUCCESS", "FAILURE", "UNKNOWN")]
         groups = ask(f"{url}data/plugin/hparams/session_groups", request=json.dumps(request))

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from conftest import Cli
 from stelab.errors import InputError
 from stelab.studies.status import RunState, state_of, survey
 from stelab.studies.sweep import planned, record_sweep
+from waiting import PATIENCE, wait_until
 
 
 def a_run(study: Path, name: str, status: str, error: str | None = None) -> None:
@@ -64,10 +64,7 @@ def test_a_running_run_from_another_terminal(cli: Cli, tmp_path: Path) -> None:
         text=True,
     )
     study = tmp_path / "outputs" / "debug"
-    deadline = time.monotonic() + 120
-    while not list(study.glob("*/progress.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: bool(list(study.glob("*/progress.json"))))
     (folder,) = (path.parent for path in study.glob("*/progress.json"))
     state = state_of(folder)
     assert state == RunState(folder.name, "running", state.note, state.step, 20_000)
@@ -78,12 +75,10 @@ def test_a_running_run_from_another_terminal(cli: Cli, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("outputs/debug: 2 runs: 1 missing, 1 running\n")
     assert " of 20000 " in result.stdout
-    while (state_of(folder).step or 0) <= first:
-        assert time.monotonic() < deadline, "it says no progress"
-        time.sleep(0.1)
+    wait_until(lambda: (state_of(folder).step or 0) > first)
 
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
     assert state_of(folder).state == "interrupted"
     assert not (folder / "progress.json").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import fmean
 
@@ -15,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from conftest import Cli
 from stelab.studies import Run, read_run
 from stelab.sweepers.storage import open_storage
+from waiting import PATIENCE, wait_until
 
 FAST = ("sweep=optuna", "debug=fast", "model=mlp", "data.limit=64", "seed=0,1")
 LR = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
@@ -44,19 +44,11 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():  # type: ignore[operator]
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_killed_search_loses_and_repeats_nothing(cli: Cli, tmp_path: Path) -> None:
     command = (*FAST, LR, "hydra.sweeper.n_trials=4")
     process = start(tmp_path, *command)
     try:
-        wait_for(lambda: len(runs(tmp_path)) == 4, process)
+        wait_until(lambda: len(runs(tmp_path)) == 4, process=process, every=0.02)
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -120,7 +112,7 @@ def test_searches_at_once_share_a_study_and_its_pruner(tmp_path: Path) -> None:
     # In a journal, as on a file system that hosts share; the other tests use a database.
     command = (*FAST, LR, "hydra.sweeper.n_trials=5", pruner, "trainer.max_epochs=2", JOURNAL)
     processes = [start(tmp_path, *command) for _ in range(2)]
-    results = [process.communicate(timeout=240) for process in processes]
+    results = [process.communicate(timeout=PATIENCE) for process in processes]
     for process, (_, stderr) in zip(processes, results, strict=True):
         assert process.returncode == 0, stderr
         assert "Traceback" not in stderr

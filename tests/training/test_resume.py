@@ -24,6 +24,7 @@ from stelab.studies import Run, lock, read_run
 from stelab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
 from stelab.training.interrupts import LockLost
 from stelab.training.live import LiveProgress
+from waiting import PATIENCE, wait_until
 
 
 def weights(run: Run, name: str) -> dict[str, Any]:
@@ -143,21 +144,14 @@ def test_several_processes_continue_together(tmp_path: Path) -> None:
     code = "import sys; from stelab.apps.main import main; main()"
     arguments = ["debug=fast", "model=mlp", "model.bits=512", f"paths.outputs={tmp_path}/parts"]
     process = subprocess.Popen([sys.executable, "-c", code, "train", *arguments, *overrides])
-    wait_for(lambda: bool(list(tmp_path.glob("parts/debug/*/checkpoints/last.ckpt"))))
+    wait_until(lambda: bool(list(tmp_path.glob("parts/debug/*/checkpoints/last.ckpt"))))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    assert process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM
     (folder,) = (tmp_path / "parts" / "debug").iterdir()
     assert read_run(folder).status == "interrupted"
     run = train(tmp_path / "parts", *overrides)
     assert run.record["timings"]["attempts"][1]["from_step"] > 0
     assert_same(run, whole)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.002)
 
 
 def flip(path: Path) -> None:
@@ -331,9 +325,11 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
 def kill(process: subprocess.Popen[bytes], study: Path, *, after: float | None) -> None:
     """Kill it so many seconds after it began to train; None: while it writes a checkpoint."""
     begun = time.time()
-    wait_for(lambda: process.poll() is not None or newest(study, "*/run.json") > begun)
+    wait_until(
+        lambda: process.poll() is not None or newest(study, "*/run.json") > begun, every=0.002
+    )
     if after is None:
-        wait_for(lambda: bool(list(study.glob("*/checkpoints/.*.ckpt.*"))))
+        wait_until(lambda: bool(list(study.glob("*/checkpoints/.*.ckpt.*"))), every=0.002)
     else:
         time.sleep(after)
     assert process.poll() is None, "it ended before it was killed twenty times"

@@ -262,6 +262,38 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
         assert shared.metrics[name] == pytest.approx(alone.metrics[name], abs=1e-4), name
 
 
+LEAVES = """
+from pathlib import Path
+
+from pytorch_lightning import Callback
+from torch import distributed
+
+
+class Leaves(Callback):
+    def __init__(self, *, folder: str):
+        self.folder = Path(folder)
+
+    def teardown(self, trainer, pl_module, stage):
+        state = "in" if distributed.is_initialized() else "out"
+        (self.folder / f"{stage.value}-{trainer.global_rank}-{state}").touch()
+"""
+
+
+def test_processes_leave_their_group_before_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else a thread of gloo may free its last tensor when Python is gone: the process aborts.
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    (tmp_path / "seen").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    train(
+        *(tmp_path, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "data.limit=16"),
+        *("+callbacks.leaves._target_=leaves.Leaves", f"+callbacks.leaves.folder={tmp_path}/seen"),
+    )
+    seen = {path.name for path in (tmp_path / "seen").iterdir()}
+    assert seen == {f"{stage}-{rank}-out" for stage in ("fit", "test") for rank in (0, 1)}
+
+
 def test_train_refuses_a_changed_configuration(tmp_path: Path) -> None:
     cfg = stelab.compose("debug=fast", f"paths.outputs={tmp_path / 'outputs'}")
     cfg.optimizer.lr = -1.0

@@ -16,7 +16,7 @@ from stelab.data.batches import Batches
 from stelab.studies.files import link_atomically
 from stelab.training.checkpoint_file import BEST, LAST, PREVIOUS
 from stelab.training.interrupts import Interrupted, Interrupts
-from stelab.training.processes import gather, own
+from stelab.training.processes import gather, leave, own
 from stelab.training.resume import logged
 
 
@@ -101,6 +101,14 @@ class Checkpoints(pl.Callback):
         """Let no process end while another one still talks to it."""
         if trainer.world_size > 1:
             trainer.strategy.barrier("teardown")
+            leave()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Do the same where all processes stop at one step; one that failed cannot wait."""
+        if isinstance(exception, Interrupted):
+            self.teardown(trainer, pl_module, "fit")
 
     def _is_time(self, step: int) -> bool:
         by_steps = self.every_n_steps is not None and step % self.every_n_steps == 0

@@ -21,3 +21,13 @@ def own(values: list[Any]) -> list[Any]:
     if not (distributed.is_available() and distributed.is_initialized()):
         return values
     return values[distributed.get_rank() :: distributed.get_world_size()]
+
+
+def leave() -> None:
+    """End this process's part in the group, once no other one waits for it.
+
+    Python's end is too late: a thread of gloo that still holds a tensor of the last reduction then
+    frees it in an interpreter that is gone, and the process aborts with all its work done.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,114 @@
+"""Runs command lines of stelab, each in a fork of one process that has imported everything.
+
+A program: requests are lines of JSON on stdin, answers lines of JSON on stdout. So a command
+costs no start of Python, may hang, crash or eat memory, and leaves nothing behind for the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import warnings
+from typing import Any
+
+# The largest imports of the commands; what else they need they import themselves.
+MODULES = (
+    "hydra",
+    "pandas",
+    "matplotlib.pyplot",
+    "scipy.stats",
+    "stelab.apps.main",
+    "stelab.config.plan",
+    "stelab.report.board.writing",
+    "stelab.report.page",
+    "stelab.report.study_figures",
+    "stelab.training.run",
+)
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line as ``python -m stelab`` does; return its exit code."""
+    from stelab.apps.main import main
+
+    sys.argv = ["stelab", *argv]
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def child(request: dict[str, Any]) -> None:
+    """Be the process of one command; never returns."""
+    os.setsid()
+    code = 1
+    try:
+        os.chdir(request["cwd"])
+        os.environ.update(request["environment"])
+        for number, name in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
+            flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            os.dup2(os.open(name, flags, 0o600), number)
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(number, mode, encoding="utf-8", errors=errors, closefd=False)
+            for number, mode, errors in (
+                (0, "r", "strict"),
+                (1, "w", "strict"),
+                (2, "w", "backslashreplace"),
+            )
+        )
+        warnings.resetwarnings()
+        code = run([os.fsdecode(word) for word in map(bytes.fromhex, request["argv"])])
+        sys.stdout.flush()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Fork, wait within the time that is allowed, and tell how it ended."""
+    begun = time.monotonic()
+    pid = os.fork()
+    if not pid:
+        child(request)
+    end = begun + request["seconds"]
+    hung = False
+    while True:
+        found, status, usage = os.wait4(pid, os.WNOHANG)
+        if found:
+            break
+        if time.monotonic() > end and not hung:
+            hung = True
+            os.killpg(pid, signal.SIGKILL)
+        time.sleep(0.005)
+    return {
+        "code": None if hung else os.waitstatus_to_exitcode(status),
+        "seconds": time.monotonic() - begun,
+        "mebibytes": usage.ru_maxrss / 1024,
+    }
+
+
+def main() -> None:
+    """Import, then answer requests until stdin ends."""
+    for name in MODULES:
+        __import__(name)
+    import torch
+
+    torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
