@@ -40,9 +40,10 @@ def serve(outputs: Path, *arguments: str) -> Iterator[Served]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        url = process.stdout.readline().split()[0]
+        first = process.stdout.readline().split()[0]
         lines = (process.stdout.readline().strip().partition(": ") for _ in range(3))
-        yield Served(process, url, {name: address for name, _, address in lines})
+        others = {name: address for name, _, address in lines}
+        yield Served(process, first.partition("#")[0], {"first": first, **others})
     finally:
         process.kill()
         process.communicate()
@@ -102,10 +103,24 @@ def test_the_means_of_groups_in_a_browser(served: Served, chromium: Chromium) ->
             expect(chart.get_by_text(f"mean/val/mse ({mean})")).to_be_visible()
 
 
+def test_the_first_link_opens_the_overlaid_losses(
+    served: Served, runs: list[Run], chromium: Chromium
+) -> None:
+    with chromium.open(served.addresses["first"]) as tab:
+        chart = tab.page.locator("tf-custom-scalar-multi-line-chart-card").filter(
+            has_text="val/mse"
+        )
+        expect(chart).to_be_visible()
+        chart.locator(".toggle-matches-button").click()
+        for name in ("identity, seed=0", "none, seed=0", "none, seed=1"):
+            expect(chart.get_by_text(f"val/mse ({name})")).to_be_visible()
+        expect(chart.locator("vz-line-chart2 svg g.plot path.line")).to_have_count(5)
+
+
 def test_curves_of_all_runs_in_a_browser(
     served: Served, runs: list[Run], chromium: Chromium
 ) -> None:
-    address = served.addresses["curves"].replace("#", "&tagFilter=%5Eval%2Fmse#")
+    address = served.addresses["all curves"].replace("#", "&tagFilter=%5Eval%2Fmse#")
     with chromium.open(address) as tab:
         card = tab.page.locator("card-view").filter(has_text="val/mse")
         rows = card.locator("tb-data-table-content-row")

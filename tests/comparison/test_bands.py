@@ -51,10 +51,12 @@ def test_one_replicate_has_no_interval() -> None:
     assert table[["low", "high"]].isna().all(axis=None)
 
 
-def test_a_run_that_is_longer_goes_on_alone() -> None:
-    table = bands(compare(curves(identity=[[3.0, 2.0], [4.0, 3.0, 1.0]])), "val/mse")
-    assert list(table["n"]) == [2, 2, 1]
-    assert list(table["mean"]) == [3.5, 2.5, 1.0]
+def test_a_curve_ends_with_the_first_of_its_runs() -> None:
+    """The one that went on was worse: its values alone would let the mean jump."""
+    groups = {"identity": [[3.0, 2.0], [4.0, 3.0, 2.9]], "none": [[5.0, 5.0, 5.0]]}
+    table = bands(compare(curves(**groups)), "val/mse")
+    assert list(table["n"]) == [2, 2, 1, 1, 1]
+    assert list(table["mean"]) == [3.5, 2.5, 5, 5, 5]
 
 
 def test_twins_are_one_group_and_count_once() -> None:

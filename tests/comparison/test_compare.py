@@ -642,7 +642,7 @@ def test_a_setting_that_groups_do_not_share_is_told() -> None:
         for e, t in (("identity", 0.0), ("identity", 0.5), ("none", 0.0))
         for s in range(3)
     ]
-    (means, uneven) = compare(study_of(rows), by=["estimator"]).notes
+    means, uneven, *_ = compare(study_of(rows), by=["estimator"]).notes
     assert means.startswith("Means over threshold.value")
     assert "do not all have the same values of threshold.value" in uneven
     even = compare(study_of(rows), by=["estimator"], where="threshold.value=0")
@@ -659,10 +659,11 @@ def test_a_setting_that_an_estimator_lacks_is_not_uneven() -> None:
         )
         for s in range(3)
     ]
-    assert len(compare(study_of(rows), by=["estimator"]).notes) == 1
+    (means,) = compare(study_of(rows), by=["estimator"]).notes
+    assert means.startswith("Means over estimator.temperature")
 
 
-@pytest.mark.parametrize(("seeds", "told"), [(2, True), (5, True), (6, False)])
+@pytest.mark.parametrize(("seeds", "told"), [(3, True), (5, True), (6, False)])
 def test_too_few_pairs_for_a_permutation_test_are_told(seeds: int, told: bool) -> None:
     rows = [
         {"estimator": e, "seed": s, "test/mse": v + 0.01 * s**2 * (1 + v)}
@@ -675,7 +676,84 @@ def test_too_few_pairs_for_a_permutation_test_are_told(seeds: int, told: bool) -
     if told:
         smallest = 2.0 ** (1 - seeds)
         assert f"of {seeds} pairs has no p below {smallest:g}" in comparison.notes[0]
-        assert compare(study_of(rows)).notes == ()
+
+
+@pytest.mark.parametrize("interval", ["t", "bootstrap"])
+def test_two_pairs_are_not_tested_and_a_reader_is_told(interval: Any) -> None:
+    """Two differences that happen to be alike had d_z +692 and were called significant."""
+    rows = [
+        {"estimator": e, "seed": s, "test/mse": 0.02 + v + 1e-5 * s * (1 + v)}
+        for e, v in (("identity", 0.0), ("none", 0.01))
+        for s in range(2)
+    ]
+    comparison = compare(study_of(rows), interval=interval)
+    (row,) = (row for row in comparison.table.to_dict("records") if row["pairs"])
+    assert row["difference"] == pytest.approx(0.01, rel=1e-3)
+    assert np.isnan([row["effect_size"], row["p"], row["p_holm"]]).all()
+    assert not comparison.table["significant"].any()
+    (note,) = comparison.notes
+    assert note.startswith("Two pairs are too few to tell a difference from chance")
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(3, True), (4, True), (5, False)])
+def test_few_pairs_of_a_t_test_are_a_word_of_caution(seeds: int, told: bool) -> None:
+    rows = [
+        {"estimator": e, "seed": s, "test/mse": v + 0.01 * s**2 * (1 + v)}
+        for e, v in (("identity", 0.0), ("none", 1.0))
+        for s in range(seeds)
+    ]
+    comparison = compare(study_of(rows))
+    assert comparison.table["significant"].any()
+    notes = [
+        f"t tests and intervals of {seeds} pairs take differences for normally distributed, which "
+        "so few cannot show: read p with caution below n = 5."
+    ]
+    assert comparison.notes == (tuple(notes) if told else ())
+
+
+def test_each_metric_has_its_own_direction() -> None:
+    rows = [
+        {"estimator": e, "seed": s, "test/mse": v + 0.1 * s, "code/entropy": v + 0.01 * s}
+        for e, v in (("none", 2.0), ("identity", 1.0))
+        for s in range(2)
+    ]
+    both = ("code/entropy", "test/mse")
+    comparison = compare(study_of(rows), metrics=both, better=("higher", "lower"))
+    assert [group.label for group in comparison.groups] == ["none", "identity"]  # by the first
+    assert (comparison.better, comparison.best_end) == ("higher", "highest")
+    assert [comparison.better_of(metric) for metric in both] == ["higher", "lower"]
+    assert compare(study_of(rows), metrics=both).directions == ("lower", "lower")
+
+
+def test_early_stopping_is_told_where_runs_ended_apart() -> None:
+    rows = [{**row, "epochs": 3 + i % 2} for i, row in enumerate(GRID)]
+    note = compare(study_of(rows)).notes[0]
+    assert note.startswith("Runs were stopped after different numbers of epochs, 3 to 4: ")
+    planned = [{**row, "trainer.max_epochs": row["epochs"]} for row in rows]
+    assert not any("stopped" in note for note in compare(study_of(planned)).notes)
+
+
+def test_other_hardware_and_precision_are_told() -> None:
+    def noted(*machines: Row) -> list[str]:
+        rows = [
+            {**row, **{f"machine.{key}": value for key, value in machines[i % 2].items()}}
+            for i, row in enumerate(GRID)
+        ]
+        return [note for note in compare(study_of(rows)).notes if "were made with" in note]
+
+    half = len(GRID) // 2
+    gpu, cpu = {"device": "NVIDIA H100"}, {"device": "cpu", "processor": "EPYC", "gpus": '["A"]'}
+    assert noted(cpu, cpu) == noted(gpu, {**gpu, "processor": "EPYC"}) == []
+    assert noted(gpu, cpu) == [
+        "Runs were made with different hardware, by which alone they may differ: "
+        f"NVIDIA H100 ({half} runs); EPYC ({half} runs)."
+    ]
+    on, off = {"cudnn_allow_tf32": True}, {"cudnn_allow_tf32": False}
+    assert noted(on, on) == noted(on, {}) == []  # a run of before says nothing of it
+    assert noted(on, off) == [
+        "Runs were made with different precision of float32 (TF32), by which alone they may "
+        f"differ: cudnn_allow_tf32=true ({half} runs); cudnn_allow_tf32=false ({half} runs)."
+    ]
 
 
 def test_twins_are_one_candidate() -> None:
@@ -692,6 +770,11 @@ def test_twins_are_one_candidate() -> None:
         ({"metrics": "test/mse"}, "metrics must be one name or several in a list"),
         ({"metrics": []}, "metrics must be one name"),
         ({"better": "best"}, "better must be lower or higher, got 'best'"),
+        ({"better": ["lower", "higher"]}, "one for each of test/mse; got lower, higher"),
+        (
+            {"metrics": ["test/mse"] * 2, "better": ["lower", "higher"]},
+            "better: test/mse is given twice",
+        ),
         ({"interval": "z"}, "interval must be t or bootstrap, got 'z'"),
         ({"confidence": 95}, "confidence must lie between 0 and 1, got 95"),
     ],
@@ -708,16 +791,16 @@ def test_a_metric_given_twice_is_one() -> None:
 
 def test_runs_without_the_metric_are_named() -> None:
     rows = [{**row, "test/mse": np.nan} if i == 0 else row for i, row in enumerate(GRID)]
-    (note,) = compare(study_of(rows)).notes
+    note, *_ = compare(study_of(rows)).notes
     assert note == f"1 of {len(GRID)} runs have no test/mse: run0."
 
 
 def test_the_few_of_other_epochs_are_named() -> None:
     rows = [{**row, "trainer.max_epochs": 9 if i == 4 else 5} for i, row in enumerate(GRID)]
-    (note,) = compare(study_of(rows)).notes
+    note, *_ = compare(study_of(rows)).notes
     assert note == "trainer.max_epochs is 5, but not of run4 (9)."
     swept = [{**row, "trainer.max_epochs": 5 + i % 2} for i, row in enumerate(GRID)]
-    assert compare(study_of(swept)).notes == ()
+    assert not any("trainer.max_epochs is" in note for note in compare(study_of(swept)).notes)
 
 
 def test_two_estimators_without_a_clamp_have_another_reason() -> None:

@@ -80,9 +80,19 @@ def test_the_numbers() -> None:
 
 
 def test_only_seeds_that_both_have_are_judged() -> None:
-    new = [{**row, "seed": row["seed"] + 2} for row in group("none", [3.6, 4.3, 99.0])]
+    new = [{**row, "seed": row["seed"] + 1} for row in group("none", [2.1, 3.6, 4.3, 99.0])]
     (row,) = judge(new, group("none", OLD)).table.to_dict("records")
-    assert (row["pairs"], row["old"], row["new"]) == pytest.approx((2, 3.75, 3.95))
+    assert (row["pairs"], row["old"], row["new"]) == pytest.approx((3, 9.5 / 3, 10 / 3))
+
+
+def test_each_metric_is_judged_by_its_own_direction() -> None:
+    def both(shift: float) -> list[Row]:
+        values = [value + shift * (1 + value / 100) for value in OLD]
+        return [{**row, "val/mse": row["test/mse"]} for row in group("none", values)]
+
+    options: Any = {"metrics": ["test/mse", "val/mse"], "better": ["lower", "higher"]}
+    assert list(judge(both(1), both(0), **options).table["verdict"]) == ["worse", "better"]
+    assert list(judge(both(-1), both(0), **options).table["verdict"]) == ["better", "worse"]
 
 
 def test_each_setting_is_judged_by_itself() -> None:

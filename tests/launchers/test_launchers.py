@@ -46,7 +46,7 @@ def test_a_killed_worker_is_one_failed_run_which_a_retry_finishes(tmp_path: Path
     code, output = sweep.run(*command, "retries=1")
     assert code == 0, output
     assert output.count("SIGKILL") == output.count("trying again") == 1
-    assert output.count("is finished already") == 2
+    assert output.count("(finished already: ") == 2
     assert {record["status"] for record in sweep.records().values()} == {"finished"}
 
 

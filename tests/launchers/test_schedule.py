@@ -19,14 +19,16 @@ from stelab.launchers.base import require
 from stelab.launchers.job import Attempt, Outcome
 from stelab.launchers.schedule import Job, Schedule
 
-OK, FAILED = Outcome("finished", value=0.5), Outcome("failed", reason="E: no")
+OK, FAILED = (
+    Outcome("finished", value=0.5, told="val/loss 0.5000"),
+    Outcome("failed", reason="E: no"),
+)
 
 
 class Script:
     """Ends each job as its script says; several at once end last in, first out."""
 
     interval, patience = 0.0, 0.0
-    tells = True
 
     def __init__(self, outcomes: dict[str, list[Outcome]], *, slots: int | None = 1):
         self.outcomes, self.slots = outcomes, slots
@@ -69,14 +71,15 @@ def run(
 
 def make(folder: Path, name: str, number: int = 0) -> Job:
     tree = {"paths": {"run": str(folder / name)}, "rerun": False, "monitor": "val/loss"}
-    return Job(number, [name], OmegaConf.create(tree))
+    return Job(number, [name], OmegaConf.create(tree), f"{number + 1} of 3: {name}")
 
 
 def test_a_failure_stays_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     executor = Script({"b": [FAILED]})
     assert run(tmp_path, executor, "abc") == {"a": "finished", "b": "failed", "c": "finished"}
-    told = capsys.readouterr().err.splitlines()
-    assert told == [f"b failed: E: no (traceback: {tmp_path}/b/run.json)"]
+    told = capsys.readouterr()
+    assert told.err == f"2 of 3: b: failed: E: no (traceback: {tmp_path}/b/run.json)\n"
+    assert told.out == "1 of 3: a: val/loss 0.5000\n3 of 3: c: val/loss 0.5000\n"
 
 
 def test_a_failed_job_is_tried_again_before_others(tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ def test_more_jobs_than_an_array_and_a_user_may_have(
         for seed in range(number):
             paths = {"run": str(tmp_path / f"run{seed}")}
             tree = {"paths": paths, "seed": seed, "rerun": False, "monitor": "loss"}
-            yield Job(seed, [f"seed={seed}"], OmegaConf.create(tree))
+            title = f"{seed + 1} of {number}"
+            yield Job(seed, [f"seed={seed}"], OmegaConf.create(tree), title)
 
     def run(number: int) -> dict[int, float | None]:
         values: dict[int, float | None] = {}

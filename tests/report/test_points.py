@@ -40,16 +40,16 @@ def test_best_on_top_with_intervals_and_replicates() -> None:
     one, two = values(ax, "|")
     assert one == pytest.approx([0.5, 0.55, 0.6])
     assert two == pytest.approx([1, 1.1, 1.2])
-    assert values(ax, "D")[0] == pytest.approx([0.55])
-    assert values(ax, "o")[0] == pytest.approx([1.1])
+    assert values(ax, "o")[0] == pytest.approx([0.55])
+    assert values(ax, "s")[0] == pytest.approx([1.1])
     bars = [np.asarray(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "-"]
     assert bars[0] == pytest.approx([0.55 - 0.05 * T, 0.55 + 0.05 * T])
     assert bars[1] == pytest.approx([1.1 - 0.1 * T, 1.1 + 0.1 * T])
     assert [t.get_text() for t in ax.texts] == ["*"]  # 0.5, 0.55, 0.6: p = 0.003
     assert text == (
         "Points are means, bars their intervals of 95 % (Student's t), small marks the values of "
-        "each seed. Diamonds are baselines. A star: differs from its baseline; p, paired and "
-        "corrected (Holm), is below 0.05."
+        "each seed. A star: differs from its baseline; p, paired and corrected (Holm), is below "
+        "0.05."
     )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from made_study import Row, make_study, study_of
 from stelab.comparison import Comparison, Regression, against, compare
+from stelab.report.console import PlainConsole
 from stelab.report.numbers import number
 from stelab.report.printed_comparison import print_comparison, print_regression
 
@@ -51,11 +51,11 @@ def group(estimator: str, values: list[float], study: str = "made") -> list[Row]
     ]
 
 
-def terminal(width: int) -> Console:
-    return Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
+def terminal(width: int) -> PlainConsole:
+    return PlainConsole(width=width, force_terminal=True, color_system=None, file=io.StringIO())
 
 
-def text_of(console: Console) -> str:
+def text_of(console: PlainConsole) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -97,6 +97,8 @@ def test_baseline_twin_star_selected_and_a_single_value(capsys: Capture) -> None
         "Best test/mse is selected: the lowest of 3 means, so chance favours it.",
         "Differences to estimator=identity, paired by seed; * p < 0.05 after Holm's correction "
         "for 1 test; intervals are not corrected.",
+        "t tests and intervals of 3 pairs take differences for normally distributed, which so few "
+        "cannot show: read p with caution below n = 5.",
     ]
 
 

@@ -8,13 +8,20 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from made_study import make_study
 from stelab.comparison import compare
-from stelab.report.drawing import Drawn
+from stelab.report.curves import draw_code_health, draw_curves
+from stelab.report.drawing import Drawn, style
+from stelab.report.lines import all_lines, shown_lines
+from stelab.report.points import draw_points
+from stelab.report.scatters import draw_slices, draw_wall_clock
 from stelab.report.study_figures import draw_figures
+from stelab.terminal import visible
 
 GRID = [
     {"estimator": name, "threshold.value": value, "optimizer.lr": 10.0 ** -(3 * i + j)}
@@ -47,12 +54,69 @@ def test_each_figure_is_an_svg_and_a_png(drawn: tuple[Path, list[Drawn]]) -> Non
         assert ElementTree.parse(folder / f"{figure.name}.svg").getroot().tag.endswith("svg")
 
 
-def test_figures_are_as_wide_as_a_column(drawn: tuple[Path, list[Drawn]]) -> None:
+def test_curves_are_the_largest_and_the_others_as_wide_as_a_column(
+    drawn: tuple[Path, list[Drawn]],
+) -> None:
     folder, figures = drawn
+    areas = {}
     for figure in figures:
         with Image.open(folder / f"{figure.name}.png") as picture:
-            assert picture.width == pytest.approx(1050, abs=1)  # 3.5 inches of 300 dots
+            inches = 7.16 if figure.name == "curves" else 3.5
+            assert picture.width == pytest.approx(300 * inches, abs=1)
             assert set(picture.info) == {"dpi"}
+            areas[figure.name] = picture.width * picture.height
+    assert max(areas, key=lambda name: areas[name]) == "curves"
+
+
+def test_a_group_has_one_colour_in_all_figures() -> None:
+    """Also where a figure leaves some of them out."""
+    settings = [{"estimator": f"e{i:02}", "optimizer.lr": 0.1 * i} for i in range(9)]
+    comparison = compare(make_study(settings, seeds=1), by=["estimator"])
+    expected = {line.label: line.colour for line in all_lines(comparison)}
+    assert len(set(expected.values())) == 7
+    pictures = [draw_wall_clock(comparison), draw_code_health(comparison)]
+    curves, slices = draw_curves(comparison, log_scale=False), draw_slices(comparison)
+    for picture in (*pictures, curves):
+        assert picture
+        (legend,) = picture.figure.legends
+        names = [text.get_text() for text in legend.get_texts()]
+        handles = [
+            handle.get_color() for handle in legend.legend_handles if isinstance(handle, Line2D)
+        ]
+        assert dict(zip(names, handles, strict=True)) == expected
+    ax = draw_points(comparison).figure.axes[0]
+    means = [line for line in ax.lines if line.get_markersize() == 4]
+    assert [line.get_color() for line in means] == [*expected.values()]
+    assert slices
+    dots = {
+        (x, line.get_color())
+        for line in slices.figure.axes[0].lines
+        if line.get_marker() == "o"
+        for x in np.asarray(line.get_xdata())
+    }
+    assert dots == {(0.1 * i, expected[f"e{i:02}"]) for i in range(9)}
+
+
+def test_looks_do_not_depend_on_what_a_figure_leaves_out() -> None:
+    settings = [{"estimator": f"e{i:02}"} for i in range(29)]
+    comparison = compare(make_study([*settings, {"estimator": "identity"}], seeds=1))
+    assert set(shown_lines(comparison)) < set(all_lines(comparison))
+
+
+@pytest.mark.parametrize("text", ["$x^{", r"$\frac{1}{2}$", "a & <b>", "\x1b[31mred"])
+def test_a_text_of_a_run_is_drawn_as_it_stands(text: str, tmp_path: Path) -> None:
+    settings = [
+        {"estimator": name, text: float(i), "optimizer.lr": 0.1 * i}
+        for i, name in enumerate((text, "b", "c", "d", "e", "f"))
+    ]
+    comparison = compare(make_study(settings, seeds=2), by=["estimator", text])
+    for figure in draw_figures(comparison, tmp_path, log_scale=True):
+        ElementTree.parse(tmp_path / f"{figure.name}.svg")
+    with style():
+        curves = draw_curves(comparison, log_scale=False)
+        assert curves
+        names = [each.get_text() for each in curves.figure.legends[0].get_texts()]
+    assert f"{visible(text)}, {visible(text)}=0" in names
 
 
 def test_no_text_is_smaller_than_7_points(drawn: tuple[Path, list[Drawn]]) -> None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Cli
+from stelab.apps.status import start
+from stelab.config import compose
 from stelab.errors import InputError
-from stelab.studies.status import RunState, state_of, survey
+from stelab.report.console import PlainConsole
+from stelab.report.progress import status_table
+from stelab.studies.driver import driving, is_driven
+from stelab.studies.lock import locked
+from stelab.studies.status import RunState, state_of, survey, time_left
 from stelab.studies.sweep import planned, record_sweep
 from waiting import PATIENCE, wait_until
 
@@ -54,6 +63,117 @@ def test_the_same_sweep_is_one(tmp_path: Path) -> None:
     assert len(list((tmp_path / "sweeps").iterdir())) == 1
 
 
+def test_runs_are_named_by_what_was_swept(tmp_path: Path) -> None:
+    jobs = {
+        f"identity-fixed0-s0-{i}": ["study=s", f"model.bits={bits}", f"optimizer.lr={lr}"]
+        for i, (bits, lr) in enumerate(((128, 0.1), (256, 0.2)))
+    }
+    record_sweep(tmp_path, "stelab train sweep=paired ...", jobs)
+    assert [state.settings for state in survey(tmp_path)] == [
+        "model.bits=128 optimizer.lr=0.1",
+        "model.bits=256 optimizer.lr=0.2",
+    ]
+
+
+def running(**known: Any) -> RunState:
+    return RunState("r", "running", **known)
+
+
+def finished(seconds: float) -> RunState:
+    return RunState("f", "finished", seconds=seconds)
+
+
+MISSING, INTERRUPTED = RunState("m", "missing"), RunState("i", "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([running(left=30.0)], 30),
+        ([running(left=30.0), running(left=50.0)], 50),  # at once
+        ([running(left=30.0), finished(60), finished(80), MISSING, INTERRUPTED], 30 + 2 * 70),
+        ([running(left=30.0), running(left=40.0), finished(60), MISSING], (30 + 40 + 60) / 2),
+        ([running(), finished(60)], 60),  # it has not begun to train
+        ([running()], None),
+        ([running(left=30.0), MISSING], None),  # nobody knows how long that takes
+        ([finished(60), MISSING], None),  # nothing runs
+    ],
+)
+def test_the_time_left_of_a_study(states: list[RunState], expected: float | None) -> None:
+    assert time_left(states) == expected
+
+
+def test_progress_of_a_running_run(tmp_path: Path) -> None:
+    progress = {"step": 50, "steps": 200, "epoch": 1, "left": 90.0}
+    losses = {"train/loss": 0.25, "val/loss": 0.5}
+    with locked(tmp_path / "run", on_loss=lambda: None):
+        path = tmp_path / "run" / "progress.json"
+        path.write_text(json.dumps({**progress, "losses": losses}))
+        state = state_of(tmp_path / "run")
+        assert (state.step, state.steps, state.losses) == (50, 200, losses)
+        assert state.left is not None and 60 < state.left <= 90
+        path.write_text(json.dumps({"step": 50, "steps": 200, "epoch": 1}))  # of before
+        state = state_of(tmp_path / "run")
+        assert (state.step, state.left, state.losses) == (50, None, {})
+        for content in ("[]", '{"step": "1", "steps": []}', '{"step": 1, "steps": 2, "losses": 3}'):
+            path.write_text(content)
+            assert state_of(tmp_path / "run").losses == {}
+
+
+def test_a_table_shows_losses_time_left_and_settings(tmp_path: Path) -> None:
+    losses = {"train/loss": 0.25, "val/loss": 0.5}
+    states = [
+        running(step=50, steps=200, left=130.0, losses=losses, settings="seed=0"),
+        RunState("n", "missing", settings="seed=1"),
+        finished(3600.0),
+    ]
+    to = PlainConsole(width=200, file=io.StringIO())
+    to.print(status_table(tmp_path, states, to, driven=True))
+    assert isinstance(to.file, io.StringIO)
+    first, _, heading, _, row, *_ = to.file.getvalue().splitlines()
+    assert first == f"{tmp_path}: 3 runs: 1 finished, 1 missing, 1 running; about 1:02 h left"
+    names = ["run", "settings", "state", "steps", "train/loss", "val/loss", "left"]
+    assert heading.split() == names
+    assert row.split() == [
+        *("r", "seed=0", "running", "50", "of", "200", "0.2500", "0.5000", "2:10", "min")
+    ]
+
+
+def test_a_sweep_is_driven_while_its_driver_lives(tmp_path: Path) -> None:
+    record_sweep(tmp_path, "stelab train ...", {"a": ["seed=0"], "b": ["seed=1"]})
+    assert not is_driven(tmp_path)
+    with driving([tmp_path]):
+        assert is_driven(tmp_path)
+        with driving([tmp_path]):  # another one
+            pass
+        assert is_driven(tmp_path)
+    assert not is_driven(tmp_path)
+    assert [path.suffix for path in (tmp_path / "sweeps").iterdir()] == [".json"]
+    assert [state.state for state in survey(tmp_path)] == ["missing"] * 2
+
+
+def test_watching_goes_on_in_the_gap_between_two_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing runs, but the sweep's driver lives: it ends with the driver, not with the gap."""
+    study = tmp_path / "s"
+    record_sweep(study, "stelab train ...", {"a": ["seed=0"], "b": ["seed=1"]})
+    looks: list[str] = []
+    with ExitStack() as driver:
+        driver.enter_context(driving([study]))
+
+        def sleep(seconds: float) -> None:
+            looks.append(survey(study)[0].state)
+            if len(looks) == 1:
+                a_run(study, "a", "finished")
+            elif len(looks) == 3:
+                driver.close()
+
+        monkeypatch.setattr("stelab.apps.status.time.sleep", sleep)
+        start(compose("paths.outputs=" + str(tmp_path), "study=s", "watch=true", command="status"))
+    assert looks == ["missing", "finished", "finished"]
+
+
 def test_a_running_run_from_another_terminal(cli: Cli, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stelab", "train", "-m", "debug=fast", "model=mlp"]
     process = subprocess.Popen(
@@ -67,7 +187,7 @@ def test_a_running_run_from_another_terminal(cli: Cli, tmp_path: Path) -> None:
     wait_until(lambda: bool(list(study.glob("*/progress.json"))))
     (folder,) = (path.parent for path in study.glob("*/progress.json"))
     state = state_of(folder)
-    assert state == RunState(folder.name, "running", state.note, state.step, 20_000)
+    assert (state.name, state.state, state.steps) == (folder.name, "running", 20_000)
     assert state.note.startswith(f"process {process.pid} on ")
     first = state.step
     assert first is not None

@@ -216,11 +216,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "cut at the end of a line": (
         lambda run: lines(run / "metrics.csv", 0, 1),
-        *("broken", "metrics.csv: it has 1 epochs, but trainer.max_epochs is 2"),
+        *("broken", "metrics.csv: it has 1 epochs, but 2 were trained"),
     ),
     "only the header": (
         lambda run: lines(run / "metrics.csv", 0),
-        *("broken", "metrics.csv: it has 0 epochs, but trainer.max_epochs is 2"),
+        *("broken", "metrics.csv: it has 0 epochs, but 2 were trained"),
     ),
     "a line twice": (
         lambda run: lines(run / "metrics.csv", 0, 1, 1, 2),
@@ -232,7 +232,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "more epochs than configured": (
         lambda run: change_config(run, lambda config: config["trainer"].update(max_epochs=1)),
-        *("broken", "metrics.csv: it has 2 epochs, but trainer.max_epochs is 1"),
+        *("broken", "run.json: epochs is 2, but trainer.max_epochs 1"),
     ),
     "no header": (
         lambda run: lines(run / "metrics.csv", 1, 2),
@@ -623,7 +623,7 @@ def test_a_configuration_may_say_its_paths(study: Path) -> None:
     small = ("debug=fast", "model=mlp", "model.bits=512", f"paths.outputs={study.parent}")
     own = "+callbacks.keep._target_=pytorch_lightning.callbacks.ModelCheckpoint"
     cfg = compose(*small, "seed=7", own, "+callbacks.keep.dirpath='${paths.run}/kept'")
-    Recorder(run.folder, cfg, from_step=0).finish(run.metrics)
+    Recorder(run.folder, cfg, from_step=0).finish(run.metrics, epochs=1, arithmetic={})
     assert f"dirpath: {cfg.paths.run}/kept\n" in (run.folder / "config.yaml").read_text()
     assert load(study).left_out.empty
     assert not load(study).runs["edited"].any()

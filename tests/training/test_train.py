@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +15,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import stelab
 from conftest import train
+from stelab.comparison import compare
 from stelab.errors import InputError
 from stelab.studies import Run, read_run
 from stelab.studies.curves import read_curves
+from stelab.studies.tables import load
+from stelab.training.live import LiveProgress
 
 METRICS = {
     *("train/loss", "train/mse", "val/loss", "val/mse", "test/loss", "test/mse"),
@@ -32,6 +37,82 @@ def table(run: Run) -> bytes:
 @pytest.fixture(scope="module")
 def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(tmp_path_factory.mktemp("outputs"), "trainer.max_epochs=2")
+
+
+STOP = (
+    "+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping",
+    "+callbacks.stop.monitor=val/loss",
+    "+callbacks.stop.patience=1",
+    "+callbacks.stop.min_delta=1000",  # nothing is an improvement
+)
+
+
+def test_a_run_that_stopped_early_says_so_and_is_compared(tmp_path: Path) -> None:
+    stopped = train(tmp_path, "trainer.max_epochs=9", *STOP)
+    assert (stopped.record["epochs"], len(table(stopped).splitlines())) == (2, 1 + 2)
+    other = train(tmp_path, "trainer.max_epochs=3", "seed=1")
+    assert other.record["epochs"] == 3
+    study = load(tmp_path / "debug")
+    assert study.left_out.empty
+    assert sorted(study.finished["epochs"]) == [2, 3]
+    lines = table(stopped).splitlines(keepends=True)
+    (stopped.folder / "metrics.csv").write_bytes(b"".join(lines[:-1]))
+    (reason,) = load(tmp_path / "debug").left_out["reason"]
+    assert reason == "metrics.csv: it has 1 epochs, but 2 were trained"
+    record = json.loads((stopped.folder / "run.json").read_text())
+    del record["epochs"]  # as of before: it had to take all of them
+    (stopped.folder / "run.json").write_text(json.dumps(record))
+    (reason,) = load(tmp_path / "debug").left_out["reason"]
+    assert reason == "metrics.csv: it has 1 epochs, but 9 were trained"
+
+
+def test_what_computed_a_run_is_recorded_as_it_was(tmp_path: Path) -> None:
+    machine = train(tmp_path).record["machine"]
+    assert machine["device"] == "cpu"
+    assert machine["float32_matmul_precision"] == "highest"
+    tf32 = torch.backends.cudnn.allow_tf32
+    assert (machine["matmul_allow_tf32"], machine["cudnn_allow_tf32"]) == (False, tf32)
+    torch.backends.cudnn.allow_tf32 = not tf32
+    torch.set_float32_matmul_precision("high")
+    try:
+        machine = train(tmp_path, "seed=1").record["machine"]
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.set_float32_matmul_precision("highest")
+    assert machine["float32_matmul_precision"] == "high"
+    assert (machine["matmul_allow_tf32"], machine["cudnn_allow_tf32"]) == (True, not tf32)
+    (note,) = (n for n in compare(load(tmp_path / "debug")).notes if "TF32" in n)
+    assert "cudnn_allow_tf32=true (1 runs)" in note
+
+
+def test_the_bar_and_progress_tell_losses_and_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    found: list[dict[str, Any]] = []
+
+    class Spy(LiveProgress):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            self.written = float("-inf")  # do not wait for a second to be over
+            self.next_step = 0
+            super().on_train_batch_end(*arguments)
+            found.append(json.loads(self.path.read_text()))
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setattr("stelab.training.run.LiveProgress", Spy)
+    run = train(tmp_path, "trainer.max_epochs=2")
+    steps = found[0]["steps"]
+    assert [each["step"] for each in found] == [*range(1, steps + 1)]
+    assert found[-1]["left"] == 0 < found[0]["left"]
+    assert set(found[0]["losses"]) == {"train/loss"}
+    assert set(found[-1]["losses"]) == {"train/loss", "val/loss"}
+    last = screen.getvalue().split("\r")[-1]
+    assert "epoch 2 of 2: 100%" in last and f"{steps}/{steps} [" in last
+    assert "train/loss=" in last and f"val/loss={run.metrics['val/loss']:.4g}" in last
 
 
 def test_the_folder_holds_what_it_should(two_epochs: Run) -> None:

@@ -16,6 +16,7 @@ from stelab.config.identity import fingerprint
 from stelab.config.types import Count, Text
 from stelab.config.validate import first_line
 from stelab.errors import InputError, told
+from stelab.launchers.base import Titles
 from stelab.sweepers import StudySweeper
 from stelab.sweepers.axes import Point
 from stelab.sweepers.space import Search, size
@@ -89,8 +90,20 @@ class OptunaSweeper(StudySweeper):
             drivers=folder / DRIVERS,
         )
         with trials.driven(failed_again=self.config.only == "failed"):
-            self.launcher.stream(trials.jobs(), trials.done)
+            self.launcher.stream(trials.jobs(), trials.done, self._titles(search))
         _tell_best(study, example.monitor)
+
+    def _titles(self, search: Search) -> Titles:
+        """Name jobs by what is searched and, where there are several, their replicate."""
+        keys = {dimension.key for dimension in search.space}
+        fixed = set.intersection(*(set(point.values()) for point in search.replicates))
+
+        def name(job: Sequence[str]) -> str:
+            own = [o for o in job if o.partition("=")[0] in keys or o not in fixed]
+            return " ".join(o for o in own if not o.startswith("trial="))
+
+        jobs = int(min(self.n_trials, size(search.space))) * len(search.replicates)
+        return Titles(f"at most {jobs}", name)
 
     def _search(self, loader: ConfigLoader, arguments: Sequence[str]) -> Search:
         axes = self.axes(loader, arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +14,13 @@ from stelab.apps.main import command_line, study_command
 from stelab.config.lists import split_commas
 from stelab.config.places import require_folder
 from stelab.errors import InputError, RunError
+from stelab.terminal import visible
 
 if TYPE_CHECKING:
     from stelab.comparison import Comparison
+    from stelab.studies.tables import Study
 
-TEXTS = ("study", "against", "metric", "by", "where", "baseline", "replicates", "output")
+TEXTS = ("study", "against", "metric", "better", "by", "where", "baseline", "replicates", "output")
 
 
 def start(cfg: DictConfig) -> None:
@@ -31,13 +35,12 @@ def start(cfg: DictConfig) -> None:
         return _judge(cfg, studies, folders_of(cfg.paths.outputs, cfg.against))
     from stelab.comparison import compare
     from stelab.report.printed_comparison import print_comparison
-    from stelab.report.progress import print_states
     from stelab.studies.tables import load
 
     study = load(*studies)
     comparison = compare(study, by=_by(cfg), baseline=cfg.baseline, **_options(cfg))
     print_comparison(comparison)
-    print_states(study.left_out[["run", "state", "reason"]].itertuples(index=False, name=None))
+    _print_left_out(study, studies)
     if cfg.report:
         _report(cfg, comparison, folder)
 
@@ -51,7 +54,7 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
         "metrics": split_commas(cfg.metric),
         "where": cfg.where,
         "replicates": split_commas(cfg.replicates),
-        "better": cfg.better,
+        "better": split_commas(cfg.better),
         "confidence": cfg.confidence,
         "interval": cfg.interval,
     }
@@ -74,12 +77,24 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path) -> None:
         missing = [str(error)]
     report = write_report(comparison, folder, figures, command=command_line(), missing=missing)
     for line in missing:
-        print(line)
+        print(visible(line))
     print(f"\nReport:      {report}")
     print(f"Tables:      {folder}/{{comparison,runs,curves,left_out}}.{{csv,parquet}}")
     print(f"Figures:     {folder}/figures/")
     place = {"study": cfg.study, "outputs": cfg.paths.outputs}
     print(f"TensorBoard: {study_command('tensorboard', **place)}")
+
+
+def _print_left_out(study: Study, folders: Sequence[Path]) -> None:
+    from stelab.report.progress import print_states
+    from stelab.studies.sweep import settings_of
+
+    settings: dict[str, str] = {}
+    for folder in folders:
+        with suppress(InputError):  # the list of a sweep is unreadable, and left out itself
+            settings |= settings_of(folder)
+    left_out = study.left_out[["run", "state", "reason"]]
+    print_states(left_out.itertuples(index=False, name=None), settings=settings)
 
 
 def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
@@ -91,7 +106,6 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
     from stelab.comparison import against, compare
     from stelab.comparison.compare import differing
     from stelab.report.printed_comparison import print_regression
-    from stelab.report.progress import print_states
     from stelab.studies.tables import load, named
 
     if cfg.baseline is not None:
@@ -113,8 +127,8 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
     regression = against(ours, theirs)
     print_regression(regression, study=cfg.study, against=cfg.against, confidence=cfg.confidence)
     for note in dict.fromkeys([*ours.notes, *theirs.notes]):
-        print(note)
-    print_states(both.left_out[["run", "state", "reason"]].itertuples(index=False, name=None))
+        print(visible(note))
+    _print_left_out(both, [*studies, *olds])
     if count := len(regression.alarms):
         rows = f"{count} of {len(regression.table)} rows"
         raise RunError(f"{cfg.study} against {cfg.against}: {rows} are worse, failed or lost")

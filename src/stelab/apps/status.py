@@ -6,23 +6,31 @@ import time
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.console import Group
 from rich.live import Live
 
 from stelab.report.console import console
 from stelab.report.progress import status_table
+from stelab.studies.driver import is_driven
 from stelab.studies.status import survey
 
 
 def start(cfg: DictConfig) -> None:
-    """Print the state of every run; with ``watch=true`` until none is running."""
-    study = Path(cfg.paths.outputs, cfg.study)
-    states = survey(study)
-    terminal = console()
+    """Print the state of every run; with ``watch=true`` until its sweeps and runs are over."""
+    study, terminal = Path(cfg.paths.outputs, cfg.study), console()
+
+    def look() -> tuple[Group, bool]:
+        driven = is_driven(study)  # before its runs: a driver's last act is that of its last run
+        states = survey(study)
+        going_on = driven or any(state.state == "running" for state in states)
+        return status_table(study, states, terminal, driven=driven), going_on
+
+    table, going_on = look()
     if not cfg.watch:
-        terminal.print(status_table(study, states))
+        terminal.print(table, crop=False)
         return
-    with Live(status_table(study, states), console=terminal, auto_refresh=False) as live:
-        while any(state.state == "running" for state in states):
+    with Live(table, console=terminal, auto_refresh=False) as live:
+        while going_on:
             time.sleep(1)
-            states = survey(study)
-            live.update(status_table(study, states), refresh=True)
+            table, going_on = look()
+            live.update(table, refresh=True)

@@ -44,7 +44,8 @@ def start(cfg: DictConfig) -> None:
     if not cfg.serve:
         return print(folder)
     url = launch(folder, host=cfg.host, port=cfg.port, title=f"stelab: {cfg.study}")
-    print(f"{url} shows {len(view.runs)} runs of {cfg.study} (Ctrl-C ends it)")
-    for name, address in addresses(url, split_commas(cfg.replicates)).items():
+    (_, first), *others = addresses(url, split_commas(cfg.replicates)).items()
+    print(f"{first} overlays the losses of {len(view.runs)} runs of {cfg.study} (Ctrl-C ends it)")
+    for name, address in others:
         print(f"  {name}: {address}", flush=True)
     keep_current(studies, before, renew)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,12 @@ from stelab.config.places import require_folder
 from stelab.config.plan import Plan
 from stelab.errors import InputError
 from stelab.report.progress import print_states
+from stelab.report.words import count_kinds
 from stelab.studies import finished_run
+from stelab.studies.driver import driving
 from stelab.studies.status import RunState, state_of, survey
-from stelab.studies.sweep import record_sweep
-from stelab.terminal import undisturbed
+from stelab.studies.sweep import record_sweep, told_apart
+from stelab.terminal import undisturbed, visible
 
 if TYPE_CHECKING:
     from stelab.comparison import Comparison
@@ -28,15 +32,23 @@ if TYPE_CHECKING:
 
 def start(cfg: DictConfig) -> float:
     """Train; return the final value of the monitored metric, for sweepers."""
-    if run := finished_run(cfg):  # before torch is imported
-        print(f"{run.name} is finished already (rerun=true runs it again)", flush=True)
-        return run.metrics[cfg.monitor]
-    from stelab.training import train
+    value, told = train_or_return(cfg)
+    print(visible(f"{Path(cfg.paths.run).name}: {told}"), flush=True)
+    return value
 
-    run = train(cfg)
-    values = "  ".join(f"{k} {run.metrics[k]:.4f}" for k in (cfg.monitor, "test/mse"))
-    print(f"{run.name}: {values}  ({run.record['timings']['seconds']:.1f} s)", flush=True)
-    return run.metrics[cfg.monitor]
+
+def train_or_return(cfg: DictConfig) -> tuple[float, str]:
+    """Train; return the monitored metric, and a sentence on the losses and the time it took."""
+    if run := finished_run(cfg):  # before torch is imported
+        end = "(finished already: rerun=true runs it again)"
+    else:
+        from stelab.training import train
+
+        run = train(cfg)
+        end = f"({run.record['timings']['seconds']:.1f} s)"
+    metrics = {n: run.metrics[n] for n in (cfg.monitor, "test/mse") if n in run.metrics}
+    values = (f"{name} {value:.4f}" for name, value in metrics.items())
+    return run.metrics[cfg.monitor], "  ".join([*values, end])
 
 
 def execute(plan: Plan, launch: Callable[[], None]) -> None:
@@ -61,12 +73,13 @@ def _run(plan: Plan, states: Sequence[RunState], launch: Callable[[], None]) -> 
     if plan.multirun or plan.shared.dry_run:
         _announce(plan, states)
     if plan.shared.dry_run:
-        for state in states:
-            print(f"{state.name}  {state.state}")
+        for state, (name, settings) in zip(states, _named(plan), strict=True):
+            print(visible("  ".join(filter(None, (name, state.state, settings)))))
     elif plan.multirun:
         _sweep(plan, launch)
     else:
-        launch()
+        with _interruption_told(plan):
+            launch()
 
 
 def _announce(plan: Plan, states: Sequence[RunState]) -> None:
@@ -94,19 +107,28 @@ def _check(plan: Plan, states: Sequence[RunState]) -> None:
 
 def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
     command = command_line()
-    if plan.whole:
-        _record(plan, command)
     try:
-        launch()
-    except (KeyboardInterrupt, SystemExit) as stop:
-        if getattr(stop, "code", None) == 2:  # refused, and said why
-            raise
-        if getattr(stop, "code", None) != 1:  # not failed, but stopped: who did it waits
-            states = [state for state in map(state_of, _folders(plan)) if state.state != "finished"]
-            print_states((state.name, state.state, state.note) for state in states)
+        with driving({Path(job.paths.run).parent for job in plan.jobs}), _interruption_told(plan):
+            if plan.whole:
+                _record(plan, command)
+            launch()
+    except SystemExit as end:
+        if end.code != 1:  # not failed, but stopped: who did it waits
             raise
     if _sum_up(plan, command):
         sys.exit(1)
+
+
+@contextmanager
+def _interruption_told(plan: Plan) -> Iterator[None]:
+    """Say in one line what is left when a signal ends it, and how it goes on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if getattr(stop, "code", None) not in (0, 1, 2):  # not ended, but stopped
+            counts = Counter(state_of(folder).state for folder in _folders(plan))
+            print(f"{count_kinds(counts)}; the same command continues", flush=True)
+        raise
 
 
 def _record(plan: Plan, command: str) -> None:
@@ -128,6 +150,12 @@ def _folders(plan: Plan) -> list[Path]:
     return [study / state.name for state in survey(study)]
 
 
+def _named(plan: Plan) -> list[tuple[str, str]]:
+    """Return each job's run id and what was swept."""
+    names = (Path(job.paths.run).name for job in plan.jobs)
+    return list(zip(names, told_apart(plan.overrides), strict=True))
+
+
 def _sum_up(plan: Plan, command: str) -> bool:
     """Print what came out; return whether anything did not."""
     from stelab.studies.tables import load
@@ -136,7 +164,8 @@ def _sum_up(plan: Plan, command: str) -> bool:
     tables = load(*(f.parent for f in folders), runs={f.name for f in folders})
     if not tables.finished.empty:
         _conclude(plan, tables, list(dict.fromkeys(folder.parent for folder in folders)))
-    print_states(tables.left_out[["run", "state", "reason"]].itertuples(index=False, name=None))
+    lost = tables.left_out[["run", "state", "reason"]].itertuples(index=False, name=None)
+    print_states(lost, settings=dict(_named(plan)))
     states = {state_of(folder).state for folder in folders}
     if "failed" in states:
         again = command if " only=failed" in command else f"{command} only=failed"

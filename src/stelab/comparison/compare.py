@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ class Comparison:
         baseline: What the others are compared with, e.g. ``"estimator=identity"``; empty: nothing.
         confidence: Of all intervals.
         interval: ``"t"`` or ``"bootstrap"``.
-        better: ``"lower"`` or ``"higher"``.
+        directions: ``"lower"`` or ``"higher"`` for each of `metrics`: which values are better.
         groups: The groups, best first.
         table: One row a group and metric, in that order: `group`, the settings, `metric`, `runs`,
             `n` (replicates), `mean`, `std`, `low`, `high`, `selected` (it is the best of several,
@@ -68,7 +68,7 @@ class Comparison:
     baseline: str
     confidence: float
     interval: Interval
-    better: Better
+    directions: tuple[Better, ...]
     groups: tuple[Group, ...]
     table: pd.DataFrame
     twins: tuple[Twins, ...]
@@ -78,6 +78,15 @@ class Comparison:
     def metric(self) -> str:
         """Return the metric that groups are sorted by."""
         return self.metrics[0]
+
+    @property
+    def better(self) -> Better:
+        """Return the direction of the metric that groups are sorted by."""
+        return self.directions[0]
+
+    def better_of(self, metric: str) -> Better:
+        """Return the direction of a metric."""
+        return self.directions[self.metrics.index(metric)]
 
     @property
     def alpha(self) -> float:
@@ -139,7 +148,7 @@ def compare(
     where: str | None = None,
     baseline: str | None = None,
     replicates: Sequence[str] = ("seed",),
-    better: Better = "lower",
+    better: Better | Sequence[Better] = "lower",
     confidence: float = 0.95,
     interval: Interval = "t",
 ) -> Comparison:
@@ -156,15 +165,17 @@ def compare(
             them. None: the first setting's default in ``conf/train.yaml``, where it is among the
             runs.
         replicates: Keys that repeat a setting and pair runs.
-        better: Whether lower or higher values are better.
+        better: Whether ``"lower"`` or ``"higher"`` values are better: one direction for all
+            metrics, or one for each.
         confidence: Of all intervals.
         interval: ``"t"`` (Student) or ``"bootstrap"`` (BCa, with permutation tests).
 
     Raises:
         InputError: Nothing is left to compare, or a metric, key or value is not there.
     """
-    _check_options(metrics, better, confidence, interval)
-    metrics = list(dict.fromkeys(metrics))
+    _check_options(metrics, confidence, interval)
+    directions = _directions(metrics, better)
+    metrics = [*directions]
     asked, runs = _selected(study, where)
     by = _keys(study, asked, by, replicates)
     _require_metrics(runs, metrics)
@@ -174,7 +185,7 @@ def compare(
     chosen = find_baseline(baseline, groups, by)
     groups.sort(  # of equal ones, the baseline first
         key=lambda group: (
-            *_rank(group.values(metrics[0], replicates), better),
+            *_rank(group.values(metrics[0], replicates), directions[metrics[0]]),
             not (chosen and holds(chosen, group.settings)),
         )
     )
@@ -186,15 +197,14 @@ def compare(
         confidence=confidence,
         interval=interval,
     )
-    mark_selected(table, metrics[0], lowest=better == "lower")
+    mark_selected(table, metrics[0], lowest=directions[metrics[0]] == "lower")
     averaged = [
         key
         for key in differing(study, runs, [*by, *replicates])
         if any(group.runs[key].map(str).nunique() > 1 for group in groups)
     ]
     notes = [*twice, *without_metric(runs, metrics), *remarkable(runs, by, averaged, replicates)]
-    if interval == "bootstrap":
-        notes += too_few_pairs(table, 1 - confidence)
+    notes += too_few_pairs(table, interval, 1 - confidence)
     return Comparison(
         study=study,
         metrics=tuple(metrics),
@@ -204,7 +214,7 @@ def compare(
         baseline=" ".join(f"{key}={','.join(found)}" for key, found in chosen.items()),
         confidence=confidence,
         interval=interval,
-        better=better,
+        directions=tuple(directions.values()),
         groups=tuple(groups),
         table=table,
         twins=tuple(find_twins(groups, study.curves, replicates)),
@@ -212,12 +222,34 @@ def compare(
     )
 
 
-def _check_options(metrics: Any, better: str, confidence: float, interval: str) -> None:
+def _directions(metrics: Sequence[str], better: str | Sequence[str]) -> dict[str, Better]:
+    """Return each metric's direction, in their order.
+
+    Raises:
+        InputError: One is no direction, or they are not as many as metrics.
+    """
+    given = [better] if isinstance(better, str) else [*better]
+    for each in given:
+        if each not in get_args(Better):
+            raise InputError(f"better must be lower or higher, got {each!r}")
+    if len(given) not in (1, len(metrics)):
+        raise InputError(
+            f"better must be one direction for all metrics, or one for each of "
+            f"{', '.join(metrics)}; got {', '.join(given)}"
+        )
+    found: dict[str, Better] = {}
+    for metric, each in zip(
+        metrics, given if len(given) > 1 else given * len(metrics), strict=True
+    ):
+        if found.setdefault(metric, cast(Better, each)) != each:
+            raise InputError(f"better: {metric} is given twice, lower and higher")
+    return found
+
+
+def _check_options(metrics: Any, confidence: float, interval: str) -> None:
     """Raise InputError where an option of a call from Python is none."""
     if isinstance(metrics, str) or not metrics:
         raise InputError(f"metrics must be one name or several in a list, got {metrics!r}")
-    if better not in get_args(Better):
-        raise InputError(f"better must be lower or higher, got {better!r}")
     if interval not in get_args(Interval):
         raise InputError(f"interval must be t or bootstrap, got {interval!r}")
     if not 0 < confidence < 1:

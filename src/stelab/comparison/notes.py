@@ -6,9 +6,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from stelab.comparison.hardware import other_hardware, other_precision
+from stelab.comparison.statistics import ENOUGH, Interval
+
 EPOCHS = "trainer.max_epochs"
 FEW = 5
 """Runs that are named one by one; more are a setting that was swept."""
+
+ENOUGH_FOR_T = 5
+"""Pairs below which a reader of a t test is warned."""
 
 
 def without_duplicates(runs: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -50,6 +56,7 @@ def remarkable(
         )
     if EPOCHS in runs:
         notes += _other_epochs(runs)
+    notes += [*_stopped_early(runs), *other_hardware(runs), *other_precision(runs)]
     if "edited" in runs and runs["edited"].any():
         names = ", ".join(runs.loc[runs["edited"], "run"][:FEW])
         number = int(runs["edited"].sum())
@@ -74,11 +81,33 @@ def without_metric(runs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     return notes
 
 
-def too_few_pairs(table: pd.DataFrame, alpha: float) -> list[str]:
-    """Tell where permutation tests cannot find a difference, however large it is."""
-    pairs = int(table["pairs"].max())
+def too_few_pairs(table: pd.DataFrame, interval: Interval, alpha: float) -> list[str]:
+    """Tell where a test of so few pairs is none, or leans on what they cannot show."""
+    tested = table.loc[table["p"].notna(), "pairs"]
+    notes = []
+    if (table["pairs"] == ENOUGH - 1).any():
+        notes.append(
+            "Two pairs are too few to tell a difference from chance: there is no p below "
+            f"n = {ENOUGH}, and an interval of two values is hardly one. More replicates give both."
+        )
+    if len(tested):
+        notes += _few_for_t(tested) if interval == "t" else _few_for_permutations(tested, alpha)
+    return notes
+
+
+def _few_for_t(pairs: pd.Series) -> list[str]:
+    if pairs.min() >= ENOUGH_FOR_T:
+        return []
+    return [
+        f"t tests and intervals of {pairs.min()} pairs take differences for normally distributed, "
+        f"which so few cannot show: read p with caution below n = {ENOUGH_FOR_T}."
+    ]
+
+
+def _few_for_permutations(tested: pd.Series, alpha: float) -> list[str]:
+    pairs = int(tested.max())
     smallest = 2.0 ** (1 - pairs)
-    if pairs < 2 or smallest < alpha:
+    if smallest < alpha:
         return []
     return [
         f"The permutation test of {pairs} pairs has no p below {smallest:g}, so no difference can "
@@ -92,6 +121,21 @@ def _is_uneven(runs: pd.DataFrame, keys: Sequence[str], averaged: str) -> bool:
     having = runs.dropna(subset=[averaged])
     cells = having.groupby(list(keys), dropna=False)[averaged].agg(frozenset)
     return bool(cells.nunique() > 1)
+
+
+def _stopped_early(runs: pd.DataFrame) -> list[str]:
+    """Tell that runs which were to train equally long did not."""
+    if "epochs" not in runs:
+        return []
+    planned = runs[EPOCHS] if EPOCHS in runs else pd.Series(0, index=runs.index)
+    uneven = runs["epochs"].groupby(planned).transform("nunique") > 1
+    if not uneven.any():
+        return []
+    fewest, most = (int(end) for end in runs.loc[uneven, "epochs"].agg(["min", "max"]))
+    return [
+        f"Runs were stopped after different numbers of epochs, {fewest} to {most}: metrics are "
+        "those of each run's own last epoch, and a group's curves end with the first of its runs."
+    ]
 
 
 def _other_epochs(runs: pd.DataFrame) -> list[str]:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stelab.comparison.compare import Comparison
+from stelab.comparison.compare import Better, Comparison
 from stelab.comparison.conditions import parse_conditions, select
 from stelab.comparison.groups import Group, group_runs, paired
-from stelab.comparison.statistics import Difference, differ
+from stelab.comparison.statistics import ENOUGH, Difference, differ
 from stelab.errors import InputError
 
 JUDGED = ("worse", "better", "equal", "no difference shown", "failed", "lost")
 ALARMS = ("worse", "failed", "lost")
 FAILED = {"failed", "broken"}
 
-ENOUGH = 6
+ENOUGH_FOR_BOOTSTRAP = 6
 """Pairs from which on a bootstrap is believed: of fewer its interval is about their range."""
 
 
@@ -30,7 +30,7 @@ class Regression:
         table: One row a setting and metric: `group`, the settings, `metric`, `pairs`, `old`,
             `new`, `difference` (new - old, paired by replicate), `difference_low`,
             `difference_high`, `p`, `verdict`. The verdict is ``"worse"`` or ``"better"`` where
-            the interval of the difference leaves out 0 (two pairs that differ by the same amount
+            the interval of the difference leaves out 0 (pairs that all differ by the same amount
             have one of no width), ``"equal"`` where no pair differs at all, ``"failed"`` where a
             run of the new study failed or has a metric that is no number, ``"lost"`` where it has
             no finished run of the setting, but runs that cannot be compared, or none with the
@@ -114,18 +114,25 @@ def _row(
         "difference_low": d.low,
         "difference_high": d.high,
         "p": d.p,
-        "verdict": lost or ("lost" if theirs and not ours else _verdict(d, equal, options)),
+        "verdict": lost
+        or (
+            "lost"
+            if theirs and not ours
+            else _verdict(d, equal, options.better_of(metric), options)
+        ),
     }
 
 
-def _verdict(d: Difference, equal: bool, options: Comparison) -> str:
+def _verdict(d: Difference, equal: bool, better: Better, options: Comparison) -> str:
     if equal:
         return "equal"
     if d.pairs == 0:
         return "not judged: no replicate in common"
     if d.pairs == 1:
         return "not judged: n = 1, no interval"
-    if options.interval == "bootstrap" and d.pairs < ENOUGH:
-        return f"not judged: a bootstrap needs {ENOUGH} pairs"
-    low, high = (d.low, d.high) if options.better == "lower" else (-d.high, -d.low)
+    if d.pairs < ENOUGH:
+        return f"not judged: n = {d.pairs}, too few to tell a difference from chance"
+    if options.interval == "bootstrap" and d.pairs < ENOUGH_FOR_BOOTSTRAP:
+        return f"not judged: a bootstrap needs {ENOUGH_FOR_BOOTSTRAP} pairs"
+    low, high = (d.low, d.high) if better == "lower" else (-d.high, -d.low)
     return "worse" if low > 0 else "better" if high < 0 else "no difference shown"

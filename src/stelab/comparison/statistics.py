@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 RESAMPLES = 9999
 """Bootstrap resamples; always the same ones, so that a table can be computed again."""
 
+ENOUGH = 3
+"""Pairs from which on a difference is tested: of two, its spread is known by one number alone."""
+
 ROUNDING = 1e-14
 """Of the largest number that was subtracted or averaged: a smaller spread is not one."""
 
@@ -52,9 +55,10 @@ class Difference:
         low: Lower end of its interval; NaN with one pair.
         high: Upper end.
         effect_size: Cohen's d_z: the mean over the standard deviation of the differences. NaN
-            where that is 0.
+            where that is 0, and below `ENOUGH` pairs.
         p: Two-sided p value of no difference: of the paired t test, or for the bootstrap of the
-            sign-flip permutation test. NaN with one pair and where all differences are equal.
+            sign-flip permutation test. NaN where all differences are equal, and below `ENOUGH`
+            pairs.
     """
 
     pairs: int
@@ -107,7 +111,7 @@ def differ(values: Array, baseline: Array, *, confidence: float, interval: Inter
         return NO_DIFFERENCE
     scale = max(np.max(np.abs(values)), np.max(np.abs(baseline)))
     mean, (low, high) = _mean(differences), _interval(differences, scale, confidence, interval)
-    if pairs == 1 or _is_constant(differences, scale):
+    if pairs < ENOUGH or _is_constant(differences, scale):
         return Difference(pairs, mean, low, high, np.nan, np.nan)
     if interval == "t":
         p = stats.ttest_rel(values, baseline).pvalue

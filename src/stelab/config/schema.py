@@ -149,7 +149,7 @@ class Compare:
     study: Text
     against: Text | None
     metric: Text
-    better: Literal["lower", "higher"]
+    better: Text
     by: Text | None
     where: Text | None
     baseline: Text | None

@@ -7,6 +7,7 @@ import signal
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from types import FrameType
 from typing import Any, Literal, NoReturn, cast
@@ -22,6 +23,7 @@ from stelab.errors import InputError, told
 from stelab.launchers.executor import Executor
 from stelab.launchers.job import Outcome
 from stelab.launchers.schedule import Job, Schedule
+from stelab.studies.sweep import told_apart
 
 OnFailure = Literal["continue", "stop"]
 
@@ -54,6 +56,23 @@ class FailedReturn(JobReturn):
         self._return_value = value
 
 
+@dataclass(frozen=True)
+class Titles:
+    """How the jobs of a sweep are called where they are told of.
+
+    Attributes:
+        count: How many there are: ``"18"``, or ``"at most 18"``.
+        name: Tells what was swept from a job's overrides.
+    """
+
+    count: str
+    name: Callable[[Sequence[str]], str]
+
+    def of(self, number: int, overrides: Sequence[str]) -> str:
+        """Return e.g. ``"3 of 18: model.bits=256 seed=0"``; `number` counts from 0."""
+        return f"{number + 1} of {self.count}: {self.name(overrides)}".removesuffix(": ")
+
+
 class StudyLauncher(Launcher):
     """Runs the jobs of a sweep; a failure is told, and stays where it happened.
 
@@ -80,7 +99,7 @@ class StudyLauncher(Launcher):
         """Take what the sweep is.
 
         `task_function` is a closure of this process, which no worker could be sent: jobs call
-        what it calls, `stelab.apps.train.start`.
+        what it calls, `stelab.apps.train.train_or_return`.
         """
         self.hydra_context = hydra_context
         self.config = config
@@ -95,13 +114,16 @@ class StudyLauncher(Launcher):
             results[tuple(overrides)] = result
 
         jobs = [list(overrides) for overrides in job_overrides]
-        self.stream(iter(jobs), done, first=initial_job_idx)
+        names = {tuple(job): name for job, name in zip(jobs, told_apart(jobs), strict=True)}
+        titles = Titles(f"{len(jobs)}", lambda job: names[tuple(job)])
+        self.stream(iter(jobs), done, titles, first=initial_job_idx)
         return [results[tuple(job)] for job in jobs if tuple(job) in results]
 
     def stream(
         self,
         jobs: Iterator[list[str] | None],
         done: Callable[[list[str], JobReturn], None],
+        titles: Titles,
         *,
         first: int = 0,
     ) -> None:
@@ -110,6 +132,7 @@ class StudyLauncher(Launcher):
         Args:
             jobs: Gives the overrides of the next job; None: none before another one has ended.
             done: Called, in this thread, with a job's overrides and its result.
+            titles: How jobs are called.
             first: The number of the first job.
         """
         hydra = self.config.hydra
@@ -120,7 +143,7 @@ class StudyLauncher(Launcher):
             with terminable(), told():
                 Schedule(
                     executor=executor,
-                    jobs=self._jobs(jobs, itertools.count(first)),
+                    jobs=self._jobs(jobs, itertools.count(first), titles),
                     done=lambda job, outcome: done(job.overrides, _as_return(job, outcome)),
                     logging=cast(dict[str, Any], OmegaConf.to_container(hydra.job_logging)),
                     retries=self.retries,
@@ -131,13 +154,15 @@ class StudyLauncher(Launcher):
             configure_log(hydra.hydra_logging, hydra.verbose)
 
     def _jobs(
-        self, jobs: Iterator[list[str] | None], numbers: Iterator[int]
+        self, jobs: Iterator[list[str] | None], numbers: Iterator[int], titles: Titles
     ) -> Iterator[Job | None]:
         for overrides in jobs:
             if overrides is None:
                 yield None
             else:
-                yield Job(next(numbers), overrides, self._compose(overrides))
+                number = next(numbers)
+                title = titles.of(number, overrides)
+                yield Job(number, overrides, self._compose(overrides), title)
 
     def _compose(self, overrides: list[str]) -> DictConfig:
         hydra = self.config.hydra

@@ -41,7 +41,6 @@ class RayTasks:
 
     interval = 0.1
     patience = 2.0
-    tells = False
 
     def __init__(self, *, address: str | None, num_cpus: int, num_gpus: float):
         # Ray would report usage to its makers, and write a token into the home folder.

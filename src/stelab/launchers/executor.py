@@ -25,12 +25,10 @@ class Executor(Protocol):
     Attributes:
         interval: Seconds between two looks at the jobs, where some end.
         patience: The same, where none has ended for long.
-        tells: Whether what runs print reaches this terminal.
     """
 
     interval: float
     patience: float
-    tells: bool
 
     @property
     def slots(self) -> int | None:
@@ -58,7 +56,6 @@ class InThisProcess:
 
     slots = 1
     interval = patience = 0.0
-    tells = True
 
     def start(self, attempts: Sequence[Attempt]) -> list[Started]:
         """Run jobs."""

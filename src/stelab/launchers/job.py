@@ -25,11 +25,13 @@ class Outcome:
         status: ``"refused"``: bad input, so that trying again is useless; ``"died"``: its process
             ended without a result; ``"lost"``: through no fault of its own, with its machine.
         value: The monitored metric of a finished run.
+        told: Its losses and how long it took.
         reason: The last line of the error of any other.
     """
 
     status: Literal["finished", "failed", "refused", "pruned", "died", "lost"]
     value: float | None = None
+    told: str = ""
     reason: str = ""
 
 
@@ -47,11 +49,12 @@ class Attempt:
 
     def __call__(self) -> Outcome:
         """Train in this process; what is no `Exception`, such as a signal, ends the process."""
-        from stelab.apps.train import start
+        from stelab.apps.train import train_or_return
         from stelab.studies.record import Pruned
 
         try:
-            return Outcome("finished", value=start(self.cfg))
+            value, told = train_or_return(self.cfg)
+            return Outcome("finished", value=value, told=told)
         except Pruned as error:
             return Outcome("pruned", reason=str(error))
         except InputError as error:

@@ -22,7 +22,6 @@ class Processes:
     """
 
     interval = patience = 0.02
-    tells = True
 
     def __init__(self, environments: Sequence[Mapping[str, str]]):
         self._slots = [_Slot(environment) for environment in environments]

@@ -17,6 +17,7 @@ from stelab.launchers.executor import Executor, Started
 from stelab.launchers.job import Attempt, Outcome
 from stelab.studies.lock import is_locked
 from stelab.studies.record import finished_run, record_death
+from stelab.terminal import visible
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +30,14 @@ class Job:
         number: Its place in the sweep, from 0.
         overrides: What it was composed with.
         cfg: Its configuration.
+        title: How it is called where it is told of: its place in the sweep and what was swept.
         failures: How often it failed so far.
     """
 
     number: int
     overrides: list[str]
     cfg: DictConfig
+    title: str
     failures: int = 0
 
     @property
@@ -92,7 +95,7 @@ class Schedule:
                 self._dry = True
                 break
             if finished_run(job.cfg):  # which needs no slot
-                self.done(job, Attempt(job.cfg, self.logging)())
+                self._settle(job, Attempt(job.cfg, self.logging)())
                 continue
             batch.append(job)
         if batch:
@@ -102,7 +105,7 @@ class Schedule:
         """Start jobs; those that are not taken wait."""
         taken = self.executor.start([Attempt(job.cfg, self.logging) for job in batch])
         for job, started in zip(batch, taken, strict=False):
-            log.info("job %d: %s", job.number, " ".join(job.overrides))
+            log.info("%s", job.title)
             self._running[job.number] = (job, started)
         self._again.extendleft(reversed(batch[len(taken) :]))
         self._dry &= not self._again
@@ -161,12 +164,11 @@ class Schedule:
         return job.failures <= self.retries
 
     def _tell(self, job: Job, outcome: Outcome, *, again: bool) -> None:
-        name, record = job.folder.name, job.folder / "run.json"
-        if outcome.status == "finished":
-            if not self.executor.tells:
-                print(f"{name}: {job.cfg.monitor} {outcome.value:.4f}", flush=True)
-        elif outcome.status != "pruned":
+        if outcome.status in ("finished", "pruned"):
+            print(visible(f"{job.title}: {outcome.told or outcome.status}"), flush=True)
+        else:
+            record = job.folder / "run.json"
             where = f" (traceback: {record})" if outcome.status == "failed" else ""
             next_ = "; trying again" if again else ""
-            message = f"{name} {outcome.status}: {outcome.reason}{where}{next_}"
-            print(message, file=sys.stderr, flush=True)
+            message = f"{job.title}: {outcome.status}: {outcome.reason}{where}{next_}"
+            print(visible(message), file=sys.stderr, flush=True)

@@ -58,7 +58,6 @@ class Submitted(ABC):
     place: str
     interval = 0.2
     patience: float
-    tells = False
     largest = 1
 
     def __init__(self, folder: Path, parameters: dict[str, Any], *, driver: str | None):

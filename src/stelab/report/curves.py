@@ -13,6 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from stelab.comparison import Comparison
 from stelab.comparison.bands import bands
 from stelab.report.drawing import (
+    WIDE,
+    WIDTH,
     Drawn,
     Picture,
     add_legend,
@@ -29,7 +31,7 @@ _LEFT, _GAP = 0.55, 0.1  # inches
 
 
 def draw_curves(comparison: Comparison, *, log_scale: bool) -> Picture | None:
-    """Draw training and validation curves of the metric; None where it has none.
+    """Draw training and validation curves of the metric, the largest figure; None without any.
 
     Args:
         comparison: The groups.
@@ -57,7 +59,9 @@ def _over_epochs(
     shown = pd.concat(tables.values())
     log_scale = log_scale and bool((shown["mean"] > 0).all())
     names = [line.name() for line in lines]
-    figure, axes = _axes(len(tables), beside=beside, below=legend_height(names))
+    width = WIDE if beside else WIDTH
+    below = legend_height(names, width=width)
+    figure, axes = _axes(len(tables), beside=beside, below=below, width=width)
     cut = False
     for ax, (metric, table) in zip(axes, tables.items(), strict=True):
         _panel(ax, table, lines, title=metric)
@@ -66,7 +70,7 @@ def _over_epochs(
     add_legend(figure, axes[0].lines, names)
     title = f"{', '.join(tables)} over epochs"
     text = _text(comparison, lines, shown, log_scale=log_scale, cut=cut)
-    return Picture(figure, Drawn(name, title, text))
+    return Picture(figure, Drawn(name, title, text, wide=beside))
 
 
 def _tables(
@@ -79,13 +83,13 @@ def _tables(
     return {metric: table for metric, table in shown.items() if len(table)}
 
 
-def _axes(number: int, *, beside: bool, below: float) -> tuple[Figure, list[Axes]]:
+def _axes(number: int, *, beside: bool, below: float, width: float) -> tuple[Figure, list[Axes]]:
     columns = number if beside else 1
-    width = (inner_width(left=_LEFT) - _GAP * (columns - 1)) / columns
+    room = (inner_width(left=_LEFT, width=width) - _GAP * (columns - 1)) / columns
     figure, axes = panels(
         number // columns,
         columns,
-        size=(width, 1.9 if beside else 1.15),
+        size=(room, 2.8 if beside else 1.15),
         left=_LEFT,
         bottom=0.4 + below,
         gaps=(_GAP, 0.3),

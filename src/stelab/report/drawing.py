@@ -14,7 +14,10 @@ from typing import Any, Literal
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator
+
+from stelab.terminal import visible
 
 # Okabe and Ito's colours, told apart by colour-blind readers, with dashes and markers for print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -24,6 +27,9 @@ FILLS = ("full", "none", "left", "bottom")
 
 WIDTH = 3.5
 """Inches: a column of a paper of two."""
+
+WIDE = 7.16
+"""Inches: both columns."""
 
 CHARACTER = 0.053
 """Inches that a letter takes, about."""
@@ -62,11 +68,13 @@ class Drawn:
         title: What is drawn; also its name for those who cannot see it.
         text: What else is to know: its marks and what to read from it, in plain sentences that
             do not repeat the title.
+        wide: Whether it is as wide as both columns of a paper, and as the page.
     """
 
     name: str
     title: str
     text: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,9 @@ class Picture:
     def save(self, folder: Path) -> Drawn:
         """Write ``<name>.svg`` and ``<name>.png``: the same bytes for the same figure."""
         folder.mkdir(parents=True, exist_ok=True)
+        for text in self.figure.findobj(Text):  # no control character may stand in an SVG
+            assert isinstance(text, Text)
+            text.set_text(visible(text.get_text()))
         path = folder / f"{self.drawn.name}.svg"
         path.write_text(_svg(self.figure, self.drawn.name), encoding="utf-8", newline="\n")
         self.save_png(path.with_suffix(".png"))
@@ -141,14 +152,14 @@ def panels(
     return figure, list(axes.flat)
 
 
-def inner_width(*, left: float, right: float = 0.1) -> float:
-    """Return what margins leave of a column's `WIDTH`."""
-    return WIDTH - left - right
+def inner_width(*, left: float, right: float = 0.1, width: float = WIDTH) -> float:
+    """Return what margins leave of a figure's width."""
+    return width - left - right
 
 
-def legend_height(labels: Sequence[str]) -> float:
+def legend_height(labels: Sequence[str], *, width: float = WIDTH) -> float:
     """Return the inches that `add_legend` needs below the axes."""
-    columns = _legend_columns(labels)
+    columns = _legend_columns(labels, width)
     lines = sum(label.count("\n") + 1 for label in labels)
     return 0.06 + 0.131 * math.ceil(lines / columns) + 0.009 * math.ceil(len(labels) / columns)
 
@@ -160,7 +171,7 @@ def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) ->
         labels,
         loc="lower left",
         bbox_to_anchor=(0.0, 0.0),
-        ncols=_legend_columns(labels),
+        ncols=_legend_columns(labels, figure.get_figwidth()),
         frameon=False,
         labelspacing=0.35,
         borderpad=0.2,
@@ -171,9 +182,10 @@ def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) ->
     )
 
 
-def _legend_columns(labels: Sequence[str]) -> int:
+def _legend_columns(labels: Sequence[str], width: float) -> int:
     longest = max(len(line) for label in labels for line in label.split("\n"))
-    return 2 if longest <= 20 else 1
+    columns = max(1, round(width / WIDTH))
+    return 2 * columns if longest <= 20 else columns
 
 
 def set_log(ax: Axes, which: Literal["x", "y"]) -> None:

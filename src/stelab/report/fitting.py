@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
+
+from stelab.report.console import coloured
 
 _MEASURED = 10_000  # wider than any table
 
@@ -19,7 +23,7 @@ class Column:
 
     Attributes:
         name: Its heading.
-        cells: One a row, with rich's markup.
+        cells: One a row.
         left: Whether its cells stand on the left.
         turn: When it gives way: 1 first, those of one turn together; 0: it stays.
         below: Whether its cells then go below those of the column on its left, else away.
@@ -27,7 +31,7 @@ class Column:
     """
 
     name: str
-    cells: Sequence[str]
+    cells: Sequence[str | Text]
     left: bool = False
     turn: int = 0
     below: bool = False
@@ -35,29 +39,41 @@ class Column:
 
 
 def print_table(columns: Sequence[Column], console: Console, *, title: str | None = None) -> None:
-    """Print the first layout that fits the terminal; a file or a pipe gets the whole table.
+    """Print `fitted` columns."""
+    console.print(fitted(columns, console, title=title), crop=False)
 
-    Where none fits, the terminal breaks the lines of the narrowest: nothing is lost.
+
+def fitted(columns: Sequence[Column], console: Console, *, title: str | None = None) -> Table:
+    """Lay a table out so that it fits the terminal; a file or a pipe gets the whole table.
+
+    Where no layout fits, the terminal breaks the lines of the narrowest: nothing is lost.
     """
-    for layout, most in _layouts(columns):
-        table = _table(layout, most, title)
+
+    def table_of(columns: Sequence[Column], most: int) -> Table:
+        table = _table(columns, most, title)
         options = console.options.update_width(_MEASURED)
         table.width = Measurement.get(console, options, table).maximum
-        if table.width <= console.width or not console.is_terminal:
-            break
-    console.print(table, crop=False)
+        return table
+
+    def fits(table: Table) -> bool:
+        return not console.is_terminal or (table.width or 0) <= console.width
+
+    for layout in _layouts(columns):
+        if fits(table := table_of(layout, _MEASURED)):
+            return table
+    least = min((column.least for column in layout if column.least), default=1)
+    # The widest that fits, by halves: of ten thousand rows each look takes a second.
+    folds = range(least, max(console.width, least + 1))
+    first = bisect_left(folds, True, key=lambda most: not fits(table_of(layout, most)))
+    return table_of(layout, folds[max(first - 1, 0)])
 
 
-def _layouts(columns: Sequence[Column]) -> Iterator[tuple[Sequence[Column], int]]:
-    """Yield ever narrower columns, and to how many characters some are folded."""
-    yield columns, _MEASURED
+def _layouts(columns: Sequence[Column]) -> Iterator[Sequence[Column]]:
+    """Yield ever narrower columns."""
+    yield columns
     for turn in sorted({column.turn for column in columns} - {0}):
         columns = _give_way(columns, turn)
-        yield columns, _MEASURED
-    folded = [column for column in columns if column.least]
-    longest = max((len(text) for c in folded for text in (c.name, *c.cells)), default=0)
-    for most in range(longest, min((c.least for c in folded), default=1) - 1, -1):
-        yield columns, most
+        yield columns
 
 
 def _give_way(columns: Sequence[Column], turn: int) -> list[Column]:
@@ -68,9 +84,14 @@ def _give_way(columns: Sequence[Column], turn: int) -> list[Column]:
         elif column.below:
             above = kept.pop()
             pairs = zip(above.cells, column.cells, strict=True)
-            cells = [f"{one}\n{other}" for one, other in pairs]
+            cells = [_stacked(one, other) for one, other in pairs]
             kept.append(replace(above, name=f"{above.name}\n{column.name}", cells=cells))
     return kept
+
+
+def _stacked(above: str | Text, below: str | Text) -> Text:
+    parts = (coloured(part, "") if isinstance(part, str) else part for part in (above, below))
+    return Text("\n").join(parts)
 
 
 def _table(columns: Sequence[Column], most: int, title: str | None) -> Table:

@@ -19,6 +19,7 @@ from stelab.comparison.conditions import written
 from stelab.comparison.groups import label
 from stelab.report.drawing import CHARACTER, WIDTH, Drawn, Picture, inner_width, panels
 from stelab.report.numbers import MISSING, number, setting_text
+from stelab.terminal import visible
 
 MOST_ROWS, MOST_COLUMNS, MOST_PANELS = 40, 12, 8
 _NARROW, _WIDE, _HIGH = 0.5, 0.8, 0.32  # inches of a cell
@@ -106,7 +107,7 @@ def _cell(ax: Axes, i: int, j: int, cell: Any, shades: ScalarMappable) -> None:
 def _written(comparison: Comparison, key: str) -> list[str]:
     """Return a setting's values, numbers in their order; last, that it has none."""
     values = pd.Series([group.settings[key] for group in comparison.groups])
-    return written(values) + [MISSING] * bool(values.isna().any())
+    return [*map(visible, written(values))] + [MISSING] * bool(values.isna().any())
 
 
 def _parts(comparison: Comparison, table: pd.DataFrame) -> dict[str, pd.DataFrame]:

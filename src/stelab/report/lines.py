@@ -9,6 +9,7 @@ from typing import Any
 
 from stelab.comparison import Comparison
 from stelab.report.drawing import COLOURS, DASHES, FILLS, MARKERS
+from stelab.terminal import visible
 
 MOST = 14
 """Lines that can be told apart; of more, the best 12 and the baseline are shown."""
@@ -56,7 +57,7 @@ class Line:
     def name(self, width: int = 58) -> str:
         """Return the label, folded to lines of `width` characters; a baseline says it is one."""
         text = f"{self.label} (baseline)" if self.is_baseline else self.label
-        return textwrap.fill(text, width, break_long_words=True, break_on_hyphens=False)
+        return textwrap.fill(visible(text), width, break_long_words=True, break_on_hyphens=False)
 
 
 def all_lines(comparison: Comparison) -> list[Line]:
@@ -102,11 +103,10 @@ def tell_single(labels: Sequence[str], of: int, what: str) -> str:
 
 
 def _lines(comparison: Comparison, labels: Sequence[str]) -> list[Line]:
+    """Give each line the look that it has among all, so in every figure."""
     baselines = _baselines(comparison)
-    looks = _looks(comparison, labels)
-    return [
-        Line(label, label in baselines, *look) for label, look in zip(labels, looks, strict=True)
-    ]
+    looks = dict(zip(comparison.lines, _looks(comparison, comparison.lines), strict=True))
+    return [Line(label, label in baselines, *looks[label]) for label in labels]
 
 
 def _baselines(comparison: Comparison) -> set[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
@@ -48,13 +49,14 @@ def print_measurements(rows: Sequence[Row]) -> None:
 
 def draw_measurements(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """Draw the figures that these rows allow; return their paths."""
-    figures = {"bias_variance": scatter(rows), "errors": bars(rows)}
-    if curves := _curves(rows):
-        figures["sweep"] = curves
-    paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=120)
+    with mpl.rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar
+        figures = {"bias_variance": scatter(rows), "errors": bars(rows)}
+        if curves := _curves(rows):
+            figures["sweep"] = curves
+        paths = []
+        for name, figure in figures.items():
+            paths.append(folder / f"{name}.png")
+            figure.savefig(paths[-1], dpi=120)
     return paths
 
 

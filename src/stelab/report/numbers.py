@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stelab.comparison.conditions import write_value
+from stelab.terminal import visible
 
 MISSING = "–"
 
@@ -42,4 +43,4 @@ def percent(share: float) -> str:
 
 def setting_text(value: Any) -> str:
     """Write a setting's value as on the command line, or that there is none."""
-    return MISSING if value is None or pd.isna(value) else write_value(value)
+    return MISSING if value is None or pd.isna(value) else visible(write_value(value))

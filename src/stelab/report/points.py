@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stelab.comparison import Comparison
-from stelab.report.drawing import CHARACTER, COLOURS, Drawn, Picture, inner_width, panels
+from stelab.report.drawing import CHARACTER, Drawn, Picture, inner_width, panels
 from stelab.report.lines import Line, all_lines, tell_same, tell_single
 from stelab.report.numbers import number, percent
 
@@ -36,11 +36,10 @@ def draw_points(comparison: Comparison) -> Picture:
     low, high = _limits(rows, comparison)
     for line, place in zip(lines, places, strict=True):
         row = rows.loc[line.label]
-        colour = COLOURS[1] if line.is_baseline else COLOURS[0]
         if low <= row["mean"] <= high:
-            _point(ax, row, place, colour, marker="D" if line.is_baseline else "o")
+            _point(ax, row, place, line)
         else:
-            _arrow(ax, row["mean"], place, colour, right=row["mean"] > high)
+            _arrow(ax, row["mean"], place, line.colour, right=row["mean"] > high)
         if row["significant"]:
             ax.text(1.05, place, "*", transform=ax.get_yaxis_transform(), va="center_baseline")
     margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
@@ -96,12 +95,12 @@ def _ends(rows: pd.DataFrame) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _point(ax: Axes, row: Any, place: float, colour: str, *, marker: str) -> None:
+def _point(ax: Axes, row: Any, place: float, line: Line) -> None:
     values = row["values"]
     below = place + 0.065
     ax.plot(values, [below] * len(values), "|", color="0.2", alpha=0.5, markersize=2.5)
-    ax.plot([row["low"], row["high"]], [place, place], "-", color=colour, linewidth=1.4)
-    ax.plot([row["mean"]], [place], marker, color=colour, markersize=4)
+    ax.plot([row["low"], row["high"]], [place, place], "-", color=line.colour, linewidth=1.4)
+    ax.plot([row["mean"]], [place], **{**line.points, "markersize": 4})
 
 
 def _arrow(ax: Axes, mean: float, place: float, colour: str, *, right: bool) -> None:
@@ -122,7 +121,6 @@ def _sentences(
     p = f"p, paired and corrected (Holm), is below {comparison.alpha:g}"
     return [
         f"Points are means, {bars if rows['n'].max() > 1 else ''}{values}.",
-        "Diamonds are baselines." if any(line.is_baseline for line in lines) else "",
         f"A star: differs from its baseline; {p}." if rows["significant"].any() else "",
         "Arrows: means beyond the axis." if beyond else "",
         tell_single([str(label) for label in rows.index[rows["n"] == 1]], len(rows), "bar"),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.markup import escape
 
 from stelab.comparison import Comparison, Regression
 from stelab.comparison.regression import JUDGED
-from stelab.report.console import console
+from stelab.report.console import PlainConsole, coloured, console
 from stelab.report.fitting import Column, print_table
 from stelab.report.numbers import MISSING, interval, number, p_value, percent, setting_text
 from stelab.report.words import counted
@@ -28,7 +26,7 @@ SHORTEST_NAME = 12
 _COLOURS = {"worse": "bold red", "failed": "bold red", "lost": "bold red", "better": "green"}
 
 
-def print_comparison(comparison: Comparison, *, to: Console | None = None) -> None:
+def print_comparison(comparison: Comparison, *, to: PlainConsole | None = None) -> None:
     """Print a table a metric, the best group first, and what must be known of it.
 
     Args:
@@ -39,12 +37,15 @@ def print_comparison(comparison: Comparison, *, to: Console | None = None) -> No
     for metric in comparison.metrics:
         print_table(_columns(comparison, metric), to)
     for line in remarks(comparison):
-        to.print(line, highlight=False, markup=False)
+        to.say(line)
 
 
 def remarks(comparison: Comparison) -> list[str]:
     """Return what a reader of the table must know, a sentence each."""
     lines = [str(twins) for twins in comparison.twins]
+    if len(set(comparison.directions)) > 1:
+        each = zip(comparison.metrics, comparison.directions, strict=True)
+        lines.append(f"Better is {', '.join(f'{better} {metric}' for metric, better in each)}.")
     rows, repeats = comparison.rows(comparison.metric), ", ".join(comparison.replicates)
     if comparison.candidates > 1:
         lines.append(
@@ -70,7 +71,7 @@ def print_regression(
     study: str,
     against: str,
     confidence: float,
-    to: Console | None = None,
+    to: PlainConsole | None = None,
 ) -> None:
     """Print a row each setting and metric with its verdict, and what chance does to them.
 
@@ -84,26 +85,26 @@ def print_regression(
     to = to or console()
     print_table(_judgement(regression), to, title=f"{study} against {against}")
     for line in [*_judged(regression, confidence), *regression.unmatched]:
-        to.print(line, highlight=False, markup=False)
+        to.say(line)
 
 
 def _judgement(regression: Regression) -> list[Column]:
     """Lay out a regression: verdicts and differences give way last."""
     rows = regression.table.to_dict("records")
-    verdicts = [f"[{_COLOURS.get(v, 'default')}]{v}[/]" for v in regression.table["verdict"]]
+    verdicts = [coloured(v, _COLOURS.get(v, "default")) for v in regression.table["verdict"]]
     bounds = [
         interval(row["difference_low"], row["difference_high"], n=row["pairs"], sign=True)
         for row in rows
     ]
     return [
-        Column("setting", _escaped(row["group"] for row in rows), left=True, least=SHORTEST_NAME),
+        Column("setting", [row["group"] for row in rows], left=True, least=SHORTEST_NAME),
         Column("metric", [row["metric"] for row in rows], left=True, turn=3, below=True),
         Column("verdict", verdicts, left=True, least=len("no difference shown")),
         Column("pairs", [str(row["pairs"]) for row in rows], turn=4, below=True),
         Column("old", [number(row["old"]) for row in rows]),
         Column("new", [number(row["new"]) for row in rows], turn=2, below=True),
         Column("difference", [number(row["difference"], sign=True) for row in rows]),
-        Column("interval", _escaped(bounds), turn=1, below=True),
+        Column("interval", bounds, turn=1, below=True),
         Column("p", [p_value(row["p"]) for row in rows], turn=5, below=True),
     ]
 
@@ -142,10 +143,9 @@ def _columns(comparison: Comparison, metric: str) -> list[Column]:
 def _settings(comparison: Comparison, rows: list[Row]) -> list[Column]:
     look: dict[str, Any] = {"left": True, "least": SHORTEST_NAME}
     if not comparison.by:
-        return [Column("group", _escaped(row["group"] for row in rows), **look)]
+        return [Column("group", [row["group"] for row in rows], **look)]
     first, *others = (
-        Column(key, _escaped(setting_text(row[key]) for row in rows), **look)
-        for key in comparison.by
+        Column(key, [setting_text(row[key]) for row in rows], **look) for key in comparison.by
     )
     return [first, *(replace(other, turn=5, below=True) for other in others)]
 
@@ -154,7 +154,7 @@ def _means(comparison: Comparison, metric: str, rows: list[Row], spread: bool) -
     means = [number(row["mean"]) + (" (selected)" if row["selected"] else "") for row in rows]
     columns = [Column("n", [str(row["n"]) for row in rows]), Column(metric, means)]
     if spread:
-        columns.append(_level(comparison, _escaped(_interval(row) for row in rows)))
+        columns.append(_level(comparison, [_interval(row) for row in rows]))
     return columns
 
 
@@ -183,19 +183,15 @@ def _difference(row: Row) -> tuple[str, str, str, str]:
     low, high, n = row["difference_low"], row["difference_high"], row["pairs"]
     return (
         number(row["difference"], sign=True) + star,
-        escape(interval(low, high, n=n, sign=True) if n else "no pair"),
+        interval(low, high, n=n, sign=True) if n else "no pair",
         number(row["effect_size"], sign=True),
         p_value(row["p_holm"]),
     )
 
 
-def _level(comparison: Comparison, bounds: Iterable[str]) -> Column:
+def _level(comparison: Comparison, bounds: Sequence[str]) -> Column:
     """Return the column of an interval, which goes below its estimate."""
-    return Column(f"{percent(comparison.confidence)} interval", list(bounds), turn=4, below=True)
-
-
-def _escaped(texts: Iterable[str]) -> list[str]:
-    return [escape(text) for text in texts]
+    return Column(f"{percent(comparison.confidence)} interval", bounds, turn=4, below=True)
 
 
 def _share(value: float) -> str:

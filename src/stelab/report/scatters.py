@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -12,8 +11,8 @@ from pandas.api.types import is_numeric_dtype
 
 from stelab.comparison import Comparison
 from stelab.comparison.conditions import write_value
+from stelab.comparison.hardware import machines
 from stelab.report.drawing import (
-    COLOURS,
     Drawn,
     Picture,
     add_legend,
@@ -23,11 +22,12 @@ from stelab.report.drawing import (
     set_log,
     spans_widely,
 )
-from stelab.report.lines import shown_lines, tell_not_shown
+from stelab.report.lines import MOST, all_lines, shown_lines, tell_not_shown
 from stelab.report.numbers import number
 
 SECONDS = "timings.seconds"
 _LEFT = 0.55
+_GREY = "0.45"
 _FEW = 5  # values that a heatmap or a table shows better
 
 
@@ -56,16 +56,6 @@ def draw_wall_clock(comparison: Comparison) -> Picture | None:
     return Picture(figure, Drawn("wall_clock", title, text))
 
 
-def machines(runs: pd.DataFrame) -> str:
-    """Name the processors and GPUs that runs were made on."""
-    found = set()
-    for _, run in runs.iterrows():
-        gpus = run.get("machine.gpus")
-        names = [run.get("machine.processor"), *(json.loads(gpus) if pd.notna(gpus) else [])]
-        found.add(", ".join(str(name) for name in names if pd.notna(name)) or "an unknown machine")
-    return "; ".join(sorted(found))
-
-
 def draw_slices(comparison: Comparison) -> Picture | None:
     """Draw the metric of each run against each number that was swept; None without any."""
     runs = comparison.runs.dropna(subset=[comparison.metric])
@@ -86,8 +76,9 @@ def draw_slices(comparison: Comparison) -> Picture | None:
         gaps=(0.1, 0.5),
         sharey=True,
     )
+    colours = _colours(comparison, runs)
     for ax, key in zip(axes, keys, strict=False):
-        _slice(ax, runs, key, comparison.metric, best)
+        _slice(ax, runs.assign(colour=colours), key, comparison.metric, best)
     for ax in axes[::columns]:
         ax.set_ylabel(comparison.metric)
     for ax in axes[len(keys) :]:
@@ -95,11 +86,21 @@ def draw_slices(comparison: Comparison) -> Picture | None:
     return Picture(figure, _slices_drawn(comparison, keys, best, of=len(runs)))
 
 
+def _colours(comparison: Comparison, runs: pd.DataFrame) -> pd.Series:
+    """Return the colour of each run's group; grey where groups are too many to have their own."""
+    lines = all_lines(comparison)
+    colours = {line.label: line.colour for line in lines} if len(lines) <= MOST else {}
+    return runs["group"].map(comparison.line_of).map(lambda label: colours.get(label, _GREY))
+
+
 def _slice(ax: Axes, runs: pd.DataFrame, key: str, metric: str, best: Any) -> None:
     own = runs.dropna(subset=[key]).sort_values([key, metric])
-    edge: dict[str, Any] = {"markeredgewidth": 0.4, "markeredgecolor": "white"}
-    ax.plot(own[key], own[metric], "o", color=COLOURS[0], **edge)
-    ax.plot([best[key]], [best[metric]], "*", color=COLOURS[1], markersize=9, **edge)
+    for colour, part in own.groupby("colour"):
+        edge: dict[str, Any] = {"markeredgewidth": 0.4, "markeredgecolor": "white"}
+        ax.plot(part[key], part[metric], "o", color=colour, **edge)
+    colour = runs.loc[best.name, "colour"]
+    edge = {"markeredgewidth": 0.6, "markeredgecolor": "black"}
+    ax.plot([best[key]], [best[metric]], "*", color=colour, markersize=9, **edge)
     _scale(ax, own[key])
     ax.set_xlabel(key)
 

@@ -10,6 +10,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def duration(seconds: float) -> str:
+    """Write e.g. ``"45 s"``, ``"3:20 min"`` or ``"2:05 h"``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02} h"
+    return f"{minutes}:{rest:02} min" if minutes else f"{rest} s"
+
+
 def join_words(words: Iterable[str]) -> str:
     """Write e.g. ``"a, b and c"``."""
     *first, last = words

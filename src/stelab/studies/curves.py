@@ -13,7 +13,7 @@ def read_curves(path: Path, *, epochs: int | None) -> dict[str, list[float]]:
 
     Args:
         path: The file.
-        epochs: How many rows it must have, where that is known.
+        epochs: How many were trained, where that is known: it must have as many rows.
 
     Raises:
         ValueError: It is not whole: says what is wrong.
@@ -24,7 +24,7 @@ def read_curves(path: Path, *, epochs: int | None) -> dict[str, list[float]]:
     for i, row in enumerate(rows):
         _check(row, header, epoch=i)
     if not rows or (epochs is not None and len(rows) != epochs):
-        raise ValueError(f"it has {len(rows)} epochs, but trainer.max_epochs is {epochs}")
+        raise ValueError(f"it has {len(rows)} epochs, but {epochs} were trained")
     columns = zip(*rows, strict=True)
     return {name: list(map(_number, column)) for name, column in zip(header, columns, strict=True)}
 

@@ -58,6 +58,11 @@ def flaw_of_record(run: Run) -> str:
         for name, check in checks.items()
         if timings.get(name) is not None and not check(timings[name])
     ]
+    epochs, most = run.record.get("epochs", 1), run.config["trainer"].get("max_epochs")
+    if not _is_count(epochs):
+        wrong.append(f"epochs is {epochs}")
+    elif _is_count(most) and epochs > most:
+        wrong.append(f"epochs is {epochs}, but trainer.max_epochs {most}")
     return f"run.json: {', '.join(wrong)}" if wrong else ""
 
 
@@ -92,6 +97,10 @@ def _is_time(value: Any) -> bool:
 def _is_integer(value: Any) -> bool:
     """Tell whether it is an integer that a column can hold."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_count(value: Any) -> bool:
+    return _is_integer(value) and value > 0
 
 
 def is_finite(value: Any) -> bool:

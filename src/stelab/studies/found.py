@@ -146,7 +146,8 @@ def _measure(found: Found, run: Run) -> Found:
         named = ", ".join(f"{name} is {run.metrics[name]}" for name in broken)
         return found.leave_out("broken", f"run.json: {named}")
     try:
-        epochs = run.config["trainer"].get("max_epochs")
+        # Runs of before stelab counted epochs had to take all of them.
+        epochs = run.record.get("epochs", run.config["trainer"].get("max_epochs"))
         found.curves = read_curves(run.folder / "metrics.csv", epochs=epochs)
     except (OSError, ValueError) as error:
         return found.leave_out("broken", f"metrics.csv: {error}")

@@ -192,9 +192,16 @@ class Recorder:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
         self._write()
 
-    def finish(self, metrics: dict[str, float]) -> None:
-        """Record the final metrics."""
-        self._stop("finished", metrics=metrics)
+    def finish(self, metrics: dict[str, float], *, epochs: int, arithmetic: dict[str, Any]) -> None:
+        """Record the final metrics.
+
+        Args:
+            metrics: They.
+            epochs: How many epochs were trained: early stopping may end a run before its last.
+            arithmetic: What computed it, and how precisely; a part of ``machine``.
+        """
+        self.record["machine"] |= arithmetic
+        self._stop("finished", metrics=metrics, epochs=epochs)
 
     def stop(self, error: BaseException, *, status: str) -> None:
         """Record why it ended before its end, with the traceback of a failure."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stelab.errors import InputError
 from stelab.studies.files import write_atomically
@@ -37,19 +39,44 @@ def sweeps(study: Path) -> list[Path]:
     return sorted((study / FOLDER).glob("*.json"))
 
 
-def jobs_of(path: Path) -> list[str]:
-    """Return the run ids of one sweep, in their order.
+def told_apart(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Name each job by what was swept: those of its overrides that not all jobs have.
+
+    E.g. ``"model.bits=256 optimizer.lr=0.002"``; empty where there is a single job.
+    """
+    counts = Counter(override for job in jobs for override in set(job))
+    return [" ".join(o for o in job if counts[o] < len(jobs)) for job in jobs]
+
+
+def settings_of(study: Path) -> dict[str, str]:
+    """Map the run ids of all sweeps of a study to what was swept, as `told_apart` writes it.
+
+    Raises:
+        InputError: The file of a sweep is unreadable.
+    """
+    jobs: dict[str, list[str]] = {}
+    for path in sweeps(study):
+        jobs |= jobs_of(path)
+    return dict(zip(jobs, told_apart([*jobs.values()]), strict=True))
+
+
+def jobs_of(path: Path) -> dict[str, list[str]]:
+    """Return the overrides of each job of one sweep by its run id, in their order.
 
     Raises:
         InputError: Its file is unreadable.
     """
     try:
         jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        if not isinstance(jobs, dict):
-            raise TypeError("jobs must be a table")
+        if not isinstance(jobs, dict) or not all(map(_is_job, jobs.values())):
+            raise TypeError("jobs must be a table of lists of overrides")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path} must list the jobs of a sweep, but is unreadable ({error!r}): delete it, "
             "and the same sweep again writes it"
         ) from error
-    return list(jobs)
+    return jobs
+
+
+def _is_job(overrides: Any) -> bool:
+    return isinstance(overrides, list) and all(isinstance(each, str) for each in overrides)

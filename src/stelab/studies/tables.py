@@ -31,10 +31,10 @@ class Study:
 
     Attributes:
         runs: One row a run whose run.json and config.yaml are sound, sorted by study and run:
-            `study`, `run`, `status`, the names of its groups, every swept setting, `seed`, the
-            final metrics (which have a slash), `timings.*`, `machine.*`, `git.*`, `versions.*`,
-            `fingerprint` (of config.yaml), `edited` (run.json has another one), `folder`. A
-            setting that a run does not have is missing.
+            `study`, `run`, `status`, the names of its groups, every swept setting, `seed`,
+            `epochs` (trained), the final metrics (which have a slash), `timings.*`, `machine.*`,
+            `git.*`, `versions.*`, `fingerprint` (of config.yaml), `edited` (run.json has another
+            one), `folder`. A setting that a run does not have is missing.
         curves: One row an epoch of a finished run: `study`, `run`, `epoch` (from 1), `step` and
             the metrics.
         left_out: One row a run or folder that cannot be compared, or unreadable list of a sweep:
@@ -128,6 +128,7 @@ def _row(each: Found, run: Run, settings: Flat) -> dict[str, Any]:
         **{name: run.config["names"].get(name) for name in NAMES},
         **settings,
         "seed": run.config.get("seed"),
+        "epochs": len(each.curves["epoch"]) if each.curves else None,
         **{n: value for n, value in run.metrics.items() if "/" in n and is_finite(value)},
         **{f"{name}.{key}": _cell(v) for name, part in parts.items() for key, v in part.items()},
         **_identity(run),

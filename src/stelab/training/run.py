@@ -16,7 +16,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from stelab.config import build
@@ -28,12 +27,13 @@ from stelab.report.run_figures import draw_run
 from stelab.studies.lock import locked
 from stelab.studies.record import Pruned, Recorder, Run, finished_run, read_record, read_run
 from stelab.terminal import one_line
+from stelab.training.arithmetic import arithmetic
 from stelab.training.checkpoint_file import PREVIOUS, SealedCheckpointIO
 from stelab.training.checkpoints import Checkpoints, floats
 from stelab.training.interrupts import Interrupted, Interrupts, LockLost
 from stelab.training.isolation import isolated
 from stelab.training.keep import keep
-from stelab.training.live import LiveProgress
+from stelab.training.live import LiveProgress, RunBar
 from stelab.training.module import AutoencoderModule
 from stelab.training.resume import Start, empty, rewind
 
@@ -118,7 +118,7 @@ def _train(
         log.info("%s continues from step %d", folder.name, start.step)
     recorder = Recorder(folder, cfg, from_step=start.step)
     try:
-        metrics = _fit_and_test(cfg, module, data, interrupts, start)
+        outcome = _fit_and_test(cfg, module, data, interrupts, start)
     except LockLost:
         raise  # the folder is another process's now
     except (Interrupted, KeyboardInterrupt) as error:
@@ -131,7 +131,7 @@ def _train(
         recorder.stop(error, status="failed")
         raise
     (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
-    recorder.finish(metrics)
+    recorder.finish(**outcome)
     keep(cfg.checkpoint.keep, folder / "checkpoints")
 
 
@@ -241,7 +241,7 @@ def _trainer(
     profiler = options.pop("profiler")
     callbacks = [*callbacks, *(build(node) for node in cfg.callbacks.values())]
     if bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=20))
+        callbacks.append(RunBar())
     try:
         return pl.Trainer(
             **options,
@@ -269,7 +269,8 @@ def _fit_and_test(
     data: ImageDataModule,
     interrupts: Interrupts,
     start: Start,
-) -> dict[str, float]:
+) -> dict[str, Any]:
+    """Train and test; return what `Recorder.finish` takes."""
     folder = Path(cfg.paths.run)
     checkpoints = Checkpoints(
         folder,
@@ -304,7 +305,11 @@ def _fit_and_test(
             ) from error
         raise
     draw_run(folder, module, data)
-    return metrics | floats(trainer.callback_metrics)
+    return {
+        "metrics": metrics | floats(trainer.callback_metrics),
+        "epochs": trainer.current_epoch,
+        "arithmetic": arithmetic(trainer.strategy.root_device),
+    }
 
 
 def _plain(node: DictConfig) -> Any:

@@ -48,12 +48,16 @@ def launch(folder: Path, *, host: str, port: int, title: str) -> str:
 
 
 def addresses(url: str, replicates: Sequence[str]) -> dict[str, str]:
-    """Return where to look, with TensorBoard's own settings: no smoothing, a colour a group."""
+    """Return where to look, with TensorBoard's own settings: no smoothing, a colour a group.
+
+    First what people come for: the losses of all runs and of groups, each in one chart.
+    """
     group = rf"^(?:mean of )?(.*?)(?:, {re.escape(replicates[0])}=.*| \(n = .*)$"
     colours = f"{url}?smoothing=0&runColorGroup={quote(f'regex:{group}', safe='')}"
     return {
-        "curves": f"{colours}#timeseries",
+        "losses": f"{url}#custom_scalars&_smoothingWeight=0",
         "means": f"{url}#custom_scalars&regexInput={quote('^mean of')}&_smoothingWeight=0",
+        "all curves": f"{colours}#timeseries",
         "table": f"{url}#hparams",
     }
 

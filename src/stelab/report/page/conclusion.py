@@ -66,7 +66,7 @@ def _against_baseline(comparison: Comparison) -> str:
     if not best["baseline"]:
         return ""
     if best["baseline"] == best["group"]:
-        return "It is a baseline itself."
+        return ""
     if best["pairs"] == 0:
         return f"It has no pair with its baseline, {best['baseline']}."
     low, high = best["difference_low"], best["difference_high"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from stelab.comparison import Comparison
+from stelab.comparison.compare import Better
 from stelab.comparison.groups import label
 from stelab.report.numbers import MISSING, interval, number, p_value, percent
 from stelab.report.page.table import Cell, Column, Row, Table, measured, setting, text
@@ -18,13 +19,15 @@ def result_table(comparison: Comparison, metric: str) -> Table:
     """Return the groups with n, mean, spread, interval, and what differs from the baseline."""
     settings = [setting(key) for key in comparison.by] or [text("group", "head")]
     rows: list[Row] = comparison.rows(metric).to_dict("records")
-    columns = [*settings, *_means(comparison)]
+    # The verdict stands where every window shows it, whatever numbers follow.
+    verdict = Column("verdict", partial(_verdict, comparison, comparison.better_of(metric)))
+    columns = [*settings, verdict, *_means(comparison)]
     if comparison.baseline:
         columns += _differences(comparison, rows)
     return Table(
         name=f"results-{metric.replace('/', '-')}",
         caption=_caption(comparison, metric),
-        columns=[*columns, Column("marks", partial(_marks, comparison))],
+        columns=columns,
         rows=rows,
     )
 
@@ -74,14 +77,15 @@ def _is_compared(row: Row) -> bool:
     return bool(row["baseline"]) and row["baseline"] != row["group"]
 
 
-def _marks(comparison: Comparison, row: Row) -> Cell:
+def _verdict(comparison: Comparison, better: Better, row: Row) -> Cell:
     marks: dict[str, str] = {}
     if row["baseline"] == row["group"]:
         marks["baseline"] = "baseline"
     if row["selected"]:
         marks["selected"] = "selected"
     if row["significant"]:
-        marks["significant"] = "significant"
+        improves = (row["difference"] < 0) == (better == "lower")
+        marks["better" if improves else "worse"] = "better" if improves else "worse"
     if others := _twins(comparison, row["group"]):
         marks["twin"] = f"= {', '.join(others)}"
     return Cell("", marks=marks)
@@ -102,10 +106,12 @@ def _twins(comparison: Comparison, group: str) -> list[str]:
 
 def _caption(comparison: Comparison, metric: str) -> str:
     repeats = ", ".join(comparison.replicates)
-    caption = f"{metric} of {len(comparison.groups)} groups, {comparison.better} is better."
+    caption = (
+        f"{metric} of {len(comparison.groups)} groups, {comparison.better_of(metric)} is better."
+    )
     if comparison.baseline:
         caption += f" Differences: to the baseline ({comparison.baseline}), paired by {repeats};"
-        caption += f" significant: p (Holm) < {comparison.alpha:g}."
+        caption += f" better, worse: p (Holm) < {comparison.alpha:g}."
     if comparison.twins:
         caption += " = names twins, which are the same number by number."
     return caption
