@@ -137,4 +137,6 @@ def test_a_dry_run_lists_the_jobs_and_starts_none(cli: Cli, tmp_path: Path) -> N
     assert sorted(tmp_path.rglob("*")) == before
 
     alone = cli(*sweep, "seed=2", "dry_run=true")
-    assert alone.stdout == f"1 job, 0 finished already\n{lines[2]}\n"
+    assert [line.split("  ")[2] for line in lines] == ["seed=0", "seed=1", "seed=2"]
+    assert lines[2] == f"{alone.stdout.splitlines()[1]}  seed=2"
+    assert alone.stdout.startswith("1 job, 0 finished already\n")

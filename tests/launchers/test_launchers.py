@@ -11,6 +11,7 @@ import pytest
 from sweeps import Sweep, processes
 
 from stelab.launchers.processes import jobs_at_once
+from stelab.report.words import count_kinds
 from waiting import PATIENCE, wait_until
 
 SLOW = ("estimator.sleep=0.1", "trainer.max_epochs=1000")
@@ -105,6 +106,9 @@ def test_no_worker_outlives_its_driver(tmp_path: Path, launcher: str, name: str,
         output = "".join(driver.communicate(timeout=PATIENCE))
         assert driver.returncode == code, output
         assert "Traceback" not in output
+        left = count_kinds({"interrupted": at_once, "missing": 3 - at_once})
+        assert output.count("missing") == int(name != "SIGKILL")
+        assert (f"{left}; the same command continues\n" in output) == (name != "SIGKILL")
     wait_until(lambda: not processes(driver.pid))
     records = sweep.records()
     # Each has saved its state at the signal, and the third was not begun.
