@@ -20,9 +20,9 @@ WORDS = ("study=small", "report=false")
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A finished study of three estimators and two seeds, and what its sweep printed."""
+    """A finished study of three estimators and three seeds, and what its sweep printed."""
     folder = tmp_path_factory.mktemp("compare")
-    words = ["debug=fast", "model=mlp", "estimator=none,hardtanh_clip,identity", "seed=0,1"]
+    words = ["debug=fast", "model=mlp", "estimator=none,hardtanh_clip,identity", "seed=0,1,2"]
     result = subprocess.run(
         [sys.executable, "-m", "stelab", "train", "-m", *words, "study=small"],
         cwd=folder,
@@ -60,8 +60,10 @@ def test_a_sweep_ends_with_the_comparison(sweep: tuple[Path, str]) -> None:
             json.loads(path.read_text())["metrics"]["test/mse"]
         )
     for name in ("identity", "hardtanh_clip", "none"):
-        assert row_of(output, name)[1:3] == ["2", f"{sum(values[name]) / 2:#.4g}"]
+        assert row_of(output, name)[1:3] == ["3", f"{sum(values[name]) / 3:#.4g}"]
     assert "baseline" in row_of(output, "identity")
+    assert "\n1 of 9: estimator=none seed=0: val/loss " in output
+    assert "\n9 of 9: estimator=identity seed=2: val/loss " in output
     assert "identity = hardtanh_clip: clip_fraction 0 in every epoch" in output
     assert "the lowest of 2 means, so chance favours it" in output
     assert "stelab compare study=small\n" in output
@@ -78,7 +80,7 @@ def test_compare_writes_tables_figures_and_a_report(cli: Cli, place: Path) -> No
         read = pd.read_csv(folder / f"{name}.csv")
         assert list(written.columns) == list(read.columns)
         assert len(written) == len(read)
-    assert len(pd.read_csv(folder / "runs.csv")) == 6
+    assert len(pd.read_csv(folder / "runs.csv")) == 9
     drawn = {path.name for path in (folder / "figures").iterdir()}
     assert {"curves.svg", "curves.png", "points.svg", "reconstructions.png"} <= drawn
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -90,9 +92,11 @@ def test_compare_writes_tables_figures_and_a_report(cli: Cli, place: Path) -> No
 
 def test_what_is_asked_for_is_shown(cli: Cli, place: Path) -> None:
     result = cli(
-        "compare", *WORDS, "metric=val/mse,code/entropy", "baseline=none", "interval=bootstrap"
+        *("compare", *WORDS, "metric=val/mse,code/entropy", "better=lower,higher"),
+        *("baseline=none", "interval=bootstrap"),
     )
     assert result.returncode == 0, result.stderr
+    assert "Better is lower val/mse, higher code/entropy." in result.stdout
     assert "Differences to estimator=none, paired by seed" in result.stdout
     assert result.stdout.count(" code/entropy ") == 1
     assert not (place / "small" / "comparison").exists()
@@ -115,6 +119,7 @@ def test_what_is_asked_for_is_shown(cli: Cli, place: Path) -> None:
         (["study=small", "where=estimator=idenity"], "did you mean 'identity'?"),
         (["study=small", "baseline=reinmax"], "'reinmax' must be KEY=VALUE"),
         (["study=small", "confidence=95"], "confidence must be less than 1, got 95"),
+        (["study=small", "better=lowr"], "better must be lower or higher, got 'lowr'"),
         (["study=small", "against=small"], "against must name other studies"),
         (["study="], "study"),
     ],
@@ -138,10 +143,11 @@ def test_damaged_runs_are_listed_and_the_rest_compared(cli: Cli, place: Path) ->
     (place / "small" / "notes").mkdir()
     result = cli("compare", "study=small")
     assert result.returncode == 0, result.stderr
-    assert f"{table.parent.name}  broken: metrics.csv: its last line is cut off" in result.stdout
-    assert f"{record.parent.name}  unreadable: " in result.stdout
+    broken = f"{table.parent.name} estimator=none seed=0  broken: "
+    assert f"{broken}metrics.csv: its last line is cut off" in result.stdout
+    assert f"{record.parent.name} estimator=hardtanh_clip seed=1  unreadable: " in result.stdout
     assert "notes  foreign: there is no run.json in it" in result.stdout
-    assert row_of(result.stdout, "none")[1] == "1"
+    assert row_of(result.stdout, "none")[1] == "2"
     page = (place / "small" / "comparison" / "report.html").read_text(encoding="utf-8")
     assert "its last line is cut off" in page
 
@@ -150,7 +156,7 @@ def test_damaged_runs_are_listed_and_the_rest_compared(cli: Cli, place: Path) ->
         path.write_text("{")
     nothing = cli("compare", "study=small")
     assert nothing.returncode == 2
-    assert "there is no finished run to compare (6 unreadable" in nothing.stderr
+    assert "there is no finished run to compare (9 unreadable" in nothing.stderr
 
 
 def test_against_an_older_study_it_fails_where_a_metric_got_worse(cli: Cli, place: Path) -> None:
@@ -159,7 +165,7 @@ def test_against_an_older_study_it_fails_where_a_metric_got_worse(cli: Cli, plac
     assert same.returncode == 0, same.stderr
     assert same.stdout.count(" equal ") == 3
 
-    for seed, worse in ((0, 0.01), (1, 0.0101)):
+    for seed, worse in ((0, 0.01), (1, 0.0101), (2, 0.0102)):
         path = run_of(place, "none", seed) / "run.json"
         record = json.loads(path.read_text())
         record["metrics"]["test/mse"] += worse
@@ -168,7 +174,7 @@ def test_against_an_older_study_it_fails_where_a_metric_got_worse(cli: Cli, plac
     assert result.returncode == 1
     said = "stelab: small against old: 1 of 3 rows are worse, failed or lost\n"
     assert result.stderr == said
-    assert row_of(result.stdout, "none")[1:4] == ["test/mse", "worse", "2"]
+    assert row_of(result.stdout, "none")[1:4] == ["test/mse", "worse", "3"]
     assert cli("compare", "study=old", "against=small").returncode == 0  # better is no regression
     assert cli("compare", "study=old", "against=small", "better=higher").returncode == 1
     assert cli("compare", "study=small", "against=old", "where=identity").returncode == 0
@@ -182,7 +188,7 @@ def test_studies_are_compared_together(cli: Cli, place: Path) -> None:
     shutil.copytree(place / "small", place / "old")
     pooled = cli("compare", "study=small,old", "report=false")
     assert pooled.returncode == 0, pooled.stderr
-    assert row_of(pooled.stdout, "none")[1] == "2"
+    assert row_of(pooled.stdout, "none")[1] == "3"
     assert "Configurations that were run twice count once" in pooled.stdout
     apart = cli("compare", "study=small,old", "report=false", "by=study,estimator")
     assert apart.returncode == 0, apart.stderr

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from browser import Chromium
 from browser import chromium as chromium
-from conftest import train
+from conftest import REPOSITORY, train
 from stelab.comparison import Comparison, compare
 from stelab.report.page import write_report
 from stelab.report.study_figures import draw_figures
@@ -42,10 +42,10 @@ CONTRASTS = """() => {
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """Three estimators, two seeds each, on real digits; and a run that failed."""
+    """Three estimators, three seeds each, on real digits; and a run that failed."""
     outputs = tmp_path_factory.mktemp("outputs")
     for estimator in ESTIMATORS:
-        for seed in (0, 1):
+        for seed in (0, 1, 2):
             run = train(outputs, "study=small", f"estimator={estimator}", f"seed={seed}")
     failed = run.folder.with_name("failed-run")
     shutil.copytree(run.folder, failed)
@@ -90,7 +90,7 @@ def test_it_says_what_the_table_says_and_asks_for_nothing(
         best = comparison.table.iloc[0]
         headline = page.locator(".headline").inner_text()
         assert headline.startswith("Lowest test/mse: identity = hardtanh_clip: ")
-        assert f"{best['mean']:#.4g} [" in headline and headline.endswith("n = 2")
+        assert f"{best['mean']:#.4g} [" in headline and headline.endswith("n = 3")
         expect(results(page).locator("tbody tr")).to_have_count(3)
         names = [each.get_attribute("aria-label") or "" for each in page.get_by_role("img").all()]
         assert len(names) == page.locator("figure").count() > 2
@@ -115,7 +115,7 @@ def test_a_click_on_a_column_sorts_by_it(chromium: Chromium, url: str) -> None:
     with chromium.open(url) as tab:
         table = results(tab.page)
         header = table.get_by_role("columnheader", name="d_z")
-        effects = column(table, 8)
+        effects = column(table, 9)
         assert effects[:2] == ["–", "–"] and effects[2].startswith("+")
         header.get_by_role("button", name="d_z", exact=True).click()
         expect(header).to_have_attribute("aria-sort", "ascending")
@@ -126,7 +126,7 @@ def test_a_click_on_a_column_sorts_by_it(chromium: Chromium, url: str) -> None:
         mean = table.get_by_role("columnheader", name="mean")
         mean.get_by_role("button").click()
         mean.get_by_role("button").click()
-        means = [float(text) for text in column(table, 3)]
+        means = [float(text) for text in column(table, 4)]
         assert means == sorted(means, reverse=True) and means[0] > means[-1]
         assert header.get_attribute("aria-sort") is None
 
@@ -157,16 +157,38 @@ def test_words_filter_rows_and_the_count_is_told(chromium: Chromium, url: str) -
         runs = tab.page.locator("#runs")
         form = tab.page.locator("#runs-filter")
         field, count = form.get_by_label("Filter"), form.get_by_role("status")
-        expect(count).to_have_text("7 of 7 rows")
+        expect(count).to_have_text("10 of 10 rows")
         field.fill("IDENTITY compared")
-        expect(count).to_have_text("2 of 7 rows")
-        expect(runs.locator("tbody tr:visible")).to_have_count(2)
+        expect(count).to_have_text("3 of 10 rows")
+        expect(runs.locator("tbody tr:visible")).to_have_count(3)
         runs.get_by_role("columnheader", name="seed").get_by_role("button").click()
-        expect(runs.locator("tbody tr:visible")).to_have_count(2)
+        expect(runs.locator("tbody tr:visible")).to_have_count(3)
         field.fill("nothing of the kind")
-        expect(count).to_have_text("0 of 7 rows")
+        expect(count).to_have_text("0 of 10 rows")
         field.fill("")
-        expect(runs.locator("tbody tr:visible")).to_have_count(7)
+        expect(runs.locator("tbody tr:visible")).to_have_count(10)
+
+
+EXAMPLE = REPOSITORY / "docs" / "example-report" / "report.html"
+
+
+def test_verdicts_are_seen_at_1280_pixels_and_curves_are_the_largest_figure(
+    chromium: Chromium, url: str
+) -> None:
+    for address in (url, EXAMPLE.as_uri()):
+        with chromium.open(address, viewport={"width": 1280, "height": 800}) as tab:
+            table = tab.page.locator("table[id^=results-]").first
+            header = table.get_by_role("columnheader", name="verdict")
+            cells = [header, *table.locator("tbody tr > :has(.mark)").all()]
+            assert len(cells) > 1
+            for cell in cells:
+                box = cell.bounding_box()
+                assert box and 0 <= box["x"] and box["x"] + box["width"] <= 1280
+            boxes = [svg.bounding_box() for svg in tab.page.locator("figure svg").all()]
+            curves, *others = [box["width"] * box["height"] for box in boxes if box]
+            assert curves > max(others)
+            first = tab.page.locator("figcaption strong").first
+            expect(first).to_have_text("train/mse, val/mse over epochs")
 
 
 @pytest.mark.parametrize("width", [360, 768, 1440])
@@ -219,7 +241,7 @@ def test_other_metrics_are_opened_by_whoever_wants_them(chromium: Chromium, url:
 def test_without_scripts_all_is_there(chromium: Chromium, url: str) -> None:
     with chromium.open(url, java_script_enabled=False) as tab:
         expect(results(tab.page).locator("tbody tr:visible")).to_have_count(3)
-        expect(tab.page.locator("#runs tbody tr:visible")).to_have_count(7)
+        expect(tab.page.locator("#runs tbody tr:visible")).to_have_count(10)
         expect(tab.page.get_by_text(EVIL).first).to_be_visible()
         expect(tab.page.locator("figure svg:visible")).not_to_have_count(0)
         expect(tab.page.get_by_label("Filter").locator("visible=true")).to_have_count(0)

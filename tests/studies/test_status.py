@@ -96,7 +96,8 @@ MISSING, INTERRUPTED = RunState("m", "missing"), RunState("i", "interrupted")
         ([running(), finished(60)], 60),  # it has not begun to train
         ([running()], None),
         ([running(left=30.0), MISSING], None),  # nobody knows how long that takes
-        ([finished(60), MISSING], None),  # nothing runs
+        ([finished(60), MISSING], 60),  # in the gap between two jobs
+        ([finished(60)], None),
     ],
 )
 def test_the_time_left_of_a_study(states: list[RunState], expected: float | None) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
+from stelab.terminal import visible
+
 LEASE = 60.0
 """Seconds without a sign of life after which a lock of another host is void."""
 
@@ -71,7 +73,7 @@ def holder(folder: Path) -> str:
     try:
         lines = (folder / NAME).read_text(encoding="utf-8").splitlines()
         fields = dict(line.split("=", 1) for line in lines if "=" in line)
-        return f"process {fields['pid']} on {fields['host'].partition('?')[0]}"
+        return visible(f"process {fields['pid']} on {fields['host'].partition('?')[0]}")
     except (OSError, KeyError):
         return "another process"
 

@@ -67,22 +67,21 @@ def survey(study: Path) -> list[RunState]:
 
 
 def time_left(states: Sequence[RunState]) -> float | None:
-    """Estimate the seconds until all runs of a study have ended, if nothing else begins.
+    """Estimate the seconds until all runs of a study have ended, while a sweep goes on.
 
-    What has not begun is taken to need as long as those that are finished did on the average, and
-    as many at once as are running now. None where nothing runs, or nothing is known yet.
+    What has not begun is taken to need as long as those that are finished did on the average, with
+    as many at once as are running now. None where nothing is left, or nothing is known yet.
     """
     running = [state for state in states if state.state == "running"]
     waiting = sum(state.state in ("missing", "interrupted") for state in states)
     took = [state.seconds for state in states if state.seconds is not None]
     lefts = [state.left for state in running]
-    if not running or (waiting and not took):
-        return None
     known = [left for left in lefts if left is not None]
-    if len(known) < len(lefts) and not took:
+    unknown = len(lefts) - len(known) + waiting
+    if not (known or unknown) or (unknown and not took):
         return None
-    rest = sum(known) + (len(lefts) - len(known) + waiting) * (fmean(took) if took else 0)
-    return max([*known, rest / len(running)])
+    rest = sum(known) + (unknown * fmean(took) if took else 0)
+    return max([*known, rest / max(len(running), 1)])
 
 
 def _settings_of_configs(folders: Sequence[Path]) -> dict[str, str]:
