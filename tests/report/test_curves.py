@@ -38,6 +38,17 @@ def legend(picture: Picture) -> list[str]:
     return [text.get_text() for text in found.get_texts()]
 
 
+def test_a_line_ends_with_the_first_of_its_runs_and_it_is_told() -> None:
+    study = make_study(TWO)
+    curves = study.curves
+    stopped = (curves["run"] == "run-1-s2") & (curves["epoch"] > 2)
+    picture = draw_curves(compare(replace(study, curves=curves[~stopped])), log_scale=False)
+    assert picture is not None
+    ends = [np.asarray(line.get_xdata())[-1] for line in picture.figure.axes[1].lines]
+    assert ends == [4, 2]
+    assert "A line ends with the first of its runs." in picture.drawn.text
+
+
 def test_lines_are_means_and_bands_their_intervals() -> None:
     picture = curves(TWO, spread=0.1)
     train, val = picture.figure.axes

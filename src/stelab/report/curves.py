@@ -137,6 +137,12 @@ def _limit(ax: Axes, table: pd.DataFrame, *, log_scale: bool) -> bool:
     return bool(lows.min() < low or highs.max() > high)
 
 
+def _end_apart(comparison: Comparison) -> bool:
+    """Tell whether runs of one line were trained for different numbers of epochs."""
+    runs = comparison.curves.groupby(["group", "study", "run"])["epoch"].max()
+    return bool((runs.groupby(comparison.line_of, level="group").nunique() > 1).any())
+
+
 def _text(
     comparison: Comparison,
     lines: Sequence[Line],
@@ -160,6 +166,7 @@ def _text(
         tell_single(alone, len(lines), "band"),
         f"Without values: {'; '.join(without)}." if without else "",
         "Bands end where they leave the axes." if cut else "",
+        "A line ends with the first of its runs." if _end_apart(comparison) else "",
         "The axis of the values is logarithmic." if log_scale else "",
         tell_same(comparison, lines, "line"),
         tell_not_shown(comparison),

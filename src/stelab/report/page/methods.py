@@ -8,7 +8,7 @@ import pandas as pd
 
 from stelab.comparison import Comparison
 from stelab.comparison.conditions import write_value, written
-from stelab.comparison.statistics import RESAMPLES
+from stelab.comparison.statistics import ENOUGH, RESAMPLES
 from stelab.report.numbers import percent
 from stelab.report.page.table import Table, text
 from stelab.report.words import counted, join_words
@@ -87,8 +87,8 @@ def _differences(comparison: Comparison) -> str:
     return (
         f"A difference is the group's value minus its baseline's ({comparison.baseline}), in the "
         f"mean over pairs of equal {join_words(comparison.replicates)}. p is that of the two-sided "
-        f"{test}. The effect size is Cohen's d_z, the mean of the differences over their standard "
-        "deviation."
+        f"{test}; fewer than {ENOUGH} pairs are not tested. The effect size is Cohen's d_z, the "
+        "mean of the differences over their standard deviation."
     )
 
 
