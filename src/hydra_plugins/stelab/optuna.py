@@ -15,7 +15,7 @@ from stelab.config import build
 from stelab.config.identity import fingerprint
 from stelab.config.types import Count, Text
 from stelab.config.validate import first_line
-from stelab.errors import InputError, told
+from stelab.errors import InputError
 from stelab.launchers.base import Titles
 from stelab.sweepers import StudySweeper
 from stelab.sweepers.axes import Point
@@ -78,8 +78,7 @@ class OptunaSweeper(StudySweeper):
         search = self._search(self.hydra_context.config_loader, arguments)
         example = self.compose(search.examples()[0])
         folder = Path(example.paths.run).parent
-        with told():
-            study = self._study(_name(example, search, self.direction), folder / DRIVERS)
+        study = self._study(_name(example, search, self.direction), folder / DRIVERS)
         trials = Trials(
             study=study,
             space=search.space,

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stelab.config.compose import compose_job
 from stelab.config.types import Size
-from stelab.errors import InputError, told
+from stelab.errors import InputError
 from stelab.launchers.executor import Executor
 from stelab.launchers.job import Outcome
 from stelab.launchers.schedule import Job, Schedule
@@ -136,11 +136,10 @@ class StudyLauncher(Launcher):
             first: The number of the first job.
         """
         hydra = self.config.hydra
-        with told():
-            executor = self.executor()
+        executor = self.executor()
         try:
             configure_log(hydra.job_logging, hydra.verbose)
-            with terminable(), told():
+            with terminable():
                 Schedule(
                     executor=executor,
                     jobs=self._jobs(jobs, itertools.count(first), titles),
