@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from members import BITS, ESTIMATORS, NAMES, ONE_PASS, generator
 from torch import Tensor
 
-import stelab
-from stelab.config import CONF_DIR
-from stelab.estimators import Estimator, MultiEvaluation
+from stelab.estimators import Estimator
 
-NAMES = sorted(path.stem for path in Path(CONF_DIR, "estimator").glob("*.yaml"))
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-
-
-BITS = 5
-
-
-def build(name: str) -> Estimator:
-    return stelab.build(stelab.compose(f"estimator={name}", f"model.bits={BITS}").estimator)
-
-
-ESTIMATORS = {name: build(name) for name in NAMES}
-ONE_PASS = [name for name in NAMES if not isinstance(ESTIMATORS[name], MultiEvaluation)]
 
 
 @pytest.fixture(params=NAMES)
@@ -38,10 +24,6 @@ def estimator(request: pytest.FixtureRequest) -> Estimator:
 @pytest.fixture(params=ONE_PASS)
 def one_pass(request: pytest.FixtureRequest) -> Estimator:
     return copy.deepcopy(ESTIMATORS[request.param])
-
-
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

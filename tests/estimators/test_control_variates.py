@@ -150,16 +150,23 @@ def test_unbiased_for_one_bit_by_quadrature(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_both_noisy_logits_have_the_sign_of_the_bits(dtype: torch.dtype) -> None:
-    seen: list[Tensor] = []
+    codes: list[Tensor] = []
+    noisy: list[Tensor] = []
 
-    def record(at: Tensor) -> Tensor:
-        seen.append(at.detach())
+    def record(at: Tensor, into: list[Tensor]) -> Tensor:
+        into.append(at.detach())
         return at.sum(1)
 
     ends = torch.tensor([-1e4, -100.0, -20.0, 20.0, 100.0, 1e4], dtype=dtype)
     s = torch.cat([10 * normal(20_000, 6, seed=2).to(dtype), ends.expand(2000, 6)])
-    coupled_estimate(s, record, record, Generator().manual_seed(0))
-    bits, z, conditional = seen
+    coupled_estimate(
+        s,
+        lambda b: record(b, codes),
+        network=lambda z: record(z, noisy),
+        temperature=torch.ones((), dtype=dtype),
+        generator=Generator().manual_seed(0),
+    )
+    bits, (z, conditional) = codes[0], noisy
     assert torch.equal((z > 0).to(dtype), bits)
     assert torch.equal((conditional > 0).to(dtype), bits)
     assert not torch.equal(z, conditional)

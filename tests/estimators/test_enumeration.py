@@ -72,7 +72,7 @@ def test_exact_names_its_limit() -> None:
     assert Exact(bits=16).evaluations(16) == 1 + 2**16
     with pytest.raises(ValueError, match=r"bits must be at most 16, got 17: .*estimator=mvd"):
         Exact(bits=17)
-    with pytest.raises(ValueError, match="made for 4 bits, but s has 5"):
+    with pytest.raises(ValueError, match="made for codes of 4 bits, got 5"):
         Exact(bits=4).loss(THETA[None], mlp)
     with pytest.raises(ValueError, match="bits"):
         Exact(bits=0)

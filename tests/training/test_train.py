@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import math
@@ -12,6 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 import stelab
 from conftest import train
@@ -21,6 +23,7 @@ from stelab.studies import Run, read_run
 from stelab.studies.curves import read_curves
 from stelab.studies.tables import load
 from stelab.training.live import LiveProgress
+from stelab.training.losses import SquaredError
 
 METRICS = {
     *("train/loss", "train/mse", "val/loss", "val/mse", "test/loss", "test/mse"),
@@ -416,6 +419,28 @@ def test_what_lowers_the_variance_stays_out_of_the_network(tmp_path: Path) -> No
     before = math.log(run.config["estimator"]["temperature"])
     assert learned[f"{prefix}log_temperature"].item() != pytest.approx(before, abs=1e-6)
     assert checkpoint["variance"]["optimizer"]["state"]  # it stepped
+
+
+def test_an_enumerating_estimator_keeps_one_reconstruction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[int] = []
+    forward = SquaredError.forward
+
+    def watched(self: SquaredError, reconstruction: Tensor, images: Tensor) -> Tensor:
+        alive.append(
+            len({o.data_ptr() for o in gc.get_objects() if is_image(o, like=reconstruction)})
+        )
+        return forward(self, reconstruction, images)
+
+    monkeypatch.setattr(SquaredError, "forward", watched)
+    train(tmp_path, "estimator=exact", "model.bits=4", "model.norm=none", "data.limit=64")
+    assert len(alive) > 17
+    assert max(alive) < 8  # images, the step's first reconstruction, the present one
+
+
+def is_image(found: object, *, like: Tensor) -> bool:
+    return type(found) is Tensor and found.shape == like.shape and found.dtype == like.dtype
 
 
 def test_batch_norm_behind_a_multi_evaluation_estimator_is_told(tmp_path: Path) -> None:

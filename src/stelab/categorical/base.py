@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.autograd import Function
 
-from stelab.estimators.base import Exactness
+from stelab.estimators.backward import HardForward, once, require_shape, wide
+from stelab.estimators.base import Exactness, evaluate, require_batch
 
 PerExampleLoss = Callable[[Tensor], Tensor]
 """Maps one-hots of shape ``(batch, ..., K)`` to one loss per example, shape ``(batch,)``."""
@@ -31,6 +31,11 @@ def jacobian_product(q: Tensor, g: Tensor) -> Tensor:
     return q * (g - (q * g).sum(-1, keepdim=True))
 
 
+def log_probabilities(logits: Tensor) -> Tensor:
+    r"""Compute :math:`\log\pi`; a logit of +inf is that of the class, as inf - inf would not be."""
+    return logits.clamp_max(torch.finfo(logits.dtype).max).log_softmax(-1)
+
+
 def exponential(like: Tensor, *, generator: Generator | None) -> Tensor:
     """Draw from Exp(1), finite and above 0, in the shape of `like`, in float32 or wider."""
     dtype = torch.promote_types(like.dtype, torch.float32)
@@ -44,40 +49,34 @@ def one_hot(index: Tensor, like: Tensor) -> Tensor:
     return (index.unsqueeze(-1) == classes).to(like.dtype)
 
 
-class OneHot(Function):
-    """Forward: the given one-hot. Subclasses define `setup_context` and `backward`.
-
-    An autograd Function returns the one-hot itself; the usual ``q + (D - q).detach()`` rounds.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: Tensor, sample: Tensor, *rule: Any) -> Tensor:
-        """Return `sample` in the dtype of `logits`; `rule` is what a subclass's backward needs."""
-        return sample.to(logits.dtype, copy=True)
-
-
-class _JacobianMixture(OneHot):
+class _JacobianMixture(HardForward):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.weights = inputs[2]
-        ctx.save_for_backward(*inputs[3:])
+        logits, _, ctx.weights, *points = inputs
+        ctx.save_for_backward(logits, *points)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        points = ctx.saved_tensors
+        logits, *points = ctx.saved_tensors
         total = torch.zeros_like(g)
         for weight, q in zip(ctx.weights, points, strict=True):
             product = jacobian_product(q, g)
             total = total + weight * (product.mean(0) if product.dim() > g.dim() else product)
-        return total.to(g.dtype), None, None, *(None for _ in points)
+        return once(total.to(g.dtype), logits), None, None, *(None for _ in points)
 
 
 class CategoricalEstimator(nn.Module):
     """A draw from a categorical law and a rule for the gradient with respect to its logits.
 
     A subclass writes `forward`, or derives from `SoftmaxJacobians`.
+
+    What holds for all of them:
+
+    - Half precision: as for `stelab.estimators.Estimator`.
+    - Edges: an infinite logit has a finite gradient, -inf excludes its class, +inf the others.
+      Where a logit is NaN, so is the gradient of its one-hot, and that of no other.
+    - An empty batch has an empty gradient, and a loss of NaN, the mean of nothing.
+    - Second derivatives raise RuntimeError: the gradient is an estimate, and has none of its own.
 
     Attributes:
         exactness: For which losses the mean of the estimate is the gradient.
@@ -95,13 +94,16 @@ class CategoricalEstimator(nn.Module):
 
         Args:
             logits: Unnormalized log-probabilities, shape ``(..., K)``; -inf excludes a class.
-            sample: Take these one-hots instead of drawing them; the gradient rule is the same.
-                Enumerating classes therefore runs the code that trains.
+            sample: Take these one-hots, in the shape of `logits`, instead of drawing them; the
+                gradient rule is the same. Enumerating classes therefore runs the code that trains.
             generator: Source of randomness.
 
         Returns:
             One-hots in {0, 1}, shape and dtype of `logits`, differentiable by this estimator's
             rule.
+
+        Raises:
+            ValueError: `logits` has no classes, or `sample` another shape.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must define forward(logits, *, sample, generator)"
@@ -118,8 +120,28 @@ class CategoricalEstimator(nn.Module):
             logits: As in `forward`, shape ``(batch, ..., K)``.
             f: Loss of every example as a function of the one-hots.
             generator: As in `forward`.
+
+        Raises:
+            ValueError: `logits` has no batch dimension, or f returns anything but ``(batch,)``.
         """
-        return f(self(logits, generator=generator)).mean()
+        require_batch(logits, at_least=2)
+        return evaluate(f, self(logits, generator=generator)).mean()
+
+    def take(self, logits: Tensor, sample: Tensor | None, generator: Generator | None) -> Tensor:
+        """Return the given one-hots in the dtype of `logits`, or without any draw some.
+
+        Raises:
+            ValueError: `logits` has no classes, or `sample` another shape.
+        """
+        if not logits.dim() or not logits.shape[-1]:
+            raise ValueError(
+                "logits must have a class or more in their last dimension, got shape "
+                f"{tuple(logits.shape)}"
+            )
+        if sample is None:
+            return self.draw(logits, generator=generator)
+        require_shape(sample, logits, "sample")
+        return sample.to(logits.dtype)
 
     def draw(self, logits: Tensor, *, generator: Generator | None) -> Tensor:
         """Draw one-hots in training mode; in evaluation mode take the largest logit."""
@@ -149,9 +171,8 @@ class SoftmaxJacobians(CategoricalEstimator):
         self, logits: Tensor, *, sample: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `CategoricalEstimator.forward`."""
-        sample = self.draw(logits, generator=generator) if sample is None else sample
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        log_pi = logits.detach().to(dtype).log_softmax(-1)
-        mixture = self.mixture(log_pi, sample.to(dtype), generator=generator)
+        sample = self.take(logits, sample, generator)
+        log_pi = log_probabilities(wide(logits.detach()))
+        mixture = self.mixture(log_pi, wide(sample), generator=generator)
         weights = tuple(weight for weight, _ in mixture)
         return _JacobianMixture.apply(logits, sample, weights, *(q for _, q in mixture))

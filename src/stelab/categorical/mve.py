@@ -16,25 +16,26 @@ from torch import Generator, Tensor
 
 from stelab.categorical.base import (
     CategoricalEstimator,
-    OneHot,
     jacobian_product,
+    log_probabilities,
     one_hot,
 )
 from stelab.config.types import NonNegative, checked
+from stelab.estimators.backward import HardForward, once
 from stelab.estimators.base import Exactness
 
 
-class _MinimumVariance(OneHot):
+class _MinimumVariance(HardForward):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, sample, ctx.alpha, pi = inputs
-        ctx.save_for_backward(sample, pi)
+        logits, sample, ctx.alpha, pi = inputs
+        ctx.save_for_backward(logits, sample, pi)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        sample, pi = ctx.saved_tensors
+        logits, sample, pi = ctx.saved_tensors
         product = minimum_variance_product(pi, sample.to(pi.dtype), g.to(pi.dtype), ctx.alpha)
-        return product.to(g.dtype), None, None, None
+        return once(product.to(g.dtype), logits), None, None, None
 
 
 def minimum_variance_product(pi: Tensor, sample: Tensor, g: Tensor, alpha: float) -> Tensor:
@@ -146,8 +147,8 @@ class MVE(CategoricalEstimator):
         self, logits: Tensor, *, sample: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `CategoricalEstimator.forward`."""
-        sample = self.draw(logits, generator=generator) if sample is None else sample
-        log_pi = logits.detach().double().log_softmax(-1)
+        sample = self.take(logits, sample, generator)
+        log_pi = log_probabilities(logits.detach().double())
         pi = log_pi.clamp_min(-300).exp()  # products of two stay above 0
         return _MinimumVariance.apply(logits, sample, self.alpha, pi)
 

@@ -1,7 +1,8 @@
 """Gradient estimators: what to put in the backward pass when the forward pass is a step."""
 
 from stelab.estimators.annealed import EDE, NoiseAnnealed, Progressive, SlopeAnnealed
-from stelab.estimators.base import Estimator, PerExampleLoss, step, through
+from stelab.estimators.backward import through, wide
+from stelab.estimators.base import Estimator, PerExampleLoss, step
 from stelab.estimators.baselines import Baseline, LearnedBaseline, MovingAverage, NoBaseline
 from stelab.estimators.bernoulli import (
     DARN,
@@ -80,4 +81,5 @@ __all__ = [
     "ZeroGradient",
     "step",
     "through",
+    "wide",
 ]

@@ -19,7 +19,8 @@ import torch
 from torch import Generator, Tensor
 
 from stelab.config.types import Flag, Positive, checked
-from stelab.estimators.base import Estimator, step, through
+from stelab.estimators.backward import known, through, wide
+from stelab.estimators.base import Estimator, step
 from stelab.estimators.bernoulli import Bernoulli
 from stelab.progress import Scheduled
 
@@ -51,10 +52,11 @@ class EDE(Scheduled, Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        t = self.geometric().to(s.dtype)
+        x = wide(s.detach())
+        t = self.geometric().to(x.dtype)
         height = t if self.normalize_mass else t.clamp_min(1)  # k t = max(1, t)
-        slope = height / 2 * (1 - torch.tanh(t * s.detach()).square())
-        return through(s, step(s) if bits is None else bits, slope)
+        slope = height / 2 * (1 - torch.tanh(t * x).square())
+        return through(s, self.take(s, bits, generator), slope)
 
     def probability(self, s: Tensor) -> Tensor:
         r"""Return :math:`(1 + \tanh ts)/2`, whose derivative has the surrogate's shape."""
@@ -99,10 +101,14 @@ class SlopeAnnealed(Scheduled, Bernoulli):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored unless `stochastic`."""
-        if bits is None:
-            bits = self.draw(s, generator=generator) if self.stochastic else step(s)
-        a = self.linear().to(s.dtype)
-        return through(s, bits, a / 2 * ((a * s.detach()).abs() < 1).to(s.dtype))
+        x = wide(s.detach())
+        a = self.linear().to(x.dtype)
+        slope = a / 2 * ((a * x).abs() < 1).to(x.dtype)
+        return through(s, self.take(s, bits, generator), slope, constant=True)
+
+    def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+        """Draw bits if `stochastic` (and training); else compute the step."""
+        return super().draw(s, generator=generator) if self.stochastic else step(s)
 
     def extra_repr(self) -> str:
         """Show the hyperparameters in ``print(model)``."""
@@ -171,12 +177,12 @@ class Progressive(Scheduled, Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored, given bits are taken."""
-        soft = self.probability(s)
+        soft = self.probability(known(s))
         if bits is None and self.training:
-            return soft
+            return soft.to(s.dtype)
         y = soft.detach()
-        beta = self.geometric().to(s.dtype)
-        return through(s, step(s) if bits is None else bits, beta * y * (1 - y))
+        beta = self.geometric().to(y.dtype)
+        return through(s, self.take(s, bits, generator), beta * y * (1 - y))
 
     def probability(self, s: Tensor) -> Tensor:
         r"""Return :math:`\sigma(\beta s)`."""

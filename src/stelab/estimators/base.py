@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.autograd import Function
 from torch.optim import Adam, Optimizer
+
+from stelab.estimators.backward import require_shape, wide
 
 PerExampleLoss = Callable[[Tensor], Tensor]
 """Maps bits of shape ``(batch, *code_shape)`` to one loss per example, shape ``(batch,)``."""
@@ -25,32 +26,35 @@ def step(s: Tensor) -> Tensor:
     return (s > 0).to(s.dtype)
 
 
-class _Through(Function):
-    """Forward: the given bits. Backward: the gradient times the given derivative.
+def require_batch(code: Tensor, *, at_least: int = 1) -> None:
+    """Raise ValueError unless there is a batch dimension before the others, if there are any."""
+    if code.dim() < at_least:
+        raise ValueError(
+            "a batch is needed, shape (batch, *code_shape), got a tensor of shape "
+            f"{tuple(code.shape)}"
+        )
 
-    An autograd Function returns the bits themselves; the usual ``s + (b - s).detach()`` rounds.
-    Written with `setup_context`, so that `torch.func` transforms and `vmap` work through it.
+
+def rows(code: Tensor) -> Tensor:
+    """Return codes ``(batch, *code_shape)`` as rows ``(batch, bits)``."""
+    require_batch(code)
+    return code.flatten(1) if code.dim() > 1 else code.unsqueeze(1)
+
+
+def evaluate(f: PerExampleLoss, bits: Tensor) -> Tensor:
+    """Return f's losses in float32 or wider, ``(batch,)``.
+
+    Raises:
+        ValueError: `bits` has no batch dimension, or f returns anything but one loss an example.
     """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(s: Tensor, bits: Tensor, derivative: Tensor) -> Tensor:
-        return bits.to(s.dtype, copy=True)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (derivative,) = ctx.saved_tensors
-        return g * derivative, None, None
-
-
-def through(s: Tensor, bits: Tensor, derivative: Tensor) -> Tensor:
-    """Return `bits`; backward, let the gradient through to `s`, times `derivative`, elementwise."""
-    return _Through.apply(s, bits, derivative)
+    require_batch(bits)
+    losses = f(bits)
+    if losses.shape != bits.shape[:1]:
+        raise ValueError(
+            f"f must return one loss an example, shape ({len(bits)},), got {tuple(losses.shape)}: "
+            "reduce over everything but the batch"
+        )
+    return wide(losses)
 
 
 class Estimator(nn.Module):
@@ -58,6 +62,19 @@ class Estimator(nn.Module):
 
     A subclass writes `forward`. An estimator that evaluates the loss more than once overrides
     `loss` as well; training, measurement and reproduction all go through `loss`.
+
+    What holds for all of them:
+
+    - Half precision: slopes and estimates are computed in float32, multiplied with the gradient
+      that arrives there, and cast last, so losses may be scaled; `loss` is float32 or wider.
+    - Edges: infinite `s` has a finite gradient. Where `s` is NaN the bit is 0 and the gradient
+      NaN; no other entry changes, nor what the estimator learns.
+    - Evaluation mode: `loss` changes nothing but the state of its generator. Without gradients
+      (``torch.no_grad()``) it returns the value, and nothing learns.
+    - An empty batch has an empty gradient, and a loss of NaN, the mean of nothing.
+    - Second derivatives: those of the rule where it is differentiable as written (`Identity`,
+      `HardtanhClip`, `ZeroGradient`, `DSQ`, piecewise constant surrogates, `Progressive` in
+      training); elsewhere RuntimeError.
 
     Attributes:
         exactness: For which losses the mean of the estimate is the gradient.
@@ -79,12 +96,15 @@ class Estimator(nn.Module):
 
         Args:
             s: Centred pre-activation (logit) ``x - theta``, shape ``(batch, *code_shape)``.
-            bits: Take these instead of computing or drawing them; the gradient rule is the same.
-                Enumerating codes therefore runs the code that trains.
+            bits: Take these, in the shape of `s`, instead of computing or drawing them; the
+                gradient rule is the same. Enumerating codes therefore runs the code that trains.
             generator: Source of randomness of stochastic estimators; deterministic ones ignore it.
 
         Returns:
             Bits in {0, 1}, shape and dtype of `s`, differentiable by this estimator's rule.
+
+        Raises:
+            ValueError: `bits` has another shape than `s`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must define forward(s, *, bits, generator)"
@@ -99,8 +119,26 @@ class Estimator(nn.Module):
             s: Centred pre-activation, shape ``(batch, *code_shape)``.
             f: Loss of every example as a function of the bits.
             generator: As in `forward`.
+
+        Raises:
+            ValueError: `s` has no batch dimension, or f returns anything but ``(batch,)``.
         """
-        return f(self(s, generator=generator)).mean()
+        return evaluate(f, self(s, generator=generator)).mean()
+
+    def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+        """Return this estimator's own bits: the step, unless a subclass draws them."""
+        return step(s)
+
+    def take(self, s: Tensor, bits: Tensor | None, generator: Generator | None) -> Tensor:
+        """Return the given bits in the dtype of `s`, or without any this estimator's own.
+
+        Raises:
+            ValueError: `bits` has another shape than `s`.
+        """
+        if bits is None:
+            return self.draw(s, generator=generator)
+        require_shape(bits, s)
+        return bits.to(s.dtype)
 
     def probability(self, s: Tensor) -> Tensor:
         r"""Return P(b = 1) of the smoothed problem whose gradient is estimated, given `s`.

@@ -23,7 +23,8 @@ import torch
 from torch import Generator, Tensor
 
 from stelab.config.types import AtLeastOne, Positive, checked
-from stelab.estimators.base import Estimator, Randomness, step, through
+from stelab.estimators.backward import through, wide
+from stelab.estimators.base import Estimator, Randomness, step
 
 
 def uniform(s: Tensor, *, generator: Generator | None) -> Tensor:
@@ -48,17 +49,16 @@ class Bernoulli(Estimator):
         return (u < self.probability(s.detach().to(u.dtype))).to(s.dtype)
 
     def weight(self, s: Tensor, bits: Tensor) -> Tensor:
-        """Compute w(s, b), what the gradient is multiplied with, in the shape and dtype of `s`."""
+        """Compute w(s, b), what the gradient is multiplied with, for `s` in float32 or wider."""
         raise NotImplementedError(f"{type(self).__name__} must define weight(s, bits)")
 
     def forward(
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`."""
-        bits = self.draw(s, generator=generator) if bits is None else bits
+        bits = self.take(s, bits, generator)
         # In half precision 1 - p is 0 from p = 0.998 on: bits would get stuck on one side.
-        wide = s.detach().to(torch.promote_types(s.dtype, torch.float32))
-        return through(s, bits, self.weight(wide, bits.to(wide.dtype)).to(s.dtype))
+        return through(s, bits, self.weight(wide(s.detach()), wide(bits)))
 
 
 class BernoulliStraightThrough(Bernoulli):

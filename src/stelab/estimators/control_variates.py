@@ -17,6 +17,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -26,16 +27,41 @@ from stelab.estimators.base import PerExampleLoss
 from stelab.estimators.bernoulli import uniform
 from stelab.estimators.gumbel import noisy_logit
 from stelab.estimators.multi_evaluation import MultiEvaluation, column
-from stelab.estimators.variance import VarianceNet, leave_gradient, stand_in, variance_parameter
+from stelab.estimators.variance import VarianceNet, stand_in, variance_parameter
 
 
 def value_and_slope(f: PerExampleLoss, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Evaluate f and its gradient at each example's code; the value keeps its history."""
-    with torch.enable_grad():
-        at = at.detach().requires_grad_()
-        losses = f(at)
-        (slope,) = torch.autograd.grad(losses.sum(), at, retain_graph=True)
-    return losses, slope
+    """Evaluate f and its gradient at each example's code; the value keeps its history.
+
+    The gradient is 0 where f has none (it ignores the code, is piecewise constant, a black box),
+    and where gradients are off.
+    """
+    at = at.detach().requires_grad_(torch.is_grad_enabled())
+    losses = f(at)
+    return losses, slopes(losses, losses.sum(), [at])[0]
+
+
+def slopes(
+    losses: Tensor, total: Tensor, at: Sequence[Tensor], *, create_graph: bool = False
+) -> Sequence[Tensor]:
+    r"""Differentiate `total`, with zeros where it does not depend on `at`.
+
+    In half precision f goes backward in half, where the slopes of small losses are 0 and those of
+    large ones infinite. So they are scaled with a power of two, near :math:`|f|^{-1/2}` for the
+    magnitude of `losses`, and scaled back in float32, which changes no digit.
+    """
+    if not total.requires_grad:
+        return [torch.zeros_like(x) for x in at]
+    exponent = (losses.detach().abs().mean().log2() / 2).round().clamp(-12, 12)
+    scaled = torch.autograd.grad(
+        total * (-exponent).exp2(),
+        at,
+        retain_graph=True,
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return [x * exponent.exp2() for x in scaled]
 
 
 class MuProp(MultiEvaluation):
@@ -44,7 +70,8 @@ class MuProp(MultiEvaluation):
     Forward: :math:`b \sim \mathrm{Bernoulli}(p)`. Backward:
     :math:`[f(b) - f(p) - f'(p)^\top(b - p)](b - p) + f'(p)\,p(1-p)`.
 
-    Unbiased. Two evaluations of the loss a step. [Gu2016]
+    Unbiased, also where f has no derivative: its expansion is then a constant. Two evaluations of
+    the loss a step. [Gu2016]
     """
 
     def evaluations(self, bits: int) -> int:
@@ -58,7 +85,7 @@ class MuProp(MultiEvaluation):
         bits, p = self.sample(s, generator=generator), torch.sigmoid(s)
         losses = f(bits)
         mean_field, slope = value_and_slope(f, p)
-        explained = mean_field.detach() + (slope * (bits - p)).flatten(1).sum(1)
+        explained = mean_field.detach() + (slope * (bits - p)).sum(1)
         residual = column(losses.detach() - explained, s)
         return losses, residual * (bits - p) + slope * p * (1 - p)
 
@@ -72,7 +99,8 @@ class Rebar(MultiEvaluation):
     Forward: :math:`b = 1[z > 0]`. Backward: :math:`[f(b) - \eta h(\tilde z)](b - p) +
     \eta\,\partial_s[h(z) - h(\tilde z)]`.
 
-    Unbiased. Three evaluations of the loss a step, two of them differentiated. [Tucker2017]
+    Unbiased. Three evaluations of the loss a step, two of them differentiated; of a loss that
+    cannot be (piecewise constant, a black box), `Reinforce` without a baseline. [Tucker2017]
 
     Args:
         strength: Where :math:`\eta` starts.
@@ -99,13 +127,15 @@ class Rebar(MultiEvaluation):
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         parameters = [self.strength, self.log_temperature]
-        stand_ins = [stand_in(p) for p in parameters]
-        strength, temperature = stand_ins[0].to(s.dtype), stand_ins[1].exp().to(s.dtype)
-        with torch.enable_grad():
-            losses, gradient = coupled_estimate(
-                s, f, lambda z: strength * f(torch.sigmoid(z / temperature)), generator
-            )
-            leave_gradient(gradient.square().flatten(1).sum(1).mean(), parameters, stand_ins)
+        strength, log_temperature = stand_ins = [stand_in(p) for p in parameters]
+        losses, gradient = coupled_estimate(
+            s,
+            f,
+            strength=strength.to(s.dtype),
+            temperature=log_temperature.exp().to(s.dtype),
+            generator=generator,
+        )
+        self.learn(gradient, parameters, stand_ins)
         return losses, gradient
 
     def extra_repr(self) -> str:
@@ -114,21 +144,37 @@ class Rebar(MultiEvaluation):
 
 
 def coupled_estimate(
-    s: Tensor, f: PerExampleLoss, control: PerExampleLoss, generator: Generator | None
+    s: Tensor,
+    f: PerExampleLoss,
+    *,
+    temperature: Tensor,
+    strength: Tensor | float = 1.0,
+    network: PerExampleLoss | None = None,
+    generator: Generator | None,
 ) -> tuple[Tensor, Tensor]:
     r"""Compute :math:`[f(b) - c(\tilde z)](b - p) + \partial_s[c(z) - c(\tilde z)]`.
 
-    Both noisy logits share their sign with the bits, and :math:`\tilde z` is drawn given them.
+    Here :math:`c(z) = \eta f(\sigma(z/\tau)) + r(z)`. Both noisy logits share their sign with the
+    bits, and :math:`\tilde z` is drawn given them. An f without a slope anywhere in the batch is
+    left out of c: its mean moves with s, but no derivative would tell.
     """
-    s = s.detach().requires_grad_()
+    s = s.detach().requires_grad_(torch.is_grad_enabled())
     u, v = uniform(s, generator=generator), uniform(s, generator=generator)
     z = s + torch.logit(u)
     bits = (z > 0).to(s.dtype)
-    conditional = noisy_logit(s, bits, v)
-    losses, at_z, at_conditional = f(bits), control(z), control(conditional)
-    (slope,) = torch.autograd.grad((at_z - at_conditional).sum(), s, create_graph=True)
-    residual = column(losses.detach() - at_conditional, s)
-    return losses, residual * (bits - torch.sigmoid(s.detach())) + slope
+    losses = f(bits)
+    if not torch.is_grad_enabled():
+        return losses, torch.zeros_like(s)
+    noisy = [z, noisy_logit(s, bits, v)]
+    relaxed = [torch.sigmoid(x / temperature) for x in noisy]
+    explained = [strength * f(y) for y in relaxed]
+    at_z, at_conditional = (
+        e if network is None else e + network(x) for e, x in zip(explained, noisy, strict=True)
+    )
+    slope, *inner = slopes(losses, (at_z - at_conditional).sum(), [s, *relaxed], create_graph=True)
+    flat = torch.stack([(x == 0).all() for x in inner]).all()
+    residual = losses.detach() - at_conditional + explained[1].masked_fill(~flat, 0)
+    return losses, column(residual, s) * (bits - torch.sigmoid(s.detach())) + slope
 
 
 class Relax(MultiEvaluation):
@@ -140,7 +186,8 @@ class Relax(MultiEvaluation):
     Forward: :math:`b = 1[z > 0]`. Backward: :math:`[f(b) - c(\tilde z)](b - p) +
     \partial_s[c(z) - c(\tilde z)]`.
 
-    Unbiased. Three evaluations of the loss a step, two of them differentiated. [Grathwohl2018]
+    Unbiased. Three evaluations of the loss a step, two of them differentiated; of a loss that
+    cannot be (piecewise constant, a black box), the network alone is c. [Grathwohl2018]
 
     Args:
         bits: Bits of a code.
@@ -173,16 +220,15 @@ class Relax(MultiEvaluation):
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         net, log_temperature = self.net.stand_ins(), stand_in(self.log_temperature)
-        temperature = log_temperature.exp().to(s.dtype)
-        with torch.enable_grad():
-            losses, gradient = coupled_estimate(
-                s, f, lambda z: f(torch.sigmoid(z / temperature)) + self.net(z, net), generator
-            )
-            leave_gradient(
-                gradient.square().flatten(1).sum(1).mean(),
-                [*self.net.layers.parameters(), self.log_temperature],
-                [*net.values(), log_temperature],
-            )
+        losses, gradient = coupled_estimate(
+            s,
+            f,
+            temperature=log_temperature.exp().to(s.dtype),
+            network=lambda z: self.net(z, net),
+            generator=generator,
+        )
+        parameters = [*self.net.layers.parameters(), self.log_temperature]
+        self.learn(gradient, parameters, [*net.values(), log_temperature])
         return losses, gradient
 
     def extra_repr(self) -> str:
@@ -199,8 +245,8 @@ class DoubleControlVariates(MultiEvaluation):
     :math:`\tfrac12[f(b_0) + a\,g_1^\top(b_0 - p) - f(b_1) - a\,g_0^\top(b_1 - p)](b_0 - b_1)
     - \tfrac a2(g_0 + g_1)\,p(1-p)`.
 
-    Unbiased; a goes below 0. Two evaluations of the loss a step, both differentiated.
-    [Titsias2022]
+    Unbiased; a goes below 0. Two evaluations of the loss a step, both differentiated; of a loss
+    that cannot be, `LeaveOneOut`. [Titsias2022]
 
     Args:
         strength: Where a starts.
@@ -224,15 +270,13 @@ class DoubleControlVariates(MultiEvaluation):
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
-        p = torch.sigmoid(s)
+        p, a = torch.sigmoid(s), stand_in(self.strength)
         bits = [self.sample(s, generator=generator) for _ in range(2)]
         (first, g0), (second, g1) = (value_and_slope(f, b) for b in bits)
-        with torch.enable_grad():
-            a = stand_in(self.strength)
-            linear = (g1 * (bits[0] - p) - g0 * (bits[1] - p)).flatten(1).sum(1)
-            difference = column((first - second).detach() + a.to(s.dtype) * linear, s)
-            gradient = difference * (bits[0] - bits[1]) / 2 - a / 2 * (g0 + g1) * p * (1 - p)
-            leave_gradient(gradient.square().flatten(1).sum(1).mean(), [self.strength], [a])
+        linear = (g1 * (bits[0] - p) - g0 * (bits[1] - p)).sum(1)
+        difference = column((first - second).detach() + a.to(s.dtype) * linear, s)
+        gradient = difference * (bits[0] - bits[1]) / 2 - a / 2 * (g0 + g1) * p * (1 - p)
+        self.learn(gradient, [self.strength], [a])
         return (first + second) / 2, gradient
 
     def extra_repr(self) -> str:

@@ -34,7 +34,7 @@ def all_codes(bits: int, *, like: Tensor) -> Tensor:
 
 def log_probability(codes: Tensor, s: Tensor) -> Tensor:
     """Compute log q(b) under p = sigmoid(s), summed over the last dimension."""
-    return (codes * logsigmoid(s) + (1 - codes) * logsigmoid(-s)).sum(-1)
+    return torch.where(codes > 0, logsigmoid(s), logsigmoid(-s)).sum(-1)
 
 
 class Exact(MultiEvaluation):
@@ -73,17 +73,19 @@ class Exact(MultiEvaluation):
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
-        if s[0].numel() != self.bits:
-            raise ValueError(f"exact was made for {self.bits} bits, but s has {s[0].numel()}")
-        losses = f(self.sample(s, generator=generator))
-        flat, gradient = s.flatten(1), torch.zeros_like(s.flatten(1))
+        if s.shape[1] != self.bits:
+            raise ValueError(
+                f"exact was made for codes of {self.bits} bits, got {s.shape[1]}: set its bits to "
+                "the length of the code"
+            )
+        losses, gradient = f(self.sample(s, generator=generator)), torch.zeros_like(s)
         with torch.no_grad():
             for code in all_codes(self.bits, like=s):
-                q = log_probability(code, flat).exp()
+                q = log_probability(code, s).exp()
                 # E[b - p] = 0: subtracting the drawn loss changes rounding only, for the better.
-                excess = f(code.expand_as(flat).reshape(s.shape)) - losses
-                gradient += (q * excess)[:, None] * (code - torch.sigmoid(flat))
-        return losses, gradient.reshape(s.shape)
+                excess = f(code.expand_as(s)) - losses
+                gradient += (q * excess)[:, None] * (code - torch.sigmoid(s))
+        return losses, gradient
 
     def extra_repr(self) -> str:
         """Show the size in ``print(model)``."""
@@ -109,12 +111,12 @@ class LocalExpectation(MultiEvaluation):
         """See `MultiEvaluation.estimate`."""
         bits, p = self.sample(s, generator=generator), torch.sigmoid(s)
         losses = f(bits)
-        differences = torch.zeros_like(s.flatten(1))
+        differences = torch.zeros_like(s)
         with torch.no_grad():
             for i in range(differences.shape[1]):
                 index = torch.full((len(s),), i, device=s.device)
                 differences[:, i] = flip_difference(f, bits, losses, index)
-        return losses, differences.reshape(s.shape) * p * (1 - p)
+        return losses, differences * p * (1 - p)
 
 
 class BitFlip(MultiEvaluation):
@@ -135,18 +137,18 @@ class BitFlip(MultiEvaluation):
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         bits, p = self.sample(s, generator=generator), torch.sigmoid(s)
-        losses, size = f(bits), s[0].numel()
+        losses, size = f(bits), s.shape[1]
         index = torch.randint(size, (len(s),), device=s.device, generator=generator)
         with torch.no_grad():
             difference = flip_difference(f, bits, losses, index)
-        chosen = torch.nn.functional.one_hot(index, size).to(s.dtype).reshape(s.shape)
+        chosen = torch.nn.functional.one_hot(index, size).to(s.dtype)
         return losses, size * chosen * column(difference, s) * p * (1 - p)
 
 
 def flip_difference(f: PerExampleLoss, bits: Tensor, losses: Tensor, index: Tensor) -> Tensor:
     """Compute ``f(b, b_i=1) - f(b, b_i=0)`` for bit `index` of every example, ``(batch,)``."""
     rows = torch.arange(len(bits), device=bits.device)
-    flipped = bits.flatten(1).clone()
+    flipped = bits.clone()
     old = flipped[rows, index]
     flipped[rows, index] = 1 - old
-    return (losses - f(flipped.reshape(bits.shape))) * (2 * old - 1)
+    return (losses - f(flipped)) * (2 * old - 1)

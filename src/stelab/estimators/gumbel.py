@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from stelab.config.types import Count, Positive, checked
-from stelab.estimators.base import through
+from stelab.estimators.backward import known, through
 from stelab.estimators.bernoulli import Bernoulli, uniform
 
 
@@ -65,14 +65,14 @@ class GumbelRao(Bernoulli):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; the noise is drawn for given bits, too."""
-        bits = self.draw(s, generator=generator) if bits is None else bits
-        return through(s, bits, self._slope(s.detach(), bits, generator).to(s.dtype))
+        bits = self.take(s, bits, generator)
+        return through(s, bits, self._slope(known(s.detach()), bits, generator))
 
     def _slope(self, s: Tensor, bits: Tensor, generator: Generator | None) -> Tensor:
-        total = torch.zeros_like(s, dtype=torch.promote_types(s.dtype, torch.float32))
+        total = torch.zeros_like(s)
         for _ in range(self.samples):  # one after the other: k times the code would not fit
             v = uniform(s, generator=generator)
-            y = torch.sigmoid(noisy_logit(s.to(v.dtype), bits, v) / self.temperature)
+            y = torch.sigmoid(noisy_logit(s, bits, v) / self.temperature)
             total = total + y * (1 - y)
         return total / (self.samples * self.temperature)
 
@@ -133,12 +133,10 @@ class BinaryConcrete(Bernoulli):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; in training, y is drawn given the bits."""
-        if bits is None:
-            bits = self.draw(s, generator=generator)
-        v = uniform(s, generator=generator)
-        z = noisy_logit(s.detach().to(v.dtype), bits, v)
+        bits = self.take(s, bits, generator)
+        z = noisy_logit(known(s.detach()), bits, uniform(s, generator=generator))
         y = torch.sigmoid(z / self.temperature)
-        slope = (y * (1 - y) / self.temperature).to(s.dtype)
+        slope = y * (1 - y) / self.temperature
         return through(s, y if self.training else bits, slope)
 
     def extra_repr(self) -> str:

@@ -6,14 +6,17 @@ must depend on its own bits only: batch norm behind the bits makes all of them b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.autograd import Function
 
-from stelab.estimators.base import PerExampleLoss, Randomness
+from stelab.estimators.backward import HardForward, hand_back, known, once
+from stelab.estimators.base import PerExampleLoss, Randomness, evaluate, rows
 from stelab.estimators.bernoulli import Bernoulli
+from stelab.estimators.variance import leave_gradient
 
 
 class _Graft(Function):
@@ -27,22 +30,16 @@ class _Graft(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return g, (g * gradient).to(gradient.dtype), None
+        value, s, gradient = ctx.saved_tensors
+        return g, once(hand_back(g * gradient, s), s, value), None
 
 
-class _NoRule(Function):
-    """Forward: the given bits. Backward: there is none, and zeros would be a silent mistake."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(s: Tensor, bits: Tensor, name: str) -> Tensor:
-        return bits.to(s.dtype, copy=True)
+class _NoRule(HardForward):
+    """Backward: there is none, and zeros would be a silent mistake."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -59,11 +56,17 @@ class _NoRule(Function):
 class MultiEvaluation(Bernoulli):
     """A multi-evaluation estimator; a subclass defines `estimate` and `evaluations`.
 
-    An estimate needs drawn bits: `loss` draws them in evaluation mode, too.
+    An estimate needs drawn bits: `loss` draws them in evaluation mode, too. It hands `estimate`
+    codes as rows and finite logits only, so that no subclass has to look after shapes and edges.
     """
 
     exactness = "unbiased"
     randomness: Randomness = "noise"
+
+    @property
+    def learns(self) -> bool:
+        """Whether `loss` may change what lowers the variance: in training, with gradients."""
+        return self.training and torch.is_grad_enabled()
 
     def estimate(
         self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
@@ -71,7 +74,7 @@ class MultiEvaluation(Bernoulli):
         """Evaluate the loss and estimate its gradient.
 
         Args:
-            s: Logits without history, float32 or wider.
+            s: Logits without history, ``(batch, bits)``, finite, float32 or wider; never empty.
             f: The loss of every example; keep its history for what is returned first only.
             generator: Source of randomness.
 
@@ -81,20 +84,31 @@ class MultiEvaluation(Bernoulli):
         """
         raise NotImplementedError(f"{type(self).__name__} must define estimate(s, f, generator)")
 
+    def learn(
+        self, gradient: Tensor, parameters: Sequence[nn.Parameter], stand_ins: Sequence[Tensor]
+    ) -> None:
+        """Leave the gradient of the estimate's mean square in the parameters' ``.grad``."""
+        if self.learns:
+            leave_gradient(gradient.square().sum(1).mean(), parameters, stand_ins)
+
     def forward(
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; going backward through the bits raises RuntimeError."""
-        bits = self.draw(s, generator=generator) if bits is None else bits
-        return _NoRule.apply(s, bits, type(self).__name__)
+        return _NoRule.apply(s, self.take(s, bits, generator), type(self).__name__)
 
     def loss(self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
         """See `Estimator.loss`."""
-        wide = s.detach().to(torch.promote_types(s.dtype, torch.float32))
-        losses, gradient = self.estimate(
-            wide, lambda bits: f(bits.to(s.dtype)).to(wide.dtype), generator=generator
-        )
-        return _Graft.apply(losses.mean(), s, (gradient.detach() / len(s)).to(s.dtype))
+        logits = rows(known(s.detach()))
+
+        def losses_of(bits: Tensor) -> Tensor:
+            return evaluate(f, bits.reshape(s.shape).to(s.dtype)).to(logits.dtype)
+
+        if logits.numel():
+            losses, gradient = self.estimate(logits, losses_of, generator=generator)
+        else:  # no bits: nothing to estimate, nothing to learn from
+            losses, gradient = losses_of(logits), logits
+        return _Graft.apply(losses.mean(), s, gradient.detach().reshape(s.shape) / len(s))
 
 
 def column(losses: Tensor, s: Tensor) -> Tensor:

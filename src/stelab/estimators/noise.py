@@ -20,7 +20,8 @@ import torch
 from torch import Generator, Tensor
 
 from stelab.config.types import Flag, Positive, checked
-from stelab.estimators.base import step, through
+from stelab.estimators.backward import through, wide
+from stelab.estimators.base import step
 from stelab.estimators.bernoulli import Bernoulli
 
 
@@ -31,9 +32,14 @@ class Noise(Bernoulli):
         scale: :math:`\kappa`, above 0.
         stochastic: Whether the noise is there in the forward pass (in training mode).
 
+    Attributes:
+        constant: Whether the density is piecewise constant.
+
     Raises:
         ValueError: `scale` is not a finite number above 0.
     """
+
+    constant = False
 
     @checked
     def __init__(self, *, scale: Positive, stochastic: Flag):
@@ -59,9 +65,12 @@ class Noise(Bernoulli):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored unless `stochastic`."""
-        if bits is None:
-            bits = self.draw(s, generator=generator) if self.stochastic else step(s)
-        return through(s, bits, self.density(s.detach() / self.scale) / self.scale)
+        slope = self.density(wide(s.detach()) / self.scale) / self.scale
+        return through(s, self.take(s, bits, generator), slope, constant=self.constant)
+
+    def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+        """Draw bits if `stochastic` (and training); else compute the step."""
+        return super().draw(s, generator=generator) if self.stochastic else step(s)
 
     def extra_repr(self) -> str:
         """Show the hyperparameters in ``print(model)``."""
@@ -77,6 +86,8 @@ class UniformNoise(Noise):
     Biased; if stochastic exact for linear losses. One evaluation of the loss a step.
     [Shekhovtsov2021] Arguments: see `Noise`.
     """
+
+    constant = True
 
     def distribution(self, e: Tensor) -> Tensor:
         """See `Noise`."""

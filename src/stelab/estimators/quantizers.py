@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.autograd import Function
 
 from stelab.config.types import NonNegative, Positive, checked
-from stelab.estimators.base import Estimator, step, through
+from stelab.estimators.backward import HardForward, hand_back, known, once, wide
+from stelab.estimators.base import Estimator
+from stelab.estimators.straight_through import IdentityGradient
 
 
 class DSQ(Estimator):
@@ -48,12 +49,12 @@ class DSQ(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        soft = self.probability(s)
-        return through(soft, step(s) if bits is None else bits, torch.ones_like(soft))
+        soft = self.probability(known(s))
+        return IdentityGradient.apply(soft, self.take(s, bits, generator)).to(s.dtype)
 
     def probability(self, s: Tensor) -> Tensor:
         r"""Return :math:`\varphi(s)`."""
-        k, half = self.log_steepness.exp().to(s.dtype), self.interval / 2
+        k, half = wide(self.log_steepness).exp().to(s.dtype), self.interval / 2
         return (1 + torch.tanh(k * s.clamp(-half, half)) / torch.tanh(k * half)) / 2
 
     def extra_repr(self) -> str:
@@ -61,24 +62,18 @@ class DSQ(Estimator):
         return f"interval={self.interval}"
 
 
-class _ScaledGradient(Function):
-    """Forward: the given bits. Backward: the gradient, longer where it widens the gap."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(s: Tensor, bits: Tensor, scaling: float) -> Tensor:
-        return bits.to(s.dtype, copy=True)
+class _ScaledGradient(HardForward):
+    """Backward: the gradient, longer where it widens the gap."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         s, bits, ctx.scaling = inputs
-        ctx.save_for_backward((s + 0.5).clamp(0, 1) - bits)
+        ctx.save_for_backward(s, (wide(s) + 0.5).clamp(0, 1) - bits)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (gap,) = ctx.saved_tensors
-        return g * (1 + ctx.scaling * g.sign() * gap), None, None
+        s, gap = ctx.saved_tensors
+        return once(hand_back(g * (1 + ctx.scaling * g.sign() * gap), s), s), None, None
 
 
 class EWGS(Estimator):
@@ -109,7 +104,7 @@ class EWGS(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        return _ScaledGradient.apply(s, step(s) if bits is None else bits, self.scaling)
+        return _ScaledGradient.apply(s, self.take(s, bits, generator), self.scaling)
 
     def extra_repr(self) -> str:
         """Show the hyperparameter in ``print(model)``."""

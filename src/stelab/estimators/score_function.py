@@ -53,7 +53,8 @@ class Reinforce(MultiEvaluation):
         bits = self.sample(s, generator=generator)
         losses = f(bits)
         advantage = losses.detach() - self.baseline(s)
-        self.baseline.learn(s, losses.detach())
+        if self.learns:
+            self.baseline.learn(s, losses.detach())
         return losses, column(advantage, s) * (bits - torch.sigmoid(s))
 
 

@@ -11,47 +11,43 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Generator, Tensor
-from torch.autograd import Function
 
 from stelab.config.types import Positive, checked
-from stelab.estimators.base import Estimator, step
+from stelab.estimators.backward import HardForward, hand_back
+from stelab.estimators.base import Estimator
 
 
-class _Step(Function):
-    """Forward: the given bits. Subclasses say what comes back."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(s: Tensor, bits: Tensor, *hyperparameters: float) -> Tensor:
-        return bits.to(s.dtype, copy=True)
+class _Step(HardForward):
+    """Subclasses say what comes back."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
+        s, _, *ctx.hyperparameters = inputs
+        ctx.save_for_backward(s)
 
 
-class _IdentityGradient(_Step):
+class IdentityGradient(_Step):
+    """Backward: the gradient itself."""
+
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return g, None
+        """See the class."""
+        return hand_back(g, *ctx.saved_tensors), None
 
 
 class _ClampedGradient(_Step):
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.bound = inputs[2]
-
-    @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return g.clamp(-ctx.bound, ctx.bound), None, None
+        (bound,) = ctx.hyperparameters
+        return hand_back(g.clamp(-bound, bound), *ctx.saved_tensors), None, None
 
 
 class _ZeroGradient(_Step):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return g.new_zeros(g.shape), None
+        return hand_back(torch.zeros_like(g), *ctx.saved_tensors), None
 
 
 class Identity(Estimator):
@@ -67,7 +63,7 @@ class Identity(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        return _IdentityGradient.apply(s, step(s) if bits is None else bits)
+        return IdentityGradient.apply(s, self.take(s, bits, generator))
 
 
 class HardtanhClip(Estimator):
@@ -98,7 +94,7 @@ class HardtanhClip(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        return _ClampedGradient.apply(s, step(s) if bits is None else bits, self.bound)
+        return _ClampedGradient.apply(s, self.take(s, bits, generator), self.bound)
 
     def clipped(self, grad: Tensor) -> Tensor:
         """Mark the entries of `grad` that lie outside the bound."""
@@ -123,4 +119,4 @@ class ZeroGradient(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        return _ZeroGradient.apply(s, step(s) if bits is None else bits)
+        return _ZeroGradient.apply(s, self.take(s, bits, generator))

@@ -27,22 +27,29 @@ import torch
 from torch import Generator, Tensor
 
 from stelab.config.types import Flag, Positive, checked
-from stelab.estimators.base import Estimator, step, through
+from stelab.estimators.backward import through, wide
+from stelab.estimators.base import Estimator, step
 
 
 class Surrogate(Estimator):
-    """What all surrogates share; a subclass defines `derivative`."""
+    """What all surrogates share; a subclass defines `derivative`.
+
+    Attributes:
+        constant: Whether the derivative is piecewise constant.
+    """
+
+    constant = False
 
     def derivative(self, s: Tensor) -> Tensor:
-        r"""Compute :math:`\varphi(s)`, in the shape and dtype of `s`."""
+        r"""Compute :math:`\varphi(s)`, for `s` in float32 or wider."""
         raise NotImplementedError(f"{type(self).__name__} must define derivative(s)")
 
     def forward(
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        given = step(s) if bits is None else bits
-        return through(s, given, self.derivative(s.detach()))
+        derivative = self.derivative(wide(s.detach()))
+        return through(s, self.take(s, bits, generator), derivative, constant=self.constant)
 
 
 class ClippedInput(Surrogate):
@@ -63,6 +70,8 @@ class ClippedInput(Surrogate):
     Raises:
         ValueError: `bound` is not a finite number above 0.
     """
+
+    constant = True
 
     @checked
     def __init__(self, *, bound: Positive, normalize_mass: Flag):
@@ -92,6 +101,8 @@ class ReLU(Surrogate):
     Biased. One evaluation of the loss a step, no randomness. [Yin2019]
     """
 
+    constant = True
+
     def derivative(self, s: Tensor) -> Tensor:
         """See the class."""
         return step(s)
@@ -104,6 +115,8 @@ class ClippedReLU(Surrogate):
 
     Biased. One evaluation of the loss a step, no randomness. [Yin2019]
     """
+
+    constant = True
 
     def derivative(self, s: Tensor) -> Tensor:
         """See the class."""
@@ -213,7 +226,7 @@ class SwishSign(Surrogate):
 
     def derivative(self, s: Tensor) -> Tensor:
         """See the class."""
-        u = self.beta * s
+        u = (self.beta * s).clamp(-1000, 1000)  # beyond, e is 0, and infinity times 0 is no number
         e = torch.exp(-u.abs())  # 1 + cosh u = (1 + e)^2 / 2e overflows nowhere
         return self.beta * (2 - u * torch.tanh(u / 2)) * e / (1 + e).square()
 

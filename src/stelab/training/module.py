@@ -92,11 +92,12 @@ class AutoencoderModule(pl.LightningModule):
 
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:
         """Return the scalar whose gradient the estimator estimates."""
-        reconstructions: list[Tensor] = []
+        first: list[Tensor] = []  # an enumerating estimator evaluates the loss a thousand times
 
         def per_example_loss(bits: Tensor) -> Tensor:
             reconstruction = self.model.decode(bits)
-            reconstructions.append(reconstruction.detach())
+            if not first:
+                first.append(reconstruction.detach())
             losses: Tensor = self.reconstruction_loss(reconstruction, images)
             return losses
 
@@ -106,7 +107,7 @@ class AutoencoderModule(pl.LightningModule):
             loss, x, step=self.global_step, model=self.model, forward=lambda: self.model(images)
         )
         self._lower_variance()
-        self._record("train", loss.detach(), reconstructions[0], images)
+        self._record("train", loss.detach(), first[0], images)
         self.log("train/loss_step", loss.detach())
         return loss
 

@@ -1,0 +1,36 @@
+"""Every estimator of conf/estimator/, built once: a new YAML file is tested without an edit."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+
+import stelab
+from stelab.config import CONF_DIR
+from stelab.estimators import Estimator, MultiEvaluation
+from stelab.progress import advance
+
+BITS = 5
+
+
+def build(name: str, bits: int = BITS) -> Estimator:
+    torch.manual_seed(0)
+    return stelab.build(stelab.compose(f"estimator={name}", f"model.bits={bits}").estimator)
+
+
+NAMES = sorted(path.stem for path in Path(CONF_DIR, "estimator").glob("*.yaml"))
+ESTIMATORS = {name: build(name) for name in NAMES}
+MULTI = [name for name in NAMES if isinstance(ESTIMATORS[name], MultiEvaluation)]
+ONE_PASS = [name for name in NAMES if name not in MULTI]
+
+
+def fresh(name: str, *, progress: float = 0.0) -> Estimator:
+    estimator = copy.deepcopy(ESTIMATORS[name])
+    advance(estimator, progress)
+    return estimator
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
