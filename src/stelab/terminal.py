@@ -63,6 +63,19 @@ def _unwritable(number: int) -> TextIO:
     return open(number, "w", encoding="utf-8", closefd=False)
 
 
+def flush_output() -> None:
+    """Flush stdout.
+
+    Raises:
+        OSError: It cannot be written to; `filename` is ``"stdout"``.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = "stdout"
+        raise
+
+
 def _let_close(stream: TextIO) -> None:
     """Flush a stream; one that cannot be is silenced, for Python flushes it again at exit."""
     try:
@@ -109,6 +122,7 @@ class _Output:
             self._lose(error)
 
     def _lose(self, error: OSError) -> int:
+        error.filename = "stdout"
         self.error = self.error or error
         _let_close(self.stream)
         return 0

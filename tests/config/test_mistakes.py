@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 import stelab
 from conftest import Cli
+from stelab.apps.main import main
 from stelab.errors import InputError
 
 MISTAKES = [
@@ -56,6 +59,26 @@ MISTAKES = [
     (["data.val_size=0"], "monitor is val/loss, but data.val_size=0"),
     (["estimator._target_=stelab.estimators.Nope"], "there is no 'Nope'"),
     (["estimator._target_=nowhere.Nope"], "there is no package 'nowhere'"),
+    (["=x"], "'=x' is not an override"),
+    (["seed=\0"], "is not an override"),
+    (["\ud800=1"], "is not an override"),
+    (["seed=[[[[[["], "'seed=[[[[[[' is not an override"),
+    (["model.bits=" + "[" * 5000], "is not an override"),
+    # tables and values in each other's place
+    (["model={a:1}"], "model.a is not a key here"),
+    (["names=x"], "names must be a valid dictionary, got 'x'"),
+    (["trainer=[1,2]"], "'trainer=[1,2]' cannot be applied: "),
+    (["paths.run=[1]"], "paths.run must be a valid string, got [1]"),
+    (["trainer.profiler={a:1}"], "trainer.profiler must have a _target_"),
+    (["hydra=3"], "'hydra=3' cannot be applied: "),
+    (["hydra.run=5"], "hydra.run=5: Invalid type assigned"),
+    (["seed=${x}"], "seed: its value cannot be resolved: Interpolation key 'x' not found"),
+    (["seed=${seed}"], "cannot be resolved: Recursive interpolation detected"),
+    (["problem=mlp"], "problem is not a key here"),
+    (["hydra.searchpath=[file:///nowhere]"], "/nowhere is not available"),
+    # numbers that no machine takes
+    (["threads=10000000000000"], "threads must be less than or equal to 1024"),
+    (["seed=" + "9" * 5000], "is not an override"),
 ]
 
 
@@ -67,6 +90,125 @@ def test_a_mistake_is_named(overrides: list[str], expected: str) -> None:
         plan("train", overrides, multirun=False, config_dir=None)
     assert expected in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["seed=range(0,1000000000)"], "'seed=range(0,1000000000)' has more than 10000 values"),
+        (["seed=range(1e400)"], "has more than 10000 values"),
+        (["seed=range(0,1,0)"], "has more than 10000 values"),
+        (["seed=range(200)", "model.bits=range(1,201)"], "may have 10000 jobs, this one has 40000"),
+        (["hydra.sweeper=-1"], "hydra.sweeper must have a _target_"),
+        (["hydra.launcher=3"], "hydra.launcher must have a _target_"),
+    ],
+    ids=lambda v: str(v)[:50],
+)
+def test_a_mistake_in_a_sweep_is_named(arguments: list[str], expected: str) -> None:
+    from stelab.config.plan import plan
+
+    with pytest.raises(InputError) as error:
+        plan("train", arguments, multirun=True, config_dir=None)
+    assert expected in str(error.value)
+
+
+def run(*arguments: str) -> object:
+    """Run a command line in this process, of which nothing stays behind; return its exit code."""
+
+    def state() -> list[object]:
+        return [sys.argv, GlobalHydra.instance().hydra, [*logging.getLogger().handlers]]
+
+    before = state()
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        assert state() == before
+    return 0
+
+
+def test_a_group_that_a_command_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare", "estimator=identity") == 2
+    assert capsys.readouterr().err.startswith("stelab: estimator is not a key here (there are: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--hlep"], "--hlep is not a flag; did you mean '--help'?"),
+        (["--resolve"], "--resolve changes what --cfg shows"),
+        (["--package", "seed"], "--package changes what --cfg shows"),
+        (["--cfg", "job", "-m"], "not allowed with argument"),
+        (["--cfg", "jb"], "invalid choice: 'jb'"),
+        (["--cfg", "job", "--package", "optimiser"], "did you mean 'optimizer'?"),
+        (["--config-name", "status"], "--config-name is not a flag"),
+        (["--experimental-rerun", "x"], "--experimental-rerun is not a flag"),
+        (["--info", "nothing"], "invalid choice: 'nothing'"),
+        (["--config-dir"], "expected one argument"),
+        (["--help", "seeed=1"], "seeed is not a key here; did you mean 'seed'?"),
+        (["-sc", "install=nosh"], "No completion plugin for 'nosh' found"),
+    ],
+    ids=lambda v: str(v)[:50],
+)
+def test_flags_that_are_wrong_or_change_nothing_start_nothing(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", *arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("stelab: ") and expected in output.err
+    assert len(output.err.splitlines()) == 1
+
+
+def test_flags_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "seed=3", "--cfg", "job", "study=s", "--package", "seed") == 0
+    assert capsys.readouterr().out == "3\n"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["trainer.accelerator=tpu"], "trainer refuses its arguments: "),
+        (["trainer.devices=2"], "use trainer=ddp"),
+        (["trainer.gradient_clip_val=1", "trainer.precision=bf16-mixed"], "optimizer.fused=false"),
+        (["logger.csv.path="], "logger.csv.path "),
+        (["logger.csv.path=."], "must be a file to write, but is a folder"),
+        (["paths.outputs=/dev/null"], "/dev/null must be a folder to write to"),
+        (["study=" + "x" * 300], "File name too long"),
+        (["~logger.csv._target_"], "logger.csv must have a _target_"),
+        (["loss._target_=math.sqrt"], "math.sqrt refuses its arguments: "),
+    ],
+    ids=lambda v: str(v)[:50],
+)
+def test_what_would_fail_later_is_refused_before_the_start(
+    overrides: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("train", "debug=fast", "model=mlp", *overrides) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("stelab: ") and expected in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_exception_that_nobody_foresaw_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(cfg: object) -> None:
+        raise KeyError("no such", "\x1b")
+
+    monkeypatch.setattr("stelab.apps.status.start", fail)
+    assert run("status") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("stelab: KeyError: ")
+    assert line.endswith("(HYDRA_FULL_ERROR=1 shows the traceback)")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert run("status") == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_all_mistakes_are_said_at_once() -> None:

@@ -13,12 +13,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stelab.errors import InputError, RunError
-from stelab.terminal import robust_streams, shortened, visible
+from stelab.terminal import flush_output, robust_streams, shortened, undisturbed, visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with robust_streams():
         try:
             _main(list(sys.argv[1:] if arguments is None else arguments))
-            sys.stdout.flush()
+            flush_output()
         except KeyboardInterrupt as error:
             _end(error, "interrupted", 128 + signal.SIGINT)
         except BrokenPipeError:
@@ -66,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _end(error: BaseException, message: str, code: int) -> NoReturn:
     """Say what is wrong in a line for each thing; where Hydra's users ask for it, say all."""
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exception(error)
     lines = (shortened(line) for line in visible(message).splitlines())
-    print("stelab: " + "\n".join(lines), file=sys.stderr)
+    with suppress(OSError):  # the code tells it too
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exception(error)
+        print("stelab: " + "\n".join(lines), file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -146,7 +147,7 @@ def _show(command: str, flags: Namespace) -> None:
     from stelab.config.compose import application, compose_whole
 
     overrides, parser = flags.overrides, flag_parser()
-    with reading_input(), _own_logging(), application(flags.config_dir) as hydra:
+    with undisturbed(), reading_input(), _own_logging(), application(flags.config_dir) as hydra:
         if flags.shell_completion:
             return hydra.shell_completion(command, overrides)
         cfg = compose_whole(hydra.config_loader, command, overrides)  # explains mistakes

@@ -29,7 +29,13 @@ def reading_input() -> Iterator[None]:
     except (InputError, RunError):
         raise
     except Exception as error:
-        raise InputError(told(error)) from error
+        raise InputError(mistake(error)) from error
+
+
+def mistake(error: Exception) -> str:
+    """Say in one line what an exception says that input has caused."""
+    refusal = isinstance(error, ValueError) and str(error) and not error.__cause__
+    return one_line(str(error)) if refusal else told(error)
 
 
 def told(error: BaseException) -> str:
@@ -46,7 +52,9 @@ def told(error: BaseException) -> str:
     if isinstance(error, HydraException | OmegaConfBaseException | Warning):
         causes = dict.fromkeys(filter(None, (str(error), str(error.__cause__ or ""))))
         return one_line(": ".join(causes) or type(error).__name__)
-    text = f"{type(error).__name__}{_after_colon(error)}"
+    cause = error.__cause__
+    reason = f": {one_line(str(cause))}" if cause and str(cause) not in str(error) else ""
+    text = f"{type(error).__name__}{_after_colon(error)}{reason}"
     return f"{text} (HYDRA_FULL_ERROR=1 shows the traceback)"
 
 

@@ -32,7 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from stelab.config.boundary import told
+from stelab.config.boundary import mistake
 from stelab.config.files import CheckedFiles, self_inclusion
 from stelab.config.identity import register_resolvers
 from stelab.config.validate import (
@@ -216,7 +216,7 @@ def _parse(loader: ConfigLoader, line: str) -> Override:
     except OverrideParseException as error:
         raise InputError(f"'{one_line(line)}' is not an override: write key=value") from error
     except Exception as error:
-        raise InputError(f"'{one_line(line)}' is not an override: {told(error)}") from error
+        raise InputError(f"'{one_line(line)}' is not an override: {mistake(error)}") from error
     if not override.key_or_group:
         raise InputError(f"'{one_line(line)}' is not an override: write key=value")
     return override
@@ -307,7 +307,7 @@ def _explained(
         if isinstance(error, RecursionError):
             if included := self_inclusion(error, loader.get_sources()):
                 raise InputError(included) from error
-        text = one_line(str(error)) if isinstance(error, ValueError) else told(error)
+        text = mistake(error)
         guilty = _guilty(compose, overrides)
         where = "" if guilty is None or guilty in text else f"'{guilty}' cannot be applied: "
         raise InputError(one_line(where + text)) from error

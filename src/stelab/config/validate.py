@@ -187,7 +187,7 @@ def _explain(
             yield (*path, *entry["loc"]), _DELETED
         else:
             text = entry["msg"].replace("Input should be", "must be").replace("Value error, ", "")
-            text = re.sub(r"a valid dictionary|a dictionary or an instance of \w+", "a table", text)
+            text = re.sub(r"a dictionary or an instance of \w+", "a valid dictionary", text)
             yield where, f"{text[0].lower()}{text[1:]}, got {shortened(repr(entry['input']))}"
 
 
