@@ -65,12 +65,14 @@ def growing() -> None:
             },
         },
     }
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        Path(file.name).write_text(json.dumps(config))
+    # A folder of its own, short enough for sockets: Ray's usual one tells all where to connect.
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        file = Path(folder, "cluster.json")
+        file.write_text(json.dumps(config))
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--num-cpus=0"]
         options = [f"--port={address.split(':')[1]}", "--include-dashboard=false"]
         subprocess.run(
-            [*ray, *options, f"--autoscaling-config={file.name}"],
+            [*ray, *options, f"--temp-dir={folder}", f"--autoscaling-config={file}"],
             stdout=subprocess.DEVNULL,
             check=True,
         )

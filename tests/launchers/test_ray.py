@@ -34,9 +34,9 @@ def cluster(sweep: Sweep, kind: str) -> Iterator[tuple[str, subprocess.Popen[str
         try:
             yield process.stdout.readline().strip(), process
         finally:
-            for line in processes(process.pid):
+            for pid in {int(line.split()[1]) for line in processes(process.pid)} - {process.pid}:
                 with suppress(ProcessLookupError):
-                    os.kill(int(line.split()[1]), signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_cluster_that_grows_is_waited_for_and_a_worker_with_gpus_is_kept(tmp_path: Path) -> None:
@@ -50,6 +50,46 @@ def test_a_cluster_that_grows_is_waited_for_and_a_worker_with_gpus_is_kept(tmp_p
     assert "num_cpus=1 (threads), num_gpus=1: waiting for one to come" in output
     assert sweep.seen() == {0, 1, 2}
     assert len({note.name.split("-")[1] for note in sweep.notes.iterdir()}) == 1  # one process
+
+
+OTHER_GPUS = """
+import os, sys
+import ray
+from stelab.launchers import cluster
+from stelab.launchers.job import Outcome
+
+class Attempt:
+    logging = {"root": None}
+
+    def __call__(self):
+        return Outcome("finished", value=os.getpid())
+
+def change():
+    cluster._own[cluster._GPUS] = "5"
+
+tasks = cluster.RayTasks(address=None, num_cpus=1, num_gpus=0)
+task = ray.remote(num_cpus=1, max_retries=0, max_calls=0)
+tasks._task = task(cluster._work)
+for between in (None, None, change, None):
+    if between:
+        ray.get(task(between).remote())
+    (started,) = tasks.start([Attempt()])
+    while not started.done():
+        tasks.look()
+    outcome = started.result()
+    print("outcome", outcome.status, outcome.value)
+tasks.stop()
+"""
+
+
+def test_a_worker_that_is_given_other_gpus_leaves_the_job_to_another(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OTHER_GPUS]
+    environment = {**os.environ, **ENVIRONMENT}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    lines = (line.split() for line in done.stdout.splitlines() if line.startswith("outcome"))
+    outcomes = [(status, process) for _, status, process in lines]
+    assert [status for status, _ in outcomes] == ["finished", "finished", "lost", "finished"]
+    assert outcomes[0] == outcomes[1] != outcomes[3]  # one process, then another
 
 
 def test_a_lost_node_costs_no_run(tmp_path: Path) -> None:

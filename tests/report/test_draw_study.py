@@ -21,5 +21,7 @@ def test_loss_and_reconstructions_are_drawn(trained: Run, tmp_path: Path) -> Non
 
 
 def test_without_checkpoints_only_the_loss_is_drawn(tmp_path: Path) -> None:
-    draw_study(tmp_path, compare(make_study([{"estimator": "identity"}])))
+    (tmp_path / "reconstructions.png").touch()  # of an earlier sweep
+    drawn = draw_study(tmp_path, compare(make_study([{"estimator": "identity"}])))
+    assert drawn == [tmp_path / "loss.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]

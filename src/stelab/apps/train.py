@@ -180,13 +180,13 @@ def _conclude(plan: Plan, tables: Study, studies: Sequence[Path]) -> None:
 
     comparison = _compare(plan, tables)
     print_comparison(comparison)
-    draw_study(studies[0], comparison)
+    figures = draw_study(studies[0], comparison)
     place = {
         "study": ",".join(study.name for study in studies),
         "outputs": str(plan.shared.paths.outputs),
     }
     own = {"baseline": comparison.baseline} if plan.first_is_baseline else {}
-    print(f"\nFigures:     {studies[0]}/loss.png, {studies[0]}/reconstructions.png")
+    print(f"\nFigures:     {', '.join(map(str, figures)) or 'none could be drawn'}")
     print(f"Report:      {study_command('compare', **place, **own)}")
     print(f"TensorBoard: {study_command('tensorboard', **place)}", flush=True)
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 _GPUS = "CUDA_VISIBLE_DEVICES"
-_OTHER_GPUS = 77  # exit code of a worker process that was given other GPUs than its own
 
 
 class RayTasks:
@@ -154,17 +153,15 @@ class _Started:
 
     def result(self) -> Outcome:
         import ray
-        from ray.exceptions import NodeDiedError, ObjectLostError, RayError, WorkerCrashedError
+        from ray.exceptions import NodeDiedError, ObjectLostError, RayError
 
         try:
             return ray.get(self.task)
         except (NodeDiedError, ObjectLostError) as error:
             return Outcome("lost", reason=_first_sentence(error))
-        except WorkerCrashedError as error:
-            if f"exit code {_OTHER_GPUS}" in str(error):
-                return Outcome("lost", reason="its worker process had other GPUs before")
-            return Outcome("died", reason=_first_sentence(error))
         except RayError as error:
+            if _left(self.task.task_id().hex()):
+                return Outcome("lost", reason="its worker process had other GPUs before")
             return Outcome("died", reason=_first_sentence(error))
 
 
@@ -176,10 +173,31 @@ def _work(attempt: Attempt, folder: str, path: list[str]) -> Outcome:
     # CUDA looks only once at which GPUs a process has; Ray may give it others the next time.
     gpus = os.environ.get(_GPUS, "")
     if _own.setdefault(_GPUS, gpus) != gpus:
-        sys.exit(_OTHER_GPUS)
+        _leave()
     os.chdir(folder)
     sys.path.extend(entry for entry in path if entry not in sys.path)
     return run_alone(attempt)
+
+
+def _leave() -> None:
+    """End this worker process, which is no death of the task: another process will take it."""
+    import ray
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    # What a task's exception says does not depend on how its process ended.
+    _internal_kv_put(_left_key(ray.get_runtime_context().get_task_id()), b"")
+    sys.exit()
+
+
+def _left(task: str) -> bool:
+    """Tell whether the process of a task left it."""
+    from ray.experimental.internal_kv import _internal_kv_exists
+
+    return bool(_internal_kv_exists(_left_key(task)))
+
+
+def _left_key(task: str | None) -> bytes:
+    return f"stelab: left {task}".encode()
 
 
 def _connect(address: str | None) -> None:

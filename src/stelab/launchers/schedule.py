@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +71,7 @@ class Schedule:
         self._again: deque[Job] = deque()  # that failed, or were not taken
         self._held: deque[Job] = deque()  # that another process trained when it was looked
         self._running: dict[int, tuple[Job, Started]] = {}
+        self._announced: set[int] = set()
         self._stopped = False
         self._dry = False  # no job is to be had before one has ended
         self._pause = self.executor.interval
@@ -97,15 +99,20 @@ class Schedule:
             if finished_run(job.cfg):  # which needs no slot
                 self._settle(job, Attempt(job.cfg, self.logging)())
                 continue
+            self._announce(job)
             batch.append(job)
         if batch:
             self._start(batch)
+
+    def _announce(self, job: Job) -> None:
+        if job.number not in self._announced:
+            self._announced.add(job.number)
+            log.info("%s", job.title)
 
     def _start(self, batch: list[Job]) -> None:
         """Start jobs; those that are not taken wait."""
         taken = self.executor.start([Attempt(job.cfg, self.logging) for job in batch])
         for job, started in zip(batch, taken, strict=False):
-            log.info("%s", job.title)
             self._running[job.number] = (job, started)
         self._again.extendleft(reversed(batch[len(taken) :]))
         self._dry &= not self._again
@@ -147,7 +154,8 @@ class Schedule:
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Tell how an attempt ended; try again, or be done with the job."""
         if outcome.status == "died":
-            record_death(job.folder, job.cfg, outcome.reason)
+            with suppress(OSError):  # a full disk, perhaps what it died of; it is told anyway
+                record_death(job.folder, job.cfg, outcome.reason)
         again = outcome.status == "lost" or self._failed_but_tries_again(job, outcome)
         self._tell(job, outcome, again=again)
         if again and not self._stopped:

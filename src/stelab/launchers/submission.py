@@ -137,7 +137,10 @@ class Submitted(ABC):
         try:
             with redirect_stderr(io.StringIO()):  # where submitit prints what it raises, too
                 return self._executor.submit_array(calls)
-        except (FailedJobError, FailedSubmissionError, OSError) as error:
+        except OSError as error:
+            self._remove_untaken()
+            raise Refused(f"{error.filename or self.folder}: {error.strerror}") from error
+        except (FailedJobError, FailedSubmissionError) as error:
             self._remove_untaken()
             lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
             raise Refused("; ".join(filter(None, lines)) or repr(error)) from error

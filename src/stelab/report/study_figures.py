@@ -51,15 +51,22 @@ def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> li
         return [picture.save(folder) for picture in pictures if picture]
 
 
-def draw_study(study: Path, comparison: Comparison) -> None:
+def draw_study(study: Path, comparison: Comparison) -> list[Path]:
     """Draw ``loss.png`` and ``reconstructions.png``, as far as the study has what they need.
 
     Args:
         study: The study's folder.
         comparison: Its runs, compared.
+
+    Returns:
+        Those that were drawn; what an earlier sweep left of the others is removed.
     """
+    loss, reconstructions = files = study / "loss.png", study / "reconstructions.png"
+    for file in files:
+        file.unlink(missing_ok=True)
     with style():
         if curves := draw_curves(comparison, log_scale=True):
-            curves.save_png(study / "loss.png")
+            curves.save_png(loss)
         with suppress(InputError):
-            picture_reconstructions(comparison).save_png(study / "reconstructions.png")
+            picture_reconstructions(comparison).save_png(reconstructions)
+    return [file for file in files if file.exists()]
