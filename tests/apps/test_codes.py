@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -350,3 +352,31 @@ def test_figures_are_drawn_in_the_runs_folder_alone(tmp_path: Path, trained: Run
     with pytest.raises(InputError, match="must be the run's own folder"):
         evaluate(run, checkpoint="last", split="test")
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let a write fail, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_that_fails_leaves_the_old_output(tmp_path: Path, trained: Run) -> None:
+    (tmp_path / "codes.npy").write_bytes(b"old")
+    with files_of_at_most(4000), pytest.raises(OSError, match="too large"):
+        encode(
+            trained, **{**ENCODE, "split": "val", "overwrite": True}, output=f"{tmp_path}/codes.npy"
+        )
+    assert (tmp_path / "codes.npy").read_bytes() == b"old"
+    np.save(tmp_path / "codes.npy", CODES)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "00000.png").write_text("old")
+    arguments = {"codes": f"{tmp_path}/codes.npy", "output": f"{tmp_path}/out"}
+    with files_of_at_most(100), pytest.raises(OSError, match="too large"):
+        decode(trained, checkpoint="last", overwrite=True, **arguments)
+    assert (tmp_path / "out" / "00000.png").read_text() == "old"
+    assert {path.name for path in tmp_path.rglob("*")} == {"codes.npy", "out", "00000.png"}

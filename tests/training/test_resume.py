@@ -240,6 +240,16 @@ def test_going_back_cuts_no_file_that_a_link_leads_to(tmp_path: Path) -> None:
     assert precious.stat().st_size == size
 
 
+def test_going_back_cuts_no_folder_that_a_link_leads_to(tmp_path: Path) -> None:
+    folder = stopped(tmp_path, 5, *THREE_EPOCHS)
+    shutil.move(folder / "tb", tmp_path / "elsewhere")
+    (folder / "tb").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "precious").touch()
+    with pytest.raises(InputError, match="tb must be the run's own folder, but is a link"):
+        train(tmp_path, *THREE_EPOCHS)
+    assert (tmp_path / "elsewhere" / "precious").exists()
+
+
 def test_minutes_between_checkpoints(tmp_path: Path) -> None:
     folder = stopped(tmp_path, 3, *THREE_EPOCHS, "checkpoint.every_n_minutes=1e-6")
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {

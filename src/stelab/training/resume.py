@@ -70,8 +70,10 @@ def rewind(folder: Path, module: AutoencoderModule) -> Start:
     are damaged or another network's are deleted, with a warning.
 
     Raises:
-        InputError: Something that is no file has a checkpoint's name.
+        InputError: Something that is no file has a checkpoint's name, or the logs lie elsewhere.
     """
+    if (folder / _EVENTS).is_symlink():  # to cut what lies there would be to cut another's files
+        raise InputError(f"{folder / _EVENTS} must be the run's own folder, but is a link")
     found = _newest(folder / "checkpoints", module)
     if found is None:
         empty(folder)
@@ -133,4 +135,4 @@ def empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name == lock.NAME:
             continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
