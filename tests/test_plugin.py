@@ -49,6 +49,23 @@ def test_it_trains_sweeps_and_is_measured(cli: Cli, stranger: Path) -> None:
     names = [path.parent.name for path in stranger.glob("outputs/debug/*/run.json")]
     assert len(names) == 4
     assert sum(name.startswith("shrunk-fixed0-s") for name in names) == 2
+    assert (stranger / "outputs" / "debug" / "reconstructions.png").exists()
+    assert "No reconstructions" not in result.stdout
+
+    (run, *_) = stranger.glob("outputs/debug/shrunk-*")
+    refused = cli("evaluate", f"run={run}", **environment)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert "model.binarizer.estimator._target_ is stranger.shrunk.Shrunk" in line
+    assert "trust=PACKAGE" in line
+    evaluated = cli("evaluate", f"run={run}", "trust=stranger", **environment)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert evaluated.stdout.startswith("test/loss ")
+    for trust, drawn in (([], False), (["trust=stranger"], True)):
+        compared = cli("compare", "study=debug", *trust, **environment)
+        assert compared.returncode == 0, compared.stderr
+        assert ("No reconstructions of shrunk" not in compared.stdout) == drawn
+        assert (stranger / "outputs/debug/comparison/figures/reconstructions.svg").exists()
 
     measured = ("estimator=shrunk,identity,none", "bits=4", "problem=linear")
     result = cli("gradients", *groups, *measured, **environment)

@@ -51,7 +51,7 @@ def test_encode_and_decode_round_trip(cli: Cli, tmp_path: Path, trained: Run) ->
     assert codes.shape == (128, 64)
 
     module = restore(trained, checkpoint="last")
-    images = load_data(trained.config, None).images("val")
+    images = load_data(trained).images("val")
     with torch.no_grad():
         bits = module.model.encode(images)
         expected = denormalize(module.model.decode(bits))

@@ -47,7 +47,7 @@ def test_the_loss_is_the_error_of_the_run(trained: Run) -> None:
         run=str(trained.folder), checkpoint="last", bits=4, examples=3, seed=0
     )
     model = restore(trained, checkpoint="last").model.double()
-    images = load_data(trained.config, None).images("test")[:3].double()
+    images = load_data(trained).images("test")[:3].double()
     with torch.no_grad():
         error = (model(images) - images).square().mean((1, 2, 3))
     hard = (problem.logits > 0).double()

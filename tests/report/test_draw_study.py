@@ -22,6 +22,9 @@ def test_loss_and_reconstructions_are_drawn(trained: Run, tmp_path: Path) -> Non
 
 def test_without_checkpoints_only_the_loss_is_drawn(tmp_path: Path) -> None:
     (tmp_path / "reconstructions.png").touch()  # of an earlier sweep
-    drawn = draw_study(tmp_path, compare(make_study([{"estimator": "identity"}])))
+    drawn, missing = draw_study(tmp_path, compare(make_study([{"estimator": "identity"}])))
     assert drawn == [tmp_path / "loss.png"]
+    assert missing == [
+        "No reconstructions: run-0-s0 is not a run's folder: there is no run.json in it."
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]

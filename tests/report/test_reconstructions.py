@@ -12,6 +12,7 @@ import stelab
 from conftest import train
 from made_study import make_study
 from stelab.comparison import Comparison, compare
+from stelab.config import build
 from stelab.errors import InputError
 from stelab.report.drawing import style
 from stelab.report.reconstructions import draw_reconstructions, picture_reconstructions
@@ -45,7 +46,7 @@ def columns(figure: Figure) -> list[np.ndarray]:
 
 
 def through(run: Run) -> np.ndarray:
-    images = load_data(run.config, None).images("test")[:8]
+    images = load_data(run).images("test")[:8]
     return reconstruct(restore(run, checkpoint="last"), images).squeeze(1).numpy()
 
 
@@ -65,7 +66,7 @@ def test_a_column_is_a_groups_first_replicate(runs: Runs) -> None:
     assert all(label.get_window_extent().y1 < picture.figure.bbox.y1 for label in labels)
     names = [label.get_text() for label in labels]
     found = dict(zip(names, columns(picture.figure), strict=True))
-    images = load_data(runs["none-0"].config, None).images("test")[:8]
+    images = load_data(runs["none-0"]).images("test")[:8]
     assert names[0] == "original"
     assert np.array_equal(found["original"], images.squeeze(1).numpy())
     assert np.array_equal(found["none"], through(runs["none-0"]))
@@ -85,15 +86,17 @@ def test_two_drawings_are_the_same_bytes(runs: Runs, tmp_path: Path) -> None:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_a_lost_checkpoint_is_the_reason_why_there_is_none(runs: Runs, tmp_path: Path) -> None:
+def test_a_group_without_a_checkpoint_is_left_out_and_told(runs: Runs) -> None:
     checkpoint = runs["none-0"].folder / "checkpoints" / "last.ckpt"
     moved = checkpoint.rename(checkpoint.with_suffix(".away"))
     try:
-        why = refused(compare(load(runs["none-0"].folder.parent)), tmp_path)
+        with style():
+            picture = picture_reconstructions(compare(load(runs["none-0"].folder.parent)))
     finally:
         moved.rename(checkpoint)
-    assert why == f"No reconstructions: {checkpoint} does not exist."
-    assert not list(tmp_path.iterdir())
+    assert picture.drawn.missing == (f"No reconstructions of none: {checkpoint} does not exist.",)
+    names = [label.get_text() for label in picture.figure.axes[0].get_xticklabels()]
+    assert names == ["original", "identity = hardtanh_clip\n(baseline)"]
 
 
 def test_a_lost_run_is_a_reason_too(tmp_path: Path) -> None:
@@ -115,5 +118,5 @@ def test_data_may_have_moved(runs: Runs, tmp_path: Path, mnist_root: Path) -> No
     with style():
         picture = picture_reconstructions(comparison, other)
     original, *_ = columns(picture.figure)
-    images = load_data({}, other).images("test")[:8]
+    images = build(other).images("test")[:8]
     assert np.array_equal(original, images.squeeze(1).numpy())

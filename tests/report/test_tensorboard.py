@@ -266,7 +266,7 @@ def test_codes_of_test_images_stand_in_the_projector(study: Path, tmp_path: Path
     }
     name = "identity, threshold.value=0.5, seed=0"
     run = read_run(read(study).runs[name].folder)
-    data = load_data(run.config, None)
+    data = load_data(run)
     with torch.no_grad():
         bits = restore(run, checkpoint="last").model.encode(data.images("test"))
     table = np.loadtxt(tmp_path / name / "00000" / "codes" / "tensors.tsv")

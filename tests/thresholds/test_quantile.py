@@ -225,7 +225,7 @@ def test_a_restored_checkpoint_encodes_with_the_frozen_threshold(tmp_path: Path)
     before = state(threshold)
     assert threshold.seen
     assert threshold.theta.abs().max() > 0
-    images = load_data(run.config, None).images("test")
+    images = load_data(run).images("test")
     with torch.no_grad():
         x = module.model.encoder(images)
         alone = torch.cat([module.model.encode(image[None]) for image in images[:5]])

@@ -183,7 +183,7 @@ def test_code_statistics_are_what_they_say(two_epochs: Run) -> None:
 
     module = restore(two_epochs, checkpoint="last")
     with torch.no_grad():
-        bits = module.model.encode(load_data(two_epochs.config, None).images("val"))
+        bits = module.model.encode(load_data(two_epochs).images("val"))
     p = bits.double().mean(0)
     entropy = torch.special.entr(p) + torch.special.entr(1 - p)
     metrics = two_epochs.metrics

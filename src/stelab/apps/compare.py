@@ -14,19 +14,25 @@ from stelab.apps.main import command_line, study_command
 from stelab.config.lists import split_commas
 from stelab.config.places import require_folder
 from stelab.errors import InputError, RunError
+from stelab.studies.files import require_own
 from stelab.terminal import visible
+from stelab.trust import packages
 
 if TYPE_CHECKING:
     from stelab.comparison import Comparison
     from stelab.studies.tables import Study
 
-TEXTS = ("study", "against", "metric", "better", "by", "where", "baseline", "replicates", "output")
+TEXTS = (
+    *("study", "against", "metric", "better", "by", "where", "baseline", "replicates", "output"),
+    "trust",
+)
 
 
 def start(cfg: DictConfig) -> None:
     """Print the comparison and write the report; or judge a study by an older one."""
     from stelab.comparison.place import folder_of, folders_of
 
+    trust = packages(cfg.trust)
     studies = folders_of(cfg.paths.outputs, cfg.study)
     folder = Path(cfg.output) if cfg.output else folder_of(studies)
     if cfg.report and cfg.against is None:
@@ -42,7 +48,7 @@ def start(cfg: DictConfig) -> None:
     print_comparison(comparison)
     _print_left_out(study, studies)
     if cfg.report:
-        _report(cfg, comparison, folder)
+        _report(cfg, comparison, _writable(folder), trust)
 
 
 def _by(cfg: DictConfig) -> list[str] | None:
@@ -60,7 +66,19 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _report(cfg: DictConfig, comparison: Comparison, folder: Path) -> None:
+def _writable(folder: Path) -> Path:
+    """Make the folder; of an earlier report, which may be a stranger's, no links are left."""
+    require_own(folder, folder / "figures")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in filter(Path.is_symlink, folder.iterdir()):
+            path.unlink()
+    except OSError as error:
+        raise InputError(f"the report cannot be written to {folder}: {error}") from error
+    return folder
+
+
+def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequence[str]) -> None:
     from stelab.report.page import write_report
     from stelab.report.reconstructions import draw_reconstructions
     from stelab.report.study_figures import draw_figures
@@ -72,7 +90,11 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path) -> None:
     figures = draw_figures(comparison, folder / "figures", log_scale=cfg.log_scale)
     missing: list[str] = []
     try:
-        figures.append(draw_reconstructions(comparison, folder / "figures", data=cfg.get("data")))
+        drawn = draw_reconstructions(
+            comparison, folder / "figures", data=cfg.get("data"), trust=trust
+        )
+        figures.append(drawn)
+        missing += drawn.missing
     except InputError as error:
         missing = [str(error)]
     report = write_report(comparison, folder, figures, command=command_line(), missing=missing)

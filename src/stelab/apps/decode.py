@@ -4,11 +4,15 @@ from omegaconf import DictConfig
 
 from stelab.config.places import require_folder
 from stelab.studies import read_finished
+from stelab.trust import packages, require_trusted
+
+TEXTS = ("trust",)
 
 
 def start(cfg: DictConfig) -> None:
     """Decode a file of codes into a folder of images."""
-    run = read_finished(cfg.run)  # before torch is imported
+    run, trust = read_finished(cfg.run), packages(cfg.trust)  # before torch is imported
+    require_trusted(run, ["model"], trust)
     require_folder(cfg.output)
     from stelab.training.codes import decode
 
@@ -18,5 +22,6 @@ def start(cfg: DictConfig) -> None:
         codes=cfg.codes,
         output=cfg.output,
         overwrite=cfg.overwrite,
+        trust=trust,
     )
     print(f"{cfg.output}: {count} images")

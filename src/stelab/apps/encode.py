@@ -4,11 +4,16 @@ from omegaconf import DictConfig
 
 from stelab.config.places import require_file
 from stelab.studies import read_finished
+from stelab.trust import packages, require_trusted
+
+TEXTS = ("trust",)
 
 
 def start(cfg: DictConfig) -> None:
     """Encode a dataset's split, or a folder of images."""
-    run = read_finished(cfg.run)  # before torch is imported
+    run, trust = read_finished(cfg.run), packages(cfg.trust)  # before torch is imported
+    own_data = cfg.images is None and cfg.get("data") is None
+    require_trusted(run, ["model", *(["data"] if own_data else [])], trust)
     require_file(cfg.output)
     from stelab.training.codes import encode
 
@@ -20,6 +25,7 @@ def start(cfg: DictConfig) -> None:
         data=cfg.get("data"),
         output=cfg.output,
         overwrite=cfg.overwrite,
+        trust=trust,
     )
     images, size = codes.shape
     print(f"{cfg.output}: {images} images, {size} bytes each")

@@ -5,13 +5,19 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from stelab.studies import read_finished
+from stelab.trust import packages, require_trusted
+
+TEXTS = ("trust",)
 
 
 def start(cfg: DictConfig) -> None:
     """Evaluate and print the metrics."""
-    run = read_finished(cfg.run)  # before torch is imported
+    run, trust = read_finished(cfg.run), packages(cfg.trust)  # before torch is imported
+    require_trusted(run, ["model", "loss", *(["data"] if cfg.get("data") is None else [])], trust)
     from stelab.training.evaluate import evaluate
 
-    metrics = evaluate(run, checkpoint=cfg.checkpoint, split=cfg.split, data=cfg.get("data"))
+    metrics = evaluate(
+        run, checkpoint=cfg.checkpoint, split=cfg.split, data=cfg.get("data"), trust=trust
+    )
     for name, value in metrics.items():
         print(f"{name} {value:.6f}")

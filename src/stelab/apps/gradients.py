@@ -11,6 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from stelab.config.places import require_folder
 from stelab.config.plan import Plan
+from stelab.studies import read_finished
+from stelab.trust import packages, require_trusted
+
+TEXTS = ("trust",)
 
 
 def start(cfg: DictConfig) -> None:
@@ -24,6 +28,9 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
 
 
 def _measure(jobs: Sequence[DictConfig]) -> None:
+    asked = ((cfg.problem.get("run"), cfg.problem.get("trust")) for cfg in jobs)
+    for run, trust in {(run, trust) for run, trust in asked if run}:
+        require_trusted(read_finished(run), ["model", "data"], packages(trust))
     from stelab.gradients.study import measure_all, write_tables
     from stelab.report.measurements import draw_measurements, print_measurements
 
@@ -40,6 +47,10 @@ def _measure(jobs: Sequence[DictConfig]) -> None:
 def _folder(jobs: Sequence[DictConfig]) -> Path:
     """Name the folder after the problem and a hash of everything that was asked for."""
     asked = [OmegaConf.to_container(cfg, resolve=True) for cfg in jobs]
+    for cfg in asked:  # what is trusted changes no number
+        assert isinstance(cfg, dict)
+        del cfg["trust"]
+        cfg["problem"].pop("trust", None)
     text = json.dumps([{**cfg, "paths": None} for cfg in asked if isinstance(cfg, dict)])
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     first = jobs[0]

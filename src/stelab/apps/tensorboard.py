@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 
 from omegaconf import DictConfig
 
 from stelab.config.lists import split_commas
 from stelab.config.places import require_folder
+from stelab.studies.files import require_own
+from stelab.terminal import visible
+from stelab.trust import packages
 
-TEXTS = ("study", "by", "where", "replicates")
+TEXTS = ("study", "by", "where", "replicates", "trust")
 
 
 def start(cfg: DictConfig) -> None:
@@ -19,6 +23,7 @@ def start(cfg: DictConfig) -> None:
     from stelab.report.board.view import View, read_view
     from stelab.report.board.writing import write_anew, write_view
 
+    trust = packages(cfg.trust)
     studies = folders_of(cfg.paths.outputs, cfg.study)
     folder = folder_of(studies) / "tensorboard"
     require_folder(folder)
@@ -30,6 +35,7 @@ def start(cfg: DictConfig) -> None:
             where=cfg.where,
             replicates=split_commas(cfg.replicates),
             embeddings=embeddings,
+            trust=trust,
         )
 
     def renew() -> None:
@@ -40,6 +46,9 @@ def start(cfg: DictConfig) -> None:
         require_free(cfg.host, cfg.port)
     before = traces(studies)
     view = read(embeddings=cfg.embeddings)
+    for line in view.missing:
+        print(visible(line), file=sys.stderr)
+    require_own(folder.parent)
     write_anew(view, folder)
     if not cfg.serve:
         return print(folder)

@@ -24,6 +24,7 @@ from stelab.studies.driver import driving
 from stelab.studies.status import RunState, state_of, survey
 from stelab.studies.sweep import record_sweep, told_apart
 from stelab.terminal import undisturbed, visible
+from stelab.trust import packages_of
 
 if TYPE_CHECKING:
     from stelab.comparison import Comparison
@@ -180,14 +181,17 @@ def _conclude(plan: Plan, tables: Study, studies: Sequence[Path]) -> None:
 
     comparison = _compare(plan, tables)
     print_comparison(comparison)
-    figures = draw_study(studies[0], comparison)
+    own = {name for job in plan.jobs for name in packages_of(job)}  # this very command's
+    drawn, missing = draw_study(studies[0], comparison, trust=sorted(own))
     place = {
         "study": ",".join(study.name for study in studies),
         "outputs": str(plan.shared.paths.outputs),
     }
-    own = {"baseline": comparison.baseline} if plan.first_is_baseline else {}
-    print(f"\nFigures:     {', '.join(map(str, figures)) or 'none could be drawn'}")
-    print(f"Report:      {study_command('compare', **place, **own)}")
+    choice = {"baseline": comparison.baseline} if plan.first_is_baseline else {}
+    for line in missing:
+        print(visible(line))
+    print(f"\nFigures:     {', '.join(map(str, drawn)) or 'none could be drawn'}")
+    print(f"Report:      {study_command('compare', **place, **choice)}")
     print(f"TensorBoard: {study_command('tensorboard', **place)}", flush=True)
 
 

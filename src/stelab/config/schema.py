@@ -21,6 +21,7 @@ from stelab.config.types import (
     Text,
     Threads,
 )
+from stelab.path_names import MOST, is_path_name
 
 closed = ConfigDict(extra="forbid")
 
@@ -32,7 +33,17 @@ def _has_target(node: dict[str, Any]) -> dict[str, Any]:
 
 
 Target = Annotated[dict[str, Any], AfterValidator(_has_target)]
-Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][\w.+-]*$")]
+
+
+def _short_enough(name: str) -> str:
+    if not is_path_name(name, most=MOST):
+        raise ValueError(f"must have at most {MOST} bytes, because folders are called so")
+    return name
+
+
+Name = Annotated[
+    str, Field(strict=True, pattern=r"^[A-Za-z0-9][\w.+-]*$"), AfterValidator(_short_enough)
+]
 Unit = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Batches = Annotated[int | float, Field(ge=0)] | None
 
@@ -41,8 +52,8 @@ Batches = Annotated[int | float, Field(ge=0)] | None
 class Names:
     """What the groups were set to; they name runs and table rows."""
 
-    estimator: Text
-    threshold: Text
+    estimator: Name
+    threshold: Name
     model: Text
     data: Text
 
@@ -159,6 +170,7 @@ class Compare:
     log_scale: Flag
     report: Flag
     output: Text | None
+    trust: Text | None
     paths: Paths
     data: Target | None = None
 
@@ -175,6 +187,7 @@ class Tensorboard:
     host: Text
     port: Annotated[int, Field(strict=True, ge=0, lt=2**16)]
     serve: Flag
+    trust: Text | None
     paths: Paths
 
 
@@ -185,6 +198,7 @@ class Evaluate:
     run: Text
     checkpoint: Literal["last", "best"]
     split: Literal["train", "val", "test"]
+    trust: Text | None
     paths: Paths
     data: Target | None = None
 
@@ -199,6 +213,7 @@ class Encode:
     images: Text | None
     output: Text
     overwrite: Flag
+    trust: Text | None
     paths: Paths
     data: Target | None = None
 
@@ -212,14 +227,15 @@ class Decode:
     codes: Text
     output: Text
     overwrite: Flag
+    trust: Text | None
 
 
 @dataclass(config=closed)
 class MeasuredNames:
     """What the groups were set to; they name rows of the table."""
 
-    estimator: Text
-    problem: Text
+    estimator: Name
+    problem: Name
 
 
 @dataclass(config=closed)
@@ -233,6 +249,7 @@ class Gradients:
     adapt: Size
     progress: Annotated[float, Field(strict=True, ge=0, le=1)]
     run: Text | None
+    trust: Text | None
     names: MeasuredNames
     problem: Target
     estimator: Target

@@ -37,7 +37,13 @@ class ImageDataModule(pl.LightningDataModule):
     """Splits of a dataset, in batches whose order depends on (seed, epoch) only.
 
     A dataset defines `load`. The images move to the training device once, as one tensor.
+
+    Attributes:
+        may_download: Whether what is absent may be downloaded. Not where a run that was read says
+            where to.
     """
+
+    may_download = True
 
     def __init__(self, *, limit: int | None, batch_size: int, seed: int):
         super().__init__()

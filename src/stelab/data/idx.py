@@ -19,6 +19,7 @@ from stelab.config.types import Count, Size, Text, checked
 from stelab.data.datamodule import ImageDataModule, Splits, hold_out, normalize
 from stelab.errors import InputError, brief
 from stelab.studies.files import open_regular
+from stelab.terminal import visible
 
 _FILES = {  # name: shape
     "train-images-idx3-ubyte": (60_000, 28, 28),
@@ -105,6 +106,11 @@ class _IDX(ImageDataModule):
 
     def _download(self) -> None:
         name = self.dataset.__name__
+        if not self.may_download:
+            raise InputError(
+                f"{name} is not whole in data.root={visible(self.root)}, where the run says that "
+                "it is, and is not downloaded to there: give data=... (with data.root=FOLDER)"
+            )
         try:
             self.dataset(self.root, download=True)
         except (OSError, RuntimeError, ValueError, EOFError) as error:

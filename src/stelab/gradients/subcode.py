@@ -14,6 +14,7 @@ from stelab.errors import InputError
 from stelab.estimators import step
 from stelab.gradients.problems import Problem
 from stelab.models import Autoencoder
+from stelab.trust import packages
 
 
 class Subcode(Problem):
@@ -82,6 +83,7 @@ class AutoencoderLoss(Subcode):
         bits: Length of the sub-code, at most 16.
         examples: Images, the first ones of the test split.
         seed: Of the choice of bits.
+        trust: Packages whose components are built, besides stelab's and torch's; with commas.
 
     Raises:
         InputError: The run cannot be read.
@@ -97,12 +99,13 @@ class AutoencoderLoss(Subcode):
         bits: FewBits,
         examples: Count,
         seed: Seed,
+        trust: Text | None = None,
     ):
         from stelab.studies import read_finished
         from stelab.training.evaluate import load_data
         from stelab.training.restore import restore
 
-        finished = read_finished(run)
-        model = restore(finished, checkpoint=checkpoint).model
-        images = load_data(finished.config, None).images("test")[:examples]
+        finished, trusted = read_finished(run), packages(trust)
+        model = restore(finished, checkpoint=checkpoint, trust=trusted).model
+        images = load_data(finished, trust=trusted).images("test")[:examples]
         super().__init__(*reconstruction(model, images), bits=bits, seed=seed)

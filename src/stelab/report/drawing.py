@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator
 
+from stelab.studies.files import write_atomically
 from stelab.terminal import visible
 
 # Okabe and Ito's colours, told apart by colour-blind readers, with dashes and markers for print.
@@ -69,12 +70,14 @@ class Drawn:
         text: What else is to know: its marks and what to read from it, in plain sentences that
             do not repeat the title.
         wide: Whether it is as wide as both columns of a paper, and as the page.
+        missing: Sentences on what could not be drawn in it.
     """
 
     name: str
     title: str
     text: str
     wide: bool = False
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,20 @@ class Picture:
             assert isinstance(text, Text)
             text.set_text(visible(text.get_text()))
         path = folder / f"{self.drawn.name}.svg"
-        path.write_text(_svg(self.figure, self.drawn.name), encoding="utf-8", newline="\n")
+        write_atomically(path, _svg(self.figure, self.drawn.name))
         self.save_png(path.with_suffix(".png"))
         return self.drawn
 
     def save_png(self, path: Path) -> None:
         """Write the PNG alone."""
-        self.figure.savefig(path, dpi=DPI, metadata={"Software": None})
+        write_figure(self.figure, path, dpi=DPI, metadata={"Software": None})
+
+
+def write_figure(figure: Figure, path: Path, **options: Any) -> None:
+    """Write a PNG to a name, whatever is there; where that is a link, not to where it leads."""
+    file = BytesIO()
+    figure.savefig(file, format="png", **options)
+    write_atomically(path, file.getbuffer())
 
 
 def style() -> AbstractContextManager[None]:

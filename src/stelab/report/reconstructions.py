@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,11 @@ from stelab.report.drawing import CHARACTER, Drawn, Picture, panels, style
 from stelab.report.lines import Line, shown_lines, tell_not_shown, tell_same
 from stelab.studies.record import Run, read_run
 
+if TYPE_CHECKING:  # torch is imported when it is needed
+    from torch import Tensor
+
+    from stelab.training import AutoencoderModule
+
 IMAGES = 8
 _CELL = 0.42  # inches of an image
 _GAP = 2  # pixels between columns
@@ -24,23 +30,33 @@ _FOLD = 30
 
 
 def draw_reconstructions(
-    comparison: Comparison, folder: Path, *, data: DictConfig | None = None
+    comparison: Comparison,
+    folder: Path,
+    *,
+    data: DictConfig | None = None,
+    trust: Sequence[str] = (),
 ) -> Drawn:
-    """Draw the same test images through each group's network.
+    """Draw the same test images through each group's network, as far as it can be had.
 
     Args:
         comparison: The groups; of each, the first replicate's last checkpoint is read.
         folder: Where the figure is written, as SVG and PNG.
         data: Configuration of the dataset, where it is not where it was when the runs were made.
+        trust: Packages whose components are built, besides those of stelab and torch.
+
+    Returns:
+        The figure; its `missing` says why groups are not in it.
 
     Raises:
-        InputError: Groups have different data, or a checkpoint or the dataset cannot be read.
+        InputError: Groups have different data, or no network or dataset can be had.
     """
     with style():
-        return picture_reconstructions(comparison, data).save(folder)
+        return picture_reconstructions(comparison, data, trust=trust).save(folder)
 
 
-def picture_reconstructions(comparison: Comparison, data: DictConfig | None = None) -> Picture:
+def picture_reconstructions(
+    comparison: Comparison, data: DictConfig | None = None, *, trust: Sequence[str] = ()
+) -> Picture:
     """Return the figure of `draw_reconstructions`, a column a group."""
     lines = shown_lines(comparison)
     firsts = pd.DataFrame([_first(comparison, line) for line in lines])
@@ -49,20 +65,27 @@ def picture_reconstructions(comparison: Comparison, data: DictConfig | None = No
         raise InputError(
             f"No reconstructions: groups of different data ({', '.join(sets)}) share no image."
         )
-    try:
-        columns = _columns([read_run(folder) for folder in firsts["folder"]], data)
-    except InputError as error:
-        raise InputError(f"No reconstructions: {str(error).rstrip('.')}.") from error
-    names = ["original", *(line.name(_FOLD) for line in lines)]
+    modules, refusals = _restore(firsts["folder"], trust)
+    images, why = _images([run for run, _ in modules.values()], data, trust)
+    if images is None:
+        raise InputError(f"No reconstructions: {[*refusals.values(), *why][0]}.")
+    columns = _columns(images, [module for _, module in modules.values()])
+    shown = [line for i, line in enumerate(lines) if i in modules]
+    names = ["original", *(line.name(_FOLD) for line in shown)]
+    missing = tuple(
+        f"No reconstructions of {' '.join(lines[i].name(_FOLD).split())}: {reason}."
+        for i, reason in refusals.items()
+    )
     title = f"{len(columns[0])} test images and their reconstructions"
     repeats = (",".join(str(v) for v in firsts[key].unique()) for key in comparison.replicates)
     runs = " ".join(f"{key}={v}" for key, v in zip(comparison.replicates, repeats, strict=True))
     text = [
         f"The originals are in the first column, then a column a group, best first ({runs}).",
-        tell_same(comparison, lines, "column"),
+        tell_same(comparison, shown, "column"),
         tell_not_shown(comparison),
     ]
-    drawn = Drawn("reconstructions", title, " ".join(part for part in text if part))
+    said = " ".join(part for part in text if part)
+    drawn = Drawn("reconstructions", title, said, missing=missing)
     return Picture(_mosaic(columns, names), drawn)
 
 
@@ -72,15 +95,42 @@ def _first(comparison: Comparison, line: Line) -> pd.Series:
     return group.first(comparison.replicates)
 
 
-def _columns(runs: Sequence[Run], data: DictConfig | None) -> list[Array]:
-    """Return the originals and each run's reconstructions, each ``(n, 28, 28)`` in [-1, 1]."""
-    from stelab.report.run_figures import reconstruct
-    from stelab.training.evaluate import load_data
+def _restore(
+    folders: Sequence[str], trust: Sequence[str]
+) -> tuple[dict[int, tuple[Run, AutoencoderModule]], dict[int, str]]:
+    """Return by their places the runs with their networks, and why others have none."""
     from stelab.training.restore import restore
 
-    restored = [restore(run, checkpoint="last") for run in runs]  # before data is downloaded
-    images = load_data(runs[0].config, data).images("test")[:IMAGES]
-    columns = (images, *(reconstruct(module, images) for module in restored))
+    modules, refusals = {}, {}
+    for i, folder in enumerate(folders):
+        try:
+            run = read_run(folder)
+            modules[i] = run, restore(run, checkpoint="last", trust=trust)
+        except InputError as error:
+            refusals[i] = str(error).rstrip(".")
+    return modules, refusals
+
+
+def _images(
+    runs: Sequence[Run], data: DictConfig | None, trust: Sequence[str]
+) -> tuple[Tensor | None, list[str]]:
+    """Return test images of the first run whose data can be had, and why others' cannot."""
+    from stelab.training.evaluate import load_data
+
+    why: list[str] = []
+    for run in runs:
+        try:
+            return load_data(run, data, trust=trust).images("test")[:IMAGES], why
+        except InputError as error:
+            why.append(str(error).rstrip("."))
+    return None, why
+
+
+def _columns(images: Tensor, modules: Sequence[AutoencoderModule]) -> list[Array]:
+    """Return the originals and their reconstructions, each ``(n, 28, 28)`` in [-1, 1]."""
+    from stelab.report.run_figures import reconstruct
+
+    columns = (images, *(reconstruct(module, images) for module in modules))
     return [column.squeeze(1).numpy() for column in columns]
 
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stelab.errors import InputError, brief
-from stelab.report.drawing import COLOURS, DASHES, set_log
-from stelab.studies.files import read_bounded, write_atomically
+from stelab.report.drawing import COLOURS, DASHES, set_log, write_figure
+from stelab.studies.files import read_bounded, require_own
 
 _LARGEST = 2**26  # bytes of metrics.csv
 
@@ -28,22 +28,14 @@ def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> No
         split: Where the shown images come from.
 
     Raises:
-        InputError: metrics.csv is not one, or figures leads elsewhere.
+        InputError: metrics.csv is not one, or figures is a link.
     """
     images = data.images(split)[:12].cpu()
     rows = {"original": images, "reconstruction": reconstruct(module, images)}
     figures = folder / "figures"
-    if figures.is_symlink():
-        raise InputError(f"{figures} must be the run's own folder, but is a link to another place")
-    _save(image_rows(rows), figures / "reconstructions.png")
-    _save(run_curves(folder / "metrics.csv"), figures / "loss.png")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write a new file, not to what a link of its name leads to."""
-    content = io.BytesIO()
-    figure.savefig(content, dpi=120, format="png")
-    write_atomically(path, content.getbuffer())
+    require_own(figures)
+    write_figure(image_rows(rows), figures / "reconstructions.png", dpi=120)
+    write_figure(run_curves(folder / "metrics.csv"), figures / "loss.png", dpi=120)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from stelab.comparison import Comparison
@@ -51,22 +51,31 @@ def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> li
         return [picture.save(folder) for picture in pictures if picture]
 
 
-def draw_study(study: Path, comparison: Comparison) -> list[Path]:
+def draw_study(
+    study: Path, comparison: Comparison, *, trust: Sequence[str] = ()
+) -> tuple[list[Path], list[str]]:
     """Draw ``loss.png`` and ``reconstructions.png``, as far as the study has what they need.
 
     Args:
         study: The study's folder.
         comparison: Its runs, compared.
+        trust: Packages whose components are built, besides those of stelab and torch.
 
     Returns:
-        Those that were drawn; what an earlier sweep left of the others is removed.
+        Those that were drawn, what an earlier sweep left of the others being removed; and
+        sentences on what could not be drawn.
     """
     loss, reconstructions = files = study / "loss.png", study / "reconstructions.png"
+    missing: list[str] = []
     for file in files:
         file.unlink(missing_ok=True)
     with style():
         if curves := draw_curves(comparison, log_scale=True):
             curves.save_png(loss)
-        with suppress(InputError):
-            picture_reconstructions(comparison).save_png(reconstructions)
-    return [file for file in files if file.exists()]
+        try:
+            picture = picture_reconstructions(comparison, trust=trust)
+            picture.save_png(reconstructions)
+            missing += picture.drawn.missing
+        except InputError as error:
+            missing.append(str(error))
+    return [file for file in files if file.exists()], missing

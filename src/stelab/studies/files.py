@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from stelab.errors import InputError
+
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file to read.
@@ -50,6 +52,19 @@ def read_bounded(path: Path, *, limit: int) -> bytes:
     if max(size, len(content)) > limit:
         raise ValueError(f"{path.name} is too large: more than {limit} bytes")
     return content
+
+
+def require_own(*paths: Path) -> None:
+    """Refuse links where a run's or a study's own folders should be: they may lead anywhere.
+
+    Raises:
+        InputError: One of them is a link.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise InputError(
+                f"{path} must be a folder, but is a link, which is not written to: remove it"
+            )
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:

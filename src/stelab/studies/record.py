@@ -126,13 +126,19 @@ def _told(error: Exception) -> str:
 
 
 def finished_run(cfg: DictConfig) -> Run | None:
-    """Return the run of a configuration where it is finished and ``cfg.rerun`` is not set."""
+    """Return the run of a configuration where it is finished and ``cfg.rerun`` is not set.
+
+    One that lacks the metrics that are asked of it is not finished: it goes on.
+    """
     folder = Path(cfg.paths.run)
     try:
         finished = not cfg.rerun and read_record(folder)["status"] == "finished"
-        return read_run(folder) if finished else None
+        run = read_run(folder) if finished else None
     except InputError:
         return None
+    asked = (cfg.monitor, "test/mse")
+    whole = run and all(isinstance(run.metrics.get(name), int | float) for name in asked)
+    return run if whole else None
 
 
 def reason(record: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from stelab.errors import InputError
 from stelab.studies.flaws import flaw_of_config, flaw_of_record, is_as_recorded
 from stelab.studies.record import Run, read_run
 from stelab.studies.settings import leaves
+from stelab.trust import judge
 
 
 def with_commands(runs: pd.DataFrame) -> pd.DataFrame:
@@ -53,6 +54,7 @@ class _Commands:
             run = read_run(folder)
             if flaw := flaw_of_config(run.config) or flaw_of_record(run):
                 raise InputError(flaw)
+            _require_ours(run.config)
             overrides = self._overrides(run)
         except InputError as error:
             return f"{str(error).splitlines()[0]}: see config.yaml"
@@ -80,6 +82,17 @@ class _Commands:
                 return self.decomposer.overrides(*what)
         setting.seeds.add(run.config["seed"])
         return setting.overrides
+
+
+def _require_ours(config: dict[str, Any]) -> None:
+    """Let no command be made of what would run a stranger's code, or be resolved once more.
+
+    Raises:
+        InputError: The configuration names what is no component, or holds an interpolation.
+    """
+    judge(config)
+    if "${" in json.dumps(config, default=str):
+        raise InputError("it holds '${', which no resolved configuration does")
 
 
 def _last(config: dict[str, Any], defaults: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import yaml
 
 from stelab.config import CONF_DIR
 from stelab.config.identity import WITHOUT_EFFECT
+from stelab.path_names import is_path_name
 
 Value = str | int | float
 Flat = dict[str, Value]
@@ -88,6 +89,8 @@ def _follows(key: str, keys: Sequence[str], flats: Sequence[Flat]) -> bool:
 def _is_interpolated(key: str) -> bool:
     """Tell whether an installed option of the key's group refers to something else there."""
     group, *path = key.split(".")
+    if not is_path_name(group):  # of a configuration that was read
+        return False
     for file in (CONF_DIR / group).glob("*.yaml"):
         node = yaml.safe_load(file.read_text(encoding="utf-8"))
         for name in path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stelab.errors import InputError
+from stelab.path_names import is_path_name
 from stelab.studies.files import write_atomically
 
 FOLDER = "sweeps"
@@ -70,6 +71,8 @@ def jobs_of(path: Path) -> dict[str, list[str]]:
         jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
         if not isinstance(jobs, dict) or not all(map(_is_job, jobs.values())):
             raise TypeError("jobs must be a table of lists of overrides")
+        if not all(map(is_path_name, jobs)):
+            raise TypeError("jobs must be called by names of folders")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path} must list the jobs of a sweep, but is unreadable ({error!r}): delete it, "

@@ -127,7 +127,7 @@ def mismatch(state: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str 
             return f"{name} has shape {tuple(came.shape)} instead of {tuple(own.shape)}"
         if came.dtype != own.dtype and not (came.is_floating_point() and own.is_floating_point()):
             return f"{name} is of {came.dtype} instead of {own.dtype}"
-        if came.layout != own.layout or came.device != own.device:
+        if came.layout != own.layout or came.is_meta:  # a network's own may be, before it is built
             return f"{name} is no plain tensor"
     return None
 

@@ -50,6 +50,7 @@ def encode(
     data: DictConfig | None,
     output: str,
     overwrite: bool,
+    trust: Sequence[str] = (),
 ) -> Packed:
     """Write the packed codes of a folder of images, or of a dataset's split, to a .npy file.
 
@@ -64,6 +65,7 @@ def encode(
         data: Configuration of another dataset than the run's.
         output: The file, of uint8, shape ``(images, bytes a code)``.
         overwrite: Whether `output` may exist.
+        trust: Packages whose components are built, besides those of stelab and torch.
 
     Returns:
         The codes, mapped from `output`.
@@ -72,13 +74,13 @@ def encode(
         InputError: Something cannot be read, or `output` exists or cannot be written.
     """
     target = _new_file(output, ".npy", overwrite)
-    module = restore(run, checkpoint=checkpoint)
+    module = restore(run, checkpoint=checkpoint, trust=trust)
     batches: Iterable[Tensor]
     if images is not None:
         paths = image_paths(Path(images))
         count, batches = len(paths), _read_images(paths)
     else:
-        pixels = load_data(run.config, data).images(split)
+        pixels = load_data(run, data, trust=trust).images(split)
         count, batches = len(pixels), Batches(pixels, batch_size=_BATCH, seed=None)
     shape = (count, _bytes_of(module.model.code_shape))
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -90,7 +92,15 @@ def encode(
     return codes
 
 
-def decode(run: Run, *, checkpoint: str, codes: str, output: str, overwrite: bool) -> int:
+def decode(
+    run: Run,
+    *,
+    checkpoint: str,
+    codes: str,
+    output: str,
+    overwrite: bool,
+    trust: Sequence[str] = (),
+) -> int:
     """Write one PNG a code, ``00000.png`` and on, and return how many.
 
     Batch by batch, so it takes little memory; the files appear in `output` when all are written.
@@ -101,13 +111,14 @@ def decode(run: Run, *, checkpoint: str, codes: str, output: str, overwrite: boo
         codes: A .npy file that `encode` wrote.
         output: The folder.
         overwrite: Whether `output` may hold files.
+        trust: Packages whose components are built, besides those of stelab and torch.
 
     Raises:
         InputError: `codes` is not of this network's code, or `output` holds files or cannot be
             written.
     """
     folder = _new_folder(output, overwrite)
-    module = restore(run, checkpoint=checkpoint)
+    module = restore(run, checkpoint=checkpoint, trust=trust)
     shape = module.model.code_shape
     read = _read_codes(Path(codes), shape)
     count, _ = read.shape

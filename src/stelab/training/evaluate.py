@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from stelab.config import build
 from stelab.data import ImageDataModule
@@ -14,11 +14,18 @@ from stelab.data.batches import Batches
 from stelab.errors import InputError
 from stelab.report.run_figures import draw_run
 from stelab.studies import Run
+from stelab.terminal import visible
 from stelab.training.restore import restore
+from stelab.trust import rebuild
 
 
 def evaluate(
-    run: Run, *, checkpoint: str, split: str, data: DictConfig | None = None
+    run: Run,
+    *,
+    checkpoint: str,
+    split: str,
+    data: DictConfig | None = None,
+    trust: Sequence[str] = (),
 ) -> dict[str, float]:
     """Compute ``<split>/loss`` and ``<split>/mse`` in eval mode, and draw the run's figures.
 
@@ -27,12 +34,13 @@ def evaluate(
         checkpoint: ``"last"`` or ``"best"``.
         split: ``"train"``, ``"val"`` or ``"test"``.
         data: Configuration of another dataset than the run's.
+        trust: Packages whose components are built, besides those of stelab and torch.
 
     Raises:
         InputError: The checkpoint or the dataset cannot be read, or a metric is NaN or infinite.
     """
-    module = restore(run, checkpoint=checkpoint)
-    images_of = load_data(run.config, data)
+    module = restore(run, checkpoint=checkpoint, trust=trust, loss=True)
+    images_of = load_data(run, data, trust=trust)
     images = images_of.images(split)
     loss, mse = 0.0, 0.0
     with torch.no_grad():
@@ -49,8 +57,28 @@ def evaluate(
     return metrics
 
 
-def load_data(config: dict[str, Any], data: DictConfig | None) -> ImageDataModule:
-    """Build and prepare the data module of `data`, or of a run's `config` where that is None."""
-    module: ImageDataModule = build(data or OmegaConf.create(config["data"]))
-    module.prepare_data()
+def load_data(
+    run: Run, data: DictConfig | None = None, *, trust: Sequence[str] = ()
+) -> ImageDataModule:
+    """Build and load the dataset of `data`, or of a run where that is None.
+
+    A run's own is read where the run says that it is, but never downloaded to there.
+
+    Raises:
+        InputError: The run names what may not be built, or its dataset cannot be read.
+    """
+    if data is not None:
+        module: ImageDataModule = build(data)
+        module.prepare_data()
+        return module
+    module = rebuild(run, "data", trust=trust)
+    module.may_download = False
+    try:
+        module.prepare_data()
+        module.setup()
+    except InputError:
+        raise
+    except Exception as error:  # a run's arguments may be anything
+        what = f"{type(error).__name__}: {' '.join(visible(str(error)).split())[:300]}"
+        raise InputError(f"{run.folder}: data cannot be loaded: {what}") from error
     return module

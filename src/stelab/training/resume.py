@@ -13,7 +13,7 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from stelab.errors import InputError
 from stelab.studies import lock
-from stelab.studies.files import write_atomically
+from stelab.studies.files import require_own, write_atomically
 from stelab.training.checkpoint_file import LAST, PREVIOUS, mismatch, read_checkpoint
 from stelab.training.module import AutoencoderModule
 
@@ -70,10 +70,9 @@ def rewind(folder: Path, module: AutoencoderModule) -> Start:
     are damaged or another network's are deleted, with a warning.
 
     Raises:
-        InputError: Something that is no file has a checkpoint's name, or the logs lie elsewhere.
+        InputError: Something that is no file has a checkpoint's name, or its folders are links.
     """
-    if (folder / _EVENTS).is_symlink():  # to cut what lies there would be to cut another's files
-        raise InputError(f"{folder / _EVENTS} must be the run's own folder, but is a link")
+    require_own(folder / "checkpoints", folder / _EVENTS, folder / "figures")
     found = _newest(folder / "checkpoints", module)
     if found is None:
         empty(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +28,16 @@ class Codes:
 
 
 @torch.no_grad()
-def read_codes(run: Run) -> Codes:
+def read_codes(run: Run, *, trust: Sequence[str] = ()) -> Codes:
     """Encode the first test images, at most `MOST`, with a finished run.
 
     Raises:
         InputError: The checkpoint or the dataset cannot be read.
     """
-    data = load_data(run.config, None)
+    module = restore(run, checkpoint="last", trust=trust)
+    data = load_data(run, trust=trust)
     images, labels = data.images("test")[:MOST], data.test_labels()
-    bits = restore(run, checkpoint="last").model.encode(images).flatten(1)
+    bits = module.model.encode(images).flatten(1)
     return Codes(bits, denormalize(images), None if labels is None else labels[:MOST])
 
 

@@ -44,11 +44,13 @@ class View:
         runs: All that have begun, by the names that TensorBoard shows.
         comparison: Of those that are finished; None while there are none.
         figures: The study's.
+        missing: Sentences on codes that could not be had.
     """
 
     runs: dict[str, ShownRun]
     comparison: Comparison | None
     figures: list[Path]
+    missing: tuple[str, ...] = ()
 
 
 def read_view(
@@ -58,6 +60,7 @@ def read_view(
     where: str | None,
     replicates: Sequence[str],
     embeddings: bool,
+    trust: Sequence[str] = (),
 ) -> View:
     """Read studies, running ones too.
 
@@ -67,9 +70,10 @@ def read_view(
         where: Conditions that runs must meet.
         replicates: Keys that repeat a setting.
         embeddings: Whether to encode test images, with one run a group.
+        trust: Packages whose components are built for it, besides those of stelab and torch.
 
     Raises:
-        InputError: There are no such runs, keys or values.
+        InputError: There are no such runs, keys or values, or no codes of any group.
     """
     study = _selected(load(*studies), where)
     if not replicates:
@@ -78,9 +82,9 @@ def read_view(
     comparison = None
     if not study.finished.empty:
         comparison = compare(study, by=by, replicates=replicates)
-    codes = _codes(comparison) if comparison and embeddings else {}
+    codes, missing = _codes(comparison, trust) if comparison and embeddings else ({}, ())
     figures = folder_of(list(studies)) / "figures"
-    return View(_runs(study, replicates, codes), comparison, sorted(figures.glob("*.png")))
+    return View(_runs(study, replicates, codes), comparison, sorted(figures.glob("*.png")), missing)
 
 
 def _selected(study: Study, where: str | None) -> Study:
@@ -92,12 +96,23 @@ def _selected(study: Study, where: str | None) -> Study:
     return replace(study, runs=kept)
 
 
-def _codes(comparison: Comparison) -> dict[str, Codes]:
-    """Encode with the first replicate of each group; by the run's folder."""
+def _codes(
+    comparison: Comparison, trust: Sequence[str]
+) -> tuple[dict[str, Codes], tuple[str, ...]]:
+    """Encode with the first replicate of each group, by the run's folder; say what cannot be."""
     from stelab.report.board.codes import read_codes  # torch is imported when it is needed
 
-    firsts = [group.first(comparison.replicates) for group in comparison.groups]
-    return {row["folder"]: read_codes(read_run(row["folder"])) for row in firsts}
+    codes: dict[str, Codes] = {}
+    missing: list[str] = []
+    for group in comparison.groups:
+        folder = group.first(comparison.replicates)["folder"]
+        try:
+            codes[folder] = read_codes(read_run(folder), trust=trust)
+        except InputError as error:
+            missing.append(f"No codes of {group.label}: {str(error).rstrip('.')}.")
+    if not codes:
+        raise InputError(missing[0])
+    return codes, tuple(missing)
 
 
 def _runs(study: Study, replicates: Sequence[str], codes: dict[str, Codes]) -> dict[str, ShownRun]:

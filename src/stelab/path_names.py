@@ -1,0 +1,27 @@
+"""Names that become folders and files: one component of a path, whatever they were."""
+
+from __future__ import annotations
+
+import re
+
+MOST = 100
+"""Bytes of a name in a configuration: a run id joins several, and file systems have 255."""
+
+_FORBIDDEN = r'[\x00-\x1f\x7f<>:"/\\|?*]'  # by some file system
+
+
+def path_name(text: str, *, most: int = 200) -> str:
+    """Make one component of a path of a text: the text itself where it is one.
+
+    What separates folders, and what some file system forbids, is written as ``_``; what is longer
+    than `most` bytes ends in an ellipsis.
+    """
+    name = re.sub(_FORBIDDEN, "_", text).encode(errors="replace").decode()
+    if len(name.encode()) > most:
+        name = name.encode()[: most - 3].decode(errors="ignore") + "…"
+    return f"_{name}" if name.strip(".") == "" else name
+
+
+def is_path_name(text: str, *, most: int = 255) -> bool:
+    """Tell whether a text is one component of a path, so that it leads out of no folder."""
+    return path_name(text, most=most) == text
