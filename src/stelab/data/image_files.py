@@ -55,6 +55,7 @@ def read_image(path: Path) -> Tensor:
     try:
         content = io.BytesIO(read_bounded(path, limit=_MOST_BYTES))
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a file says beside its pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(content, formats=_FORMATS) as image:
                 grey = _grey(image)

@@ -10,6 +10,7 @@ import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, ZipFile
 
@@ -142,7 +143,10 @@ def _load(path: Path) -> Any:
         _check(file)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except UnpicklingError as error:  # whose message is on how to run code that torch refuses
+            raise ValueError("it holds what is neither a tensor nor a plain value") from error
 
 
 def _check(file: BinaryIO) -> None:
