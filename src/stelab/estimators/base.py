@@ -67,14 +67,15 @@ class Estimator(nn.Module):
 
     - Half precision: slopes and estimates are computed in float32, multiplied with the gradient
       that arrives there, and cast last, so losses may be scaled; `loss` is float32 or wider.
-    - Edges: infinite `s` has a finite gradient. Where `s` is NaN the bit is 0 and the gradient
-      NaN; no other entry changes, nor what the estimator learns.
-    - Evaluation mode: `loss` changes nothing but the state of its generator. Without gradients
-      (``torch.no_grad()``) it returns the value, and nothing learns.
+      f sees codes in the dtype of `s`, which rounds relaxed ones.
+    - Edges: where `s` is infinite the gradient is finite. Where it is NaN the bit is 0, as at
+      -inf, and the gradient NaN; all else is as if -inf stood there.
+    - Evaluation mode: `loss` changes nothing but the state of its generator. Where gradients are
+      off (``torch.no_grad()``) it returns the value, and nothing is learned.
     - An empty batch has an empty gradient, and a loss of NaN, the mean of nothing.
-    - Second derivatives: those of the rule where it is differentiable as written (`Identity`,
-      `HardtanhClip`, `ZeroGradient`, `DSQ`, piecewise constant surrogates, `Progressive` in
-      training); elsewhere RuntimeError.
+    - Second derivatives with respect to `s` are those of the rule where it is differentiable as
+      written (`Identity`, `HardtanhClip`, `ZeroGradient`, `DSQ`, piecewise constant surrogates,
+      and `Progressive` in training); elsewhere RuntimeError, as they would lack terms.
 
     Attributes:
         exactness: For which losses the mean of the estimate is the gradient.
@@ -150,7 +151,7 @@ class Estimator(nn.Module):
         return torch.sigmoid(s)
 
     def evaluations(self, bits: int) -> int:
-        """Return how often `loss` evaluates f, for codes of so many bits."""
+        """Return how often `loss` evaluates f to estimate a gradient, for codes of so many bits."""
         return 1
 
     def variance_optimizer(self) -> Optimizer | None:
