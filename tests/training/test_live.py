@@ -19,7 +19,11 @@ def written(
     """Return the steps after which the file was new, of a training of so many slow steps."""
     clock = SimpleNamespace(monotonic=lambda: trainer.global_step * seconds)
     trainer: Any = SimpleNamespace(
-        global_step=0, estimated_stepping_batches=steps, current_epoch=0, is_global_zero=True
+        global_step=0,
+        estimated_stepping_batches=steps,
+        current_epoch=0,
+        is_global_zero=True,
+        callback_metrics={},
     )
     monkeypatch.setattr(live, "time", clock)
     progress, found = LiveProgress(folder), list[int]()

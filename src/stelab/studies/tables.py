@@ -128,7 +128,7 @@ def _row(each: Found, run: Run, settings: Flat) -> dict[str, Any]:
         **{name: run.config["names"].get(name) for name in NAMES},
         **settings,
         "seed": run.config.get("seed"),
-        "epochs": len(each.curves["epoch"]) if each.curves else None,
+        "epochs": float(len(each.curves["epoch"])) if each.curves else math.nan,
         **{n: value for n, value in run.metrics.items() if "/" in n and is_finite(value)},
         **{f"{name}.{key}": _cell(v) for name, part in parts.items() for key, v in part.items()},
         **_identity(run),
