@@ -40,7 +40,7 @@ MISTAKES = [
     (["model.signed=1"], "model.signed must be a valid boolean"),
     (["model.norm=bacth"], "model.norm must be 'batch', 'group' or 'none', got 'bacth'"),
     (["study=../elsewhere"], "study "),
-    (["estimator=3"], "Config group override must be a string"),
+    (["estimator=3"], "'estimator=3' cannot be applied: estimator takes one of approx_sign, "),
     # ranges
     (["threshold.value=nan"], "threshold.value must be a finite number, got nan"),
     (["threshold.value=-inf"], "threshold.value must be a finite number, got -inf"),
@@ -67,7 +67,7 @@ MISTAKES = [
     # tables and values in each other's place
     (["model={a:1}"], "model.a is not a key here"),
     (["names=x"], "names must be a valid dictionary, got 'x'"),
-    (["trainer=[1,2]"], "'trainer=[1,2]' cannot be applied: "),
+    (["trainer=[1,2]"], "'trainer=[1,2]' cannot be applied: trainer takes one of auto, cpu"),
     (["paths.run=[1]"], "paths.run must be a valid string, got [1]"),
     (["trainer.profiler={a:1}"], "trainer.profiler must have a _target_"),
     (["hydra=3"], "'hydra=3' cannot be applied: "),

@@ -307,8 +307,8 @@ def _explained(
         if isinstance(error, RecursionError):
             if included := self_inclusion(error, loader.get_sources()):
                 raise InputError(included) from error
-        text = mistake(error)
         guilty = _guilty(compose, overrides)
+        text = (guilty and _no_option(loader, guilty)) or mistake(error)
         where = "" if guilty is None or guilty in text else f"'{guilty}' cannot be applied: "
         raise InputError(one_line(where + text)) from error
 
@@ -323,6 +323,15 @@ def _guilty(compose: Callable[[Sequence[str]], object], overrides: Sequence[str]
         except Exception:
             return overrides[count - 1] if count else None
     return None
+
+
+def _no_option(loader: ConfigLoader, line: str) -> str | None:
+    """Say what a group takes, where an override gives it something that is no name."""
+    override = _parse(loader, line)
+    options = loader.get_group_options(override.key_or_group)
+    if not options or isinstance(override.value(), str):
+        return None
+    return f"{override.key_or_group} takes one of {', '.join(options)}"
 
 
 def _unknown_key(

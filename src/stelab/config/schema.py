@@ -10,7 +10,6 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from stelab.config.types import (
-    AtLeastTwo,
     Count,
     FewBits,
     Flag,
@@ -245,8 +244,8 @@ class Gradients:
     study: Name
     bits: FewBits
     seed: Seed
-    samples: AtLeastTwo
-    adapt: Size
+    samples: Annotated[int, Field(strict=True, ge=2, le=10**8)]
+    adapt: Annotated[int, Field(strict=True, ge=0, le=10**6)]
     progress: Annotated[float, Field(strict=True, ge=0, le=1)]
     run: Text | None
     trust: Text | None
