@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +28,7 @@ from stelab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
 from stelab.training.codes import decode, encode, pack, unpack
 from stelab.training.evaluate import evaluate, load_data
 from stelab.training.restore import restore
+from waiting import PATIENCE, wait_until
 
 
 @pytest.mark.parametrize("shape", [(512, 1, 1), (12,), (3, 5)])
@@ -242,12 +242,9 @@ def test_three_gigabytes_of_codes_are_streamed(tmp_path: Path, trained: Run) -> 
     os.truncate(codes, codes.stat().st_size + 64 * count)  # zeros that take no disk
     command = [sys.executable, "-c", LIMITED, "decode", f"run={trained.folder}"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".decoded.*/00000300.png")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: bool(list(tmp_path.glob(".decoded.*/00000300.png"))), process=process)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGINT
     assert int(stderr.split()[-1]) < 2**18  # KiB more than what importing torch takes
     assert [path.name for path in tmp_path.iterdir()] == ["codes.npy"]  # nothing half done

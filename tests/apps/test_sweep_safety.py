@@ -56,11 +56,13 @@ def test_a_sweep_killed_twice_finishes_every_run_once(
     tmp_path: Path, launchers: tuple[str, str, str]
 ) -> None:
     command = (*SLOW, "estimator=identity,none,gumbel_st", "seed=0,1,2,3")
-    *killed, last = (f"hydra/launcher={launcher}" for launcher in launchers)
+    # Two at once wherever this runs, so that a kill finds some finished and others not begun.
+    options = {"serial": [], "joblib": ["hydra.launcher.n_jobs=2"]}
+    *killed, last = ((f"hydra/launcher={name}", *options[name]) for name in launchers)
     when = random.Random(0)
     finished: dict[str, int] = {}
     for launcher in killed:
-        process = sweep(tmp_path, *command, launcher)
+        process = sweep(tmp_path, *command, *launcher)
         wait_until(partial(grown, tmp_path, len(folders(tmp_path)) + 3), every=0.01)
         time.sleep(when.random())
         process.kill()
@@ -69,7 +71,7 @@ def test_a_sweep_killed_twice_finishes_every_run_once(
             if read_run(folder).status == "finished":
                 finished.setdefault(folder.name, (folder / "run.json").stat().st_mtime_ns)
     assert 0 < len(finished) < 12
-    process = sweep(tmp_path, *command, last)
+    process = sweep(tmp_path, *command, *last)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
 

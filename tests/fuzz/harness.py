@@ -68,7 +68,7 @@ class Outcome:
         return found
 
     def said(self) -> str:
-        """Return what it printed, without the carriage returns of bars."""
+        """Return what it printed."""
         return self.out + self.err
 
     def command(self) -> str:

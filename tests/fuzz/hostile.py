@@ -398,7 +398,7 @@ def hostile_images(folder: Path, rng: Random, *, canary: Path) -> Path:
         else:
             size = (28, 28) if kind != "size" else rng.choice([(1, 1), (1, 5000), (3000, 3000)])
             file = io.BytesIO()
-            form = {"CMYK": "JPEG", "F": "TIFF"}.get(mode, "PNG")
+            form = {"CMYK": "JPEG", "F": "TIFF", "I": "TIFF"}.get(mode, "PNG")
             Image.new(mode, size).save(file, format=form)
             path.write_bytes(damage(file.getvalue(), rng) if kind == "damage" else file.getvalue())
     return target
