@@ -146,7 +146,7 @@ class BitFlip(MultiEvaluation):
 
 
 def flip_difference(f: PerExampleLoss, bits: Tensor, losses: Tensor, index: Tensor) -> Tensor:
-    """Compute ``f(b, b_i=1) - f(b, b_i=0)`` for bit `index` of every example, ``(batch,)``."""
+    """Compute ``f(b, b_i=1) - f(b, b_i=0)`` for bit `index` of every row, ``(batch,)``."""
     rows = torch.arange(len(bits), device=bits.device)
     flipped = bits.clone()
     old = flipped[rows, index]

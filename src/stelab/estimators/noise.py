@@ -65,8 +65,9 @@ class Noise(Bernoulli):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored unless `stochastic`."""
+        bits = self.take(s, bits, generator)
         slope = self.density(wide(s.detach()) / self.scale) / self.scale
-        return through(s, self.take(s, bits, generator), slope, constant=self.constant)
+        return through(s, bits, slope, constant=self.constant)
 
     def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
         """Draw bits if `stochastic` (and training); else compute the step."""
