@@ -346,7 +346,7 @@ def test_figures_are_drawn_in_the_runs_folder_alone(tmp_path: Path, trained: Run
     shutil.rmtree(picture.parent)
     (tmp_path / "elsewhere").mkdir()
     picture.parent.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="must be the run's own folder"):
+    with pytest.raises(InputError, match="must be a folder, but is a link"):
         evaluate(run, checkpoint="last", split="test")
     assert not list((tmp_path / "elsewhere").iterdir())
 
