@@ -40,13 +40,13 @@ def restore(
     path = run.folder / "checkpoints" / f"{checkpoint}.ckpt"
     if not path.exists() and _kept(run) == "none":
         raise InputError(f"{path} does not exist (checkpoint.keep=none)")
-    parts = ("model.", *(["reconstruction_loss."] if loss else []))
     content = read_checkpoint(path)
     try:
-        state = _state(content, parts)
+        state = _state(content, loss=loss)
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             _require_fit(_build(run, trust, loss=loss), state, size=path.stat().st_size)
         module = _build(run, trust, loss=loss)
+        module.on_load_checkpoint(content)
         module.load_state_dict(state)
         _require_images(module.eval())
     except InputError:
@@ -79,11 +79,11 @@ def _build(run: Run, trust: Sequence[str], *, loss: bool) -> AutoencoderModule:
     )
 
 
-def _state(content: dict[str, Any], parts: tuple[str, ...]) -> dict[str, Tensor]:
-    """Return the tensors of parts of a module, with those that its estimator keeps apart."""
+def _state(content: dict[str, Any], *, loss: bool) -> dict[str, Tensor]:
+    """Return the tensors of what is built, with those that its estimator keeps apart."""
     apart = content.get("variance", {}).get("parameters", {})
     state = {**content["state_dict"], **apart}
-    return {name: value for name, value in state.items() if name.startswith(parts)}
+    return {k: v for k, v in state.items() if loss or not k.startswith("reconstruction_loss.")}
 
 
 def _require_fit(module: nn.Module, state: dict[str, Tensor], *, size: int) -> None:
