@@ -282,17 +282,21 @@ def hostile_run(folder: Path, rng: Random, *, run: Path, canary: Path) -> Path:
     shutil.copytree(run, target)
     files = [path for path in sorted(target.rglob("*")) if path.is_file()]
     main = [path for path in files if path.name in ("run.json", "config.yaml", "metrics.csv")]
+    touched: set[Path] = set()
     for _ in range(rng.choice([1, 1, 2, 3])):
         path = rng.choice(rng.choice([main, main, files]))
         kind = rng.random()
-        if kind < 0.2 or not path.is_file() or path.is_symlink():
+        if path in touched:
+            continue  # it may be huge by now, or no file
+        touched.add(path)
+        if kind < 0.2:
             replace(path, rng, canary)
         elif path.suffix == ".ckpt":
-            for checkpoint in sorted(path.parent.glob("*.ckpt")):
-                if checkpoint.is_file() and not checkpoint.is_symlink():
-                    content = hostile_checkpoint(path.read_bytes(), rng, canary)
-                    checkpoint.unlink()  # it may be a hard link to the other
-                    checkpoint.write_bytes(content)
+            content = hostile_checkpoint(path.read_bytes(), rng, canary)
+            for checkpoint in {path, *path.parent.glob("*.ckpt")} - touched | {path}:
+                checkpoint.unlink()  # last and best may be one file, of two names
+                checkpoint.write_bytes(content)
+                touched.add(checkpoint)
         elif kind < 0.4 or path.suffix not in (".json", ".yaml", ".csv"):
             path.write_bytes(damage(path.read_bytes(), rng))
         elif path.suffix == ".csv":
@@ -306,7 +310,7 @@ def hostile_run(folder: Path, rng: Random, *, run: Path, canary: Path) -> Path:
             ["run.lock", "progress.json", "sweep.json", "figures/x.png", "tb/events.out.x"]
         )
         (target / extra).parent.mkdir(exist_ok=True)
-        if not (target / extra).is_symlink():
+        if target / extra not in touched:
             (target / extra).write_bytes(damage(b'{"step": 3, "of": 4}', rng))
     return target
 

@@ -105,6 +105,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # What eats memory ends before the machine does; a finding it is far earlier.
+    resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, 12 * 2**30))
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
