@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from stelab.errors import InputError
 from stelab.studies import lock
 from stelab.studies.lock import holder, is_locked, locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from stelab.errors import InputError
 from stelab.studies import lock
 lock.LEASE = float(sys.argv[2])
 with lock.locked(Path(sys.argv[1]), on_loss=lambda: print("lost", flush=True)):
@@ -72,6 +74,29 @@ def test_nobody_holds_it(tmp_path: Path) -> None:
     assert not is_locked(tmp_path / "run")
     assert not acquire(tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_is_no_lock_is_told(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "lock"
+    if kind == "link":
+        path.symlink_to("nowhere")
+    else:
+        {"folder": os.mkdir, "pipe": os.mkfifo}[kind](path)
+    for look in (is_locked, acquire):
+        with pytest.raises(InputError, match=r"lock must be the file .*: remove it$"):
+            look(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="must be a run's folder, but a file is there: move it"):
+        acquire(tmp_path / "file")
+
+
+def test_a_lock_of_other_settings_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with locked(tmp_path, on_loss=lambda: None):
+        monkeypatch.setattr(lock, "LEASE", 7.0)  # as in another version
+        assert is_locked(tmp_path)
+        with pytest.raises(InputError, match="is not of this version of stelab: remove it if"):
+            acquire(tmp_path)
 
 
 def test_a_living_holder_is_waited_for(

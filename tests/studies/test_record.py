@@ -56,15 +56,18 @@ def test_a_run_reads_back(trained: Run) -> None:
     [
         ("run.json", None, "there is no run.json in it"),
         ("config.yaml", None, "there is no config.yaml in it"),
-        ("run.json", '{"status": "fini', "is not a readable run: JSONDecodeError"),
-        ("run.json", "{}", "is not a readable run: KeyError"),
+        ("run.json", '{"status": "fini', "is not a readable run: run.json is not JSON: Unterm"),
+        ("run.json", "{}", "run.json: its status is 'None', which is none of stelab's"),
+        ("config.yaml", "seed: 0", "is not a readable run: config.yaml is not one of stelab's"),
         ("run.json", '{"status": "running", "metrics": {}}', "must be a finished run"),
     ],
 )
 def test_a_broken_run_says_why(
     tmp_path: Path, name: str, content: str | None, expected: str
 ) -> None:
-    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    (tmp_path / "config.yaml").write_text(
+        "{seed: 0, study: s, names: {estimator: e}, trainer: {}}\n"
+    )
     (tmp_path / "run.json").write_text(json.dumps({"status": "finished", "metrics": {}}))
     read_finished(tmp_path)
     if content is None:

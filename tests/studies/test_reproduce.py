@@ -138,13 +138,7 @@ def test_hundreds_of_seeds_are_composed_twice(
         record |= {"fingerprint": fingerprint_of_resolved(config)}
         (folders[-1] / "run.json").write_text(json.dumps(record))
     (folders[150] / "config.yaml").write_text(json.dumps(config))  # another run's
-    calls: list[object] = []
-
-    def counted(*args: object) -> object:
-        calls.append(args)
-        return compose_job(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(decompose, "compose_job", counted)
+    calls = counted(monkeypatch)
     found = commands(folders)
     # The defaults, four optimizers, the model, two seeds.
     assert len(calls) <= 10
@@ -153,16 +147,86 @@ def test_hundreds_of_seeds_are_composed_twice(
     assert found == [f"{same} seed={seed}" for seed in range(200) if seed != 150]
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list that grows with each composition."""
+    calls: list[object] = []
+
+    def composed(*args: object) -> object:
+        calls.append(args)
+        return compose_job(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decompose, "compose_job", composed)
+    return calls
+
+
+def write_settings(folder: Path, count: int, overrides: list[str]) -> list[Path]:
+    """Write runs that differ in what nobody composes one by one: their learning rate."""
+    with search(None) as loader:
+        folders = [write_run(folder / "0", compose_job(loader, "train", overrides))]
+    config = yaml.safe_load((folders[0] / "config.yaml").read_text())
+    for i in range(1, count):
+        config["optimizer"]["lr"] = (i + 0.5) / 1000
+        folders.append(folder / str(i))
+        folders[-1].mkdir()
+        (folders[-1] / "config.yaml").write_text(json.dumps(config))
+        record = {"metrics": {}, "status": "finished"}
+        record |= {"fingerprint": fingerprint_of_resolved(config)}
+        (folders[-1] / "run.json").write_text(json.dumps(record))
+    return folders
+
+
+def test_a_setting_needs_no_composition_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["estimator=relax", "threshold=learned", "scheduler=cosine", "optimizer.lr=0.2"]
+    folders = write_settings(tmp_path, 200, overrides)
+    calls = counted(monkeypatch)
+    found = commands(folders)
+    assert len(calls) <= 20  # the defaults, and the options of three groups
+    same = "stelab train estimator=relax threshold=learned"
+    rates = [0.2, *((i + 0.5) / 1000 for i in range(1, 200))]
+    for command, rate in zip(found, rates, strict=True):
+        assert command == f"{same} optimizer.lr={rate} scheduler=cosine seed=0"
+    with search(None) as loader:
+        for i in (0, 1, 150, 199):
+            assert composed(loader, found[i]) == identity(folders[i])
+
+
+def test_that_there_is_no_command_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with search(None) as loader:
+        write_run(tmp_path / "run", compose_job(loader, "train", []))
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    config["model"]["width"] = 3  # which this version does not know
+    folders = []
+    for seed in range(100):
+        config["seed"] = config["data"]["seed"] = seed
+        folders.append(tmp_path / str(seed))
+        folders[-1].mkdir()
+        (folders[-1] / "config.yaml").write_text(json.dumps(config))
+        (folders[-1] / "run.json").write_text('{"metrics": {}, "status": "failed"}')
+    calls = counted(monkeypatch)
+    assert set(commands(folders)) == {
+        "model.width is not a key here: see config.yaml",
+    }
+    assert len(calls) <= 15
+
+
 DAMAGES = [
     ("estimator: identity", "estimator: scaled", "estimator=scaled is not among the installed"),
-    ("threads: 1", "speed: 1", "its configuration has no threads"),
+    ("threads: 1", "", "its configuration has no threads"),
     ("threads: 1", "threads: many", "threads must be a valid integer, got 'many'"),
-    ("threads: 1", "threads: 2020-01-01", "holds a value that no configuration has"),
-    ("threads: 1", "threads: 1\nspeed: 1", "speed is not a key here"),
+    (
+        "threads: 1",
+        "threads: 2020-01-01",
+        "2020-01-01 would be a timestamp, which no configuration",
+    ),
+    ("threads: 1", "threads: 1\nspeed: 1", "speed is not a key of a run"),
     ("bits: 512", "bits: 512\n  width: 3", "model.width is not a key here"),
     ("model: conv", "", "model=None is not among the installed groups"),
     ("threads: 1", "threads: ]", "is not a readable run"),
-    ("study: default", "", "config.yaml: study must be a text, got None"),
+    ("study: default", "", "config.yaml: study must be a name, got None"),
     ("\nseed: 0", "", "config.yaml: seed must be an integer, got None"),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def a_run(study: Path, name: str, status: str, error: str | None = None) -> None
 def test_every_state(tmp_path: Path) -> None:
     record_sweep(tmp_path, "stelab train ...", {"b": ["seed=0"], "never": ["seed=1"], "a": []})
     record_sweep(tmp_path, "stelab train other", {"a": [], "c": []})
-    assert sorted(planned(tmp_path)) == ["a", "b", "c", "never"]
+    assert sorted(planned(tmp_path)[0]) == ["a", "b", "c", "never"]
     a_run(tmp_path, "a", "finished")
     a_run(tmp_path, "b", "failed", "Traceback ...\nValueError: too far\n")
     a_run(tmp_path, "c", "running")  # and nobody holds its lock
@@ -50,6 +51,46 @@ def test_every_state(tmp_path: Path) -> None:
     }
     assert found["b"].note == "ValueError: too far"
     assert "is not a readable run" in found["broken"].note
+
+
+def test_one_bad_folder_hides_no_other(tmp_path: Path) -> None:
+    record_sweep(tmp_path, "stelab train ...", {"never": ["seed=1"]})
+    sweeps = {
+        "long": json.dumps({"jobs": {"n" * 300: []}}),
+        "nul": '{"jobs": {"a/\\u0000": []}}',
+        "up": json.dumps({"jobs": {"../up": []}}),
+        "lists": json.dumps({"jobs": {"a": 3}}),
+        "deep": "[" * 100_000,
+    }
+    for name, content in sweeps.items():
+        (tmp_path / "sweeps" / f"{name}.json").write_text(content)
+    os.mkfifo(tmp_path / "sweeps" / "pipe.json")
+    names = ("whole", "x", "pipe", "folder", "lock", "text", "progress")
+    for name in names:
+        a_run(tmp_path, name, "x" if name == "x" else "finished")
+    for name in ("pipe", "folder"):
+        (tmp_path / name / "run.json").unlink()
+    os.mkfifo(tmp_path / "pipe" / "run.json")
+    (tmp_path / "folder" / "run.json").mkdir()
+    (tmp_path / "lock" / "lock").mkdir()
+    (tmp_path / "text" / "lock").write_bytes(b"pid=\xff\n")
+    (tmp_path / "nowhere").symlink_to("nowhere")
+    (tmp_path / "empty").mkdir()
+    with locked(tmp_path / "progress", on_loss=lambda: None):
+        for content in ('{"step": "a", "steps": [1]}', "[" * 100_000, "[]"):
+            (tmp_path / "progress" / "progress.json").write_text(content)
+            found = {state.name: state for state in survey(tmp_path)}
+            assert found["progress"].state == "running"
+            assert found["progress"].step is None
+    bad = {"x", "pipe", "folder", "lock", "nowhere"}
+    bad |= {f"sweeps/{name}.json" for name in [*sweeps, "pipe"]}
+    assert {name for name, state in found.items() if state.state == "unreadable"} == bad
+    assert found["x"].note.endswith("its status is 'x', which is none of stelab's")
+    assert found["lock"].note.endswith("makes which trains: remove it")
+    assert found["text"] == RunState("text", "running", "another process")  # maybe
+    assert found["whole"].state == "finished"
+    assert found["never"].state == "missing"
+    assert set(found) == {*names, *bad, "never"}
 
 
 def test_nothing_is_an_error(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from stelab.errors import InputError
 from stelab.studies import Study, load
 from stelab.studies.lock import locked
 from stelab.studies.record import Recorder
+from stelab.studies.status import state_of, survey
 from stelab.studies.sweep import planned, record_sweep
 from stelab.studies.tables import TABLES
 
@@ -205,6 +206,18 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+LAUGHS = "a: &a [x, x, x]\nb: [*a, *a]"
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "cut in a line": (
         lambda run: cut(run / "metrics.csv", -20),
@@ -244,7 +257,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "no step": (
         lambda run: edit(run / "metrics.csv", "\n0,2,", "\n0,,"),
-        *("broken", "metrics.csv: line 2 is of step "),
+        *("broken", "metrics.csv: line 2 is of step"),
     ),
     "empty": (
         lambda run: (run / "metrics.csv").write_text(""),
@@ -272,15 +285,15 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "half of run.json": (
         lambda run: cut(run / "run.json", 300),
-        *("unreadable", "is not a readable run: JSONDecodeError"),
+        *("unreadable", "is not a readable run: run.json is not JSON: "),
     ),
     "a list for run.json": (
         lambda run: (run / "run.json").write_text("[]"),
-        *("unreadable", "is not a readable run: TypeError"),
+        *("unreadable", "is not a readable run: run.json must be a table"),
     ),
     "no status": (
         lambda run: change_record(run, status=None),
-        *("unreadable", "is not a readable run: KeyError('status')"),
+        *("unreadable", "run.json: its status is 'None', which is none of stelab's"),
     ),
     "no config.yaml": (
         lambda run: (run / "config.yaml").unlink(),
@@ -303,11 +316,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "run.json is no text": (
         lambda run: (run / "run.json").write_bytes(b"\xff" * 9999),
         "unreadable",
-        "run: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+        "is not a readable run: run.json is not UTF-8 (invalid start byte)",
     ),
     "brackets for run.json": (
         lambda run: (run / "run.json").write_text("[" * 100_000),
-        *("unreadable", "is not a readable run: RecursionError('maximum recursion depth exceeded"),
+        *("unreadable", "is not a readable run: run.json is nested more than 32 deep"),
     ),
     "config.yaml up to a line": (
         lambda run: lines(run / "config.yaml", *range(80)),
@@ -315,43 +328,44 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "a date in config.yaml": (
         lambda run: edit(run / "config.yaml", "threads: 1", "threads: 2020-01-01"),
-        *("broken", "config.yaml holds a value that no configuration has, such as a date"),
+        "unreadable",
+        "config.yaml, line 3: 2020-01-01 would be a timestamp, which no configuration has",
     ),
     "no study": (
         lambda run: change_config(run, lambda config: config.pop("study")),
-        *("broken", "config.yaml: study must be a text, got None"),
+        *("unreadable", "config.yaml: study must be a name, got None"),
     ),
     "no seed": (
         lambda run: change_config(run, lambda config: config.pop("seed")),
-        *("broken", "config.yaml: seed must be an integer, got None"),
+        *("unreadable", "config.yaml: seed must be an integer, got None"),
     ),
     "two seeds": (
         lambda run: change_config(run, lambda config: config.update(seed=[1, 2])),
-        *("broken", "config.yaml: seed must be an integer, got [1, 2]"),
+        *("unreadable", "config.yaml: seed must be an integer, got [1, 2]"),
     ),
     "a seed that is none": (
         lambda run: change_config(run, lambda config: config.update(seed=True)),
-        *("broken", "config.yaml: seed must be an integer, got True"),
+        *("unreadable", "config.yaml: seed must be an integer, got True"),
     ),
     "no data": (
         lambda run: change_config(run, lambda config: config.update(data=None)),
-        *("unreadable", "config.yaml is not one of stelab's"),
+        *("unreadable", "config.yaml: data must be a table, got None"),
     ),
     "a duration in words": (
         lambda run: change_timings(run, seconds="long"),
-        *("broken", "run.json: timings.seconds is long"),
+        *("unreadable", "run.json: timings.seconds is long"),
     ),
     "times that are none": (
         lambda run: change_timings(run, started="bad", ended=3.5),
-        *("broken", "run.json: timings.started is bad, timings.ended is 3.5"),
+        *("unreadable", "run.json: timings.started is bad, timings.ended is 3.5"),
     ),
     "a status of nobody": (
         lambda run: change_record(run, status="weird"),
-        *("weird", "its status is 'weird', which is none of stelab's"),
+        *("unreadable", "run.json: its status is 'weird', which is none of stelab's"),
     ),
     "an integer too long": (
         lambda run: change_record(run, metrics={"test/mse": 10**400}),
-        *("broken", f"run.json: test/mse is {10**400}"),
+        *("broken", f"run.json: test/mse is 1{'0' * 299}…"),
     ),
     "a metric that is a truth": (
         lambda run: change_record(run, metrics={"test/mse": True}),
@@ -367,7 +381,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "config.yaml of something else": (
         lambda run: (run / "config.yaml").write_text("names: {estimator: [1]}\ntrainer: {}\n"),
-        *("unreadable", "config.yaml is not one of stelab's"),
+        *("unreadable", "config.yaml: estimator must be a name, got [1]"),
     ),
     "an empty config.yaml": (
         lambda run: (run / "config.yaml").write_text(""),
@@ -380,6 +394,92 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "metrics that are none": (
         lambda run: change_record(run, metrics={"test/mse": "0.1", "val/mse": [1], "x/y": {}}),
         *("broken", "run.json: test/mse is 0.1, val/mse is [1], x/y is {}"),
+    ),
+    "a pipe for run.json": (
+        lambda run: pipe(run / "run.json"),
+        *("unreadable", "is not a readable run: run.json is not a regular file"),
+    ),
+    "a pipe for config.yaml": (
+        lambda run: pipe(run / "config.yaml"),
+        *("unreadable", "is not a readable run: config.yaml is not a regular file"),
+    ),
+    "a pipe for metrics.csv": (
+        lambda run: pipe(run / "metrics.csv"),
+        *("broken", "metrics.csv: metrics.csv is not a regular file"),
+    ),
+    "a pipe for the lock": (
+        lambda run: pipe(run / "lock"),
+        *("unreadable", "lock must be the file that a process makes which trains: remove it"),
+    ),
+    "endless zeros for config.yaml": (
+        lambda run: device(run / "config.yaml"),
+        *("unreadable", "is not a readable run: config.yaml is not a regular file"),
+    ),
+    "a huge config.yaml": (
+        lambda run: os.truncate(run / "config.yaml", 300 * 2**20),
+        *("unreadable", "config.yaml is too large: more than 1048576 bytes"),
+    ),
+    "a huge metrics.csv": (
+        lambda run: os.truncate(run / "metrics.csv", 300 * 2**20),
+        *("broken", "metrics.csv: metrics.csv is too large: more than 67108864 bytes"),
+    ),
+    "a thousand laughs": (
+        lambda run: edit(run / "config.yaml", "threads: 1", f"threads: 1\n{LAUGHS}"),
+        *("unreadable", "config.yaml, line 4: aliases are not read"),
+    ),
+    "many keys": (
+        lambda run: change_config(
+            run, lambda config: config["model"].update({f"k{i}": i for i in range(9_000)})
+        ),
+        *("unreadable", "there are more than 500 keys"),
+    ),
+    "a key twice": (
+        lambda run: edit(run / "config.yaml", "threads: 1", "threads: 1\nseed: 7"),
+        *("unreadable", "seed is there twice"),
+    ),
+    "a list for the model": (
+        lambda run: change_config(run, lambda config: config.update(model=[1, 2])),
+        *("unreadable", "config.yaml: model must be a table, got [1, 2]"),
+    ),
+    "a column of the table as a key": (
+        lambda run: change_config(run, lambda config: config.update(folder="elsewhere")),
+        *("unreadable", "config.yaml: folder is not a key of a run"),
+    ),
+    "a name of 300 characters": (
+        lambda run: change_config(run, lambda config: config["names"].update(model="m" * 300)),
+        *("unreadable", "config.yaml: model must be a name, got mmm"),
+    ),
+    "a name that a terminal obeys": (
+        lambda run: change_config(run, lambda config: config["names"].update(model="\x1b[2J")),
+        *("unreadable", r"config.yaml: model must be a name, got \x1b[2J"),
+    ),
+    "epochs that are no number": (
+        lambda run: change_config(run, lambda config: config["trainer"].update(max_epochs="x")),
+        *("unreadable", "config.yaml: trainer.max_epochs must be an integer, got x"),
+    ),
+    "machines of another kind": (
+        lambda run: change_record(run, machine={"gpus": "one", "processor": 7}),
+        *("unreadable", "run.json: machine.processor is 7, machine.gpus is one"),
+    ),
+    "many versions": (
+        lambda run: change_record(run, versions={str(i): "1" for i in range(9_000)}),
+        *("unreadable", "run.json: versions has 9000 entries, more than 200"),
+    ),
+    "two columns of one name": (
+        lambda run: edit(run / "metrics.csv", "val/mse", "train/mse"),
+        *("broken", "metrics.csv: it has 2 columns train/mse"),
+    ),
+    "a column of the table as a metric": (
+        lambda run: edit(run / "metrics.csv", "val/mse", "run"),
+        *("broken", "metrics.csv: 'run' cannot be the name of a metric"),
+    ),
+    "a million columns": (
+        lambda run: (run / "metrics.csv").write_text("epoch,step" + ",x" * 10**6 + "\n"),
+        *("broken", "metrics.csv: a line has more than 300 fields"),
+    ),
+    "a metric whose square is infinite": (
+        lambda run: change_record(run, metrics={"test/mse": 1e200}),
+        *("broken", "run.json: test/mse is 1e+200"),
     ),
     "another version": (
         lambda run: change_record(run, versions={"stelab": "0.0.9"}),
@@ -403,11 +503,44 @@ def test_a_damaged_run_is_left_out_and_says_why(study: Path, damage: str, tmp_pa
     assert found[run.name][0] == state
     assert reason in found[run.name][1]
     assert "\n" not in found[run.name][1] and "0x7" not in found[run.name][1]  # no addresses
+    assert (state == "broken") or state_of(run).state in ("unreadable", "finished")
     # The others are as before.
     damaged = load(study)
     damaged.write(tmp_path / "tables")
     others = whole.runs[whole.runs["run"] != run.name]
     assert_frame_equal(damaged.finished[others.columns], others)
+
+
+def test_texts_that_no_file_can_hold_are_written_as_escapes(study: Path, tmp_path: Path) -> None:
+    change_record(run_of(study, "none", 0), status="failed", error="no \ud800 \0 here")
+    change_record(run_of(study, "none", 1), machine={"host": "\udcff", "\ud800": 10**400})
+    os.rename(run_of(study, "identity", 0), os.fsencode(study) + b"/\xff\xfe")
+    run_of(study, "identity", 1).rename(study / "a\x1b[2Jb")
+    found = load(study)
+    found.write(tmp_path / "tables")  # what has no encoding could not be written
+    assert {row.run: (row.state, row.reason) for row in found.left_out.itertuples()} == {
+        run_of(study, "none", 0).name: ("failed", r"no \ud800 \x00 here"),
+        r"a\x1b[2Jb": ("unreadable", "its name cannot be written: rename the folder"),
+        r"\udcff\udcfe": ("unreadable", "its name cannot be written: rename the folder"),
+    }
+    assert list(found.finished["machine.host"]) == [r"\udcff"]
+    states = {state.name: state.state for state in survey(study)}
+    assert states[r"a\x1b[2Jb"] == states[r"\udcff\udcfe"] == "finished"
+
+
+def test_long_values_stand_in_tables_by_their_beginning(study: Path, tmp_path: Path) -> None:
+    """They name groups, in tables and figures."""
+    values = iter(("y" * 9_000 + "a", "y" * 9_000 + "b"))
+    for seed in (0, 1):
+        change_config(run_of(study, "none", seed), lambda c: c["model"].update(x=next(values)))
+    weights = {"train/loss": 1, "": "\n"}  # whose keys are none of a setting's
+    change_config(run_of(study, "identity", 0), lambda c: c["loss"].update(weights=weights))
+    found = load(study)
+    assert found.left_out.empty
+    assert set(found.swept) == {"estimator", "model.x", "loss.weights", "seed"}
+    assert found.runs["model.x"].dropna().map(len).tolist() == [212, 212]
+    assert found.runs["model.x"].nunique() == 2
+    found.write(tmp_path / "tables")
 
 
 def test_a_number_that_is_none_is_told(study: Path) -> None:
@@ -438,7 +571,8 @@ def test_what_cannot_be_read_is_told(study: Path) -> None:
     assert "Too many levels of symbolic links" in found["metrics.csv"][1]
     assert found["config.yaml"][0] == "unreadable"
     assert "Too many levels of symbolic links" in found["config.yaml"][1]
-    assert found["run.json"][0] == "foreign"  # such a link is as good as none
+    assert found["run.json"][0] == "unreadable"
+    assert "Too many levels of symbolic links" in found["run.json"][1]
 
 
 def test_a_lock_that_is_no_file_is_told(study: Path) -> None:
@@ -446,7 +580,8 @@ def test_a_lock_that_is_no_file_is_told(study: Path) -> None:
     (run_of(study, "none", 0) / "lock").write_bytes(bytes(100))  # of nobody
     found = left_out(study)
     assert found[run_of(study).name][0] == "unreadable"
-    assert "[Errno 21] Is a directory" in found[run_of(study).name][1]
+    reason = "lock must be the file that a process makes which trains: remove it"
+    assert found[run_of(study).name][1].endswith(reason)
     assert found[run_of(study, "none", 0).name] == ("running", "another process")  # maybe
 
 
@@ -559,8 +694,7 @@ def test_a_damaged_list_of_a_sweep_is_told_and_the_rest_compared(study: Path) ->
         assert reason.startswith(f"{path} must list the jobs of a sweep, but is unreadable (")
         assert reason.endswith("): delete it, and the same sweep again writes it")
         assert len(load(study).finished) == 4
-        with pytest.raises(InputError, match=rf"{path.name} must list the jobs"):
-            planned(study)  # as `stelab status` says
+        assert planned(study) == ({other: []}, {name: reason})  # as `stelab status` says
     assert load(study, runs=[run_of(study).name]).left_out.empty
 
 

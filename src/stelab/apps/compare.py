@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +112,7 @@ def _print_left_out(study: Study, folders: Sequence[Path]) -> None:
 
     settings: dict[str, str] = {}
     for folder in folders:
-        with suppress(InputError):  # the list of a sweep is unreadable, and left out itself
-            settings |= settings_of(folder)
+        settings |= settings_of(folder)
     left_out = study.left_out[["run", "state", "reason"]]
     print_states(left_out.itertuples(index=False, name=None), settings=settings)
 

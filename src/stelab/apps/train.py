@@ -21,7 +21,7 @@ from stelab.report.progress import print_states
 from stelab.report.words import count_kinds
 from stelab.studies import finished_run
 from stelab.studies.driver import driving
-from stelab.studies.status import RunState, state_of, survey
+from stelab.studies.status import RunState, names_of, state_of
 from stelab.studies.sweep import record_sweep, told_apart
 from stelab.terminal import undisturbed, visible
 from stelab.trust import packages_of
@@ -148,7 +148,7 @@ def _folders(plan: Plan) -> list[Path]:
     if plan.whole:
         return folders
     study = folders[0].parent
-    return [study / state.name for state in survey(study)]
+    return [study / name for name in names_of(study)]
 
 
 def _named(plan: Plan) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ from stelab.comparison.statistics import Interval
 from stelab.comparison.twins import Twins, find_twins
 from stelab.config.validate import suggestion
 from stelab.errors import InputError
-from stelab.studies.tables import Study
+from stelab.studies.tables import Study, write_table
 
 Better = Literal["lower", "higher"]
 
@@ -136,8 +136,7 @@ class Comparison:
     def write(self, folder: Path) -> None:
         """Write the table as comparison.csv and .parquet, and those of the study."""
         self.study.write(folder)
-        self.table.to_csv(folder / "comparison.csv", index=False)
-        self.table.to_parquet(folder / "comparison.parquet", index=False)
+        write_table(self.table, folder / "comparison")
 
 
 def compare(

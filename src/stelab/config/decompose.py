@@ -8,9 +8,9 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
 from stelab.config.compose import compose_job
-from stelab.config.identity import fingerprint
-from stelab.config.overrides import Tree, changes, write_override
-from stelab.config.validate import plain
+from stelab.config.identity import fingerprint, fingerprint_of_resolved
+from stelab.config.overrides import Tree, agrees, changes, write_override
+from stelab.config.validate import is_valid, plain
 from stelab.errors import InputError
 
 
@@ -29,6 +29,7 @@ class Decomposer:
     def __init__(self, loader: ConfigLoader):
         self.loader = loader
         self._known: dict[tuple[str, ...], tuple[Tree, Tree]] = {}
+        self._groups: dict[str, list[str]] = {}
         self.defaults, _ = self._choose()
 
     def overrides(self, config: Tree, identity: str | None) -> list[str]:
@@ -41,7 +42,10 @@ class Decomposer:
         Raises:
             InputError: There are none: says why.
         """
-        found = self._guess(config)
+        choices, composed, raw = self._guess(config)
+        found = [*choices, *changes(composed, {**config, "seed": composed["seed"]}, raw)]
+        if self._is_made(config, raw, identity):
+            return found
         for _ in range(3):
             cfg = self._compose_with_seed(found, config)
             if fingerprint(cfg) == identity:
@@ -53,29 +57,29 @@ class Decomposer:
             found = [*found, *more]
         raise InputError("the installed groups do not make its configuration")
 
-    def makes(self, overrides: list[str], config: Tree, identity: str | None) -> bool:
-        """Tell whether overrides reach a fingerprint, with the seed of a configuration."""
-        return fingerprint(self._compose_with_seed(overrides, config)) == identity
-
     def _compose_with_seed(self, overrides: list[str], config: Tree) -> DictConfig:
         seed = write_override("seed", config["seed"])
         return compose_job(self.loader, "train", [*overrides, seed])
 
-    def _guess(self, config: Tree) -> list[str]:
-        """Choose the options of groups, and override what still differs."""
+    def _is_made(self, config: Tree, raw: Tree, identity: str | None) -> bool:
+        """Tell without composing, which takes a hundred times as long; False: perhaps."""
+        known = fingerprint_of_resolved(config) == identity and agrees(raw, config, config)
+        return known and is_valid(config, "train")
+
+    def _guess(self, config: Tree) -> tuple[list[str], Tree, Tree]:
+        """Choose the options of groups; return with them what they compose, resolved and not."""
         if missing := [key for key in self.defaults if key not in config]:
             raise InputError(f"its configuration has no {missing[0]}")
         choices = self._named(config["names"])
         for group in self.defaults:
             if group not in self.defaults["names"]:
                 choices += self._option(group, config)
-        composed, raw = self._choose(*choices)
-        return [*choices, *changes(composed, {**config, "seed": composed["seed"]}, raw)]
+        return choices, *self._choose(*choices)
 
     def _named(self, names: Tree) -> list[str]:
         """Choose the options that the configuration names."""
         for group in self.defaults["names"]:
-            if names.get(group) not in self.loader.get_group_options(group):
+            if names.get(group) not in self._options(group):
                 raise InputError(f"{group}={names.get(group)} is not among the installed groups")
         return [
             f"{group}={names[group]}"
@@ -92,8 +96,13 @@ class Decomposer:
 
         if distance([]) == 0:
             return []
-        options = [[f"{group}={option}"] for option in self.loader.get_group_options(group)]
+        options = [[f"{group}={option}"] for option in self._options(group)]
         return min([[], *options], key=distance)
+
+    def _options(self, group: str) -> list[str]:
+        if group not in self._groups:
+            self._groups[group] = self.loader.get_group_options(group)
+        return self._groups[group]
 
     def _choose(self, *choices: str) -> tuple[Tree, Tree]:
         """Return the configuration with some options of groups, resolved and not; once each."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from typing import Any
@@ -46,7 +45,7 @@ def fingerprint_of_resolved(config: dict[str, Any]) -> str:
 
     It is another one than the run's where something outside `paths` interpolates them.
     """
-    return _digest(_masked(copy.deepcopy(config)))
+    return _digest(_masked(_canonical(config)))
 
 
 def _masked(tree: dict[Any, Any]) -> dict[Any, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +17,7 @@ from stelab.config.identity import WITHOUT_EFFECT
 Tree = dict[str, Any]
 
 _SKIPPED = ("paths", *WITHOUT_EFFECT)
+_REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)(?:,\w*)?\}")
 
 
 def changes(composed: Tree, wanted: Tree, raw: Tree, prefix: str = "") -> Iterator[str]:
@@ -38,8 +41,48 @@ def changes(composed: Tree, wanted: Tree, raw: Tree, prefix: str = "") -> Iterat
             yield write_override(f"+{key}", theirs)
         elif isinstance(ours, dict) and isinstance(theirs, dict):
             yield from changes(ours, theirs, source, f"{key}.")
-        elif ours != theirs:
+        elif ours != theirs or isinstance(ours, bool) != isinstance(theirs, bool):
             yield write_override(key, theirs)
+
+
+def agrees(raw: Tree, wanted: Tree, whole: Tree, prefix: str = "") -> bool:
+    """Tell whether what is interpolated in `raw` is in `wanted` what it refers to.
+
+    Then the overrides of `changes` make all of `wanted`. Of an interpolation that is more than a
+    reference, nothing is told.
+
+    Args:
+        raw: A configuration, not resolved.
+        wanted: Another one, resolved.
+        whole: All of `wanted`.
+        prefix: Where the two stand, such as ``"optimizer."``.
+    """
+    for name, source in raw.items():
+        key, value = f"{prefix}{name}", wanted.get(name)
+        if key in _SKIPPED:
+            continue
+        if isinstance(source, dict) and isinstance(value, dict):
+            if not agrees(source, value, whole, f"{key}."):
+                return False
+        elif isinstance(source, str) and "${" in source:
+            found = _REFERENCE.fullmatch(source.replace("${bits:}", "${model.bits}"))
+            if (
+                found is None
+                or name not in wanted
+                or _dumped(_at(whole, found[1])) != _dumped(value)
+            ):
+                return False
+    return True
+
+
+def _at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def write_override(key: str, value: Any) -> str:
@@ -57,6 +100,7 @@ def _written(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
+@lru_cache(maxsize=1024)  # the parser is slow, and texts are names of classes and options
 def _is_read_as_text(value: str) -> bool:
     try:
         return bool(OverridesParser.create().parse_override(f"key={value}").value() == value)

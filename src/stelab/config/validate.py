@@ -40,15 +40,21 @@ def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
         stated = [m for m in _against_schema(written, command) if "${" not in m[1]]
         _raise(stated, cfg)
         raise
-    mistakes = [
-        *_missing(tree),
-        *_not_finite(tree),
-        *_against_schema(tree, command),
-        *_against_signatures(tree),
-        *_contradictions(tree),
-    ]
-    _raise(mistakes, cfg)
+    _raise(list(_mistakes(tree, command)), cfg)
     return tree
+
+
+def is_valid(tree: dict[str, Any], command: str) -> bool:
+    """Tell whether `validate` finds nothing wrong with what a configuration resolves to."""
+    return not any(True for _ in _mistakes(tree, command))
+
+
+def _mistakes(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
+    yield from _missing(tree)
+    yield from _not_finite(tree)
+    yield from _against_schema(tree, command)
+    yield from _against_signatures(tree)
+    yield from _contradictions(tree)
 
 
 def validate_node(cfg: DictConfig, key: str) -> None:

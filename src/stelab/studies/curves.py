@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stelab.studies.documents import brief
+from stelab.studies.files import read_bounded
+from stelab.studies.flaws import is_finite, is_name
 
-def read_curves(path: Path, *, epochs: int | None) -> dict[str, list[float]]:
+Curves = dict[str, "array[float]"]
+
+# Beyond a hundred thousand epochs of a hundred metrics.
+_BYTES, _FIELDS, _CELLS = 64 * 2**20, 300, 10**7
+
+_OTHERS = ("study", "run", "group", "replicate")
+"""Columns that a table of curves has of its own."""
+
+
+def read_curves(path: Path, *, epochs: int | None) -> Curves:
     """Return its columns; a metric that an epoch does not have is NaN.
 
     Args:
@@ -16,30 +29,53 @@ def read_curves(path: Path, *, epochs: int | None) -> dict[str, list[float]]:
         epochs: How many were trained, where that is known: it must have as many rows.
 
     Raises:
-        ValueError: It is not whole: says what is wrong.
+        OSError: It cannot be opened.
+        ValueError: It is not whole, or beyond the bounds: says what is wrong.
     """
-    header, *rows = _cells(path)
-    if header[:2] != ["epoch", "step"]:
-        raise ValueError("it does not begin with epoch,step")
-    for i, row in enumerate(rows):
-        _check(row, header, epoch=i)
-    if not rows or (epochs is not None and len(rows) != epochs):
-        raise ValueError(f"it has {len(rows)} epochs, but {epochs} were trained")
-    columns = zip(*rows, strict=True)
-    return {name: list(map(_number, column)) for name, column in zip(header, columns, strict=True)}
+    rows = _rows(path)
+    header = next(rows)
+    _check_header(header)
+    columns = [array("d") for _ in header]
+    count = 0
+    for row in rows:
+        _check(row, header, epoch=count)
+        for column, cell in zip(columns, row, strict=True):
+            column.append(_number(cell))
+        count += 1
+    if not count or (epochs is not None and count != epochs):
+        raise ValueError(f"it has {count} epochs, but {epochs} were trained")
+    return dict(zip(header, columns, strict=True))
 
 
-def _cells(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        text = file.read()
+def _rows(path: Path) -> Iterator[list[str]]:
+    text = read_bounded(path, limit=_BYTES).decode()
     if not text:
         raise ValueError("it is empty")
     if not text.endswith("\n"):
         raise ValueError("its last line is cut off")
+    lines = text.split("\n")[:-1]
+    if len(lines) * (lines[0].count(",") + 1) > _CELLS:
+        raise ValueError(f"it has more than {_CELLS} fields")
     try:
-        return list(csv.reader(text.split("\n")[:-1]))
+        yield from csv.reader(map(_bounded, lines))
     except csv.Error as error:
         raise ValueError(str(error)) from error
+
+
+def _bounded(line: str) -> str:
+    if line.count(",") >= _FIELDS:
+        raise ValueError(f"a line has more than {_FIELDS} fields")
+    return line
+
+
+def _check_header(header: Sequence[str]) -> None:
+    if header[:2] != ["epoch", "step"]:
+        raise ValueError("it does not begin with epoch,step")
+    for name, times in Counter(header).items():
+        if times > 1:
+            raise ValueError(f"it has {times} columns {brief(name)}")
+        if not is_name(name) or name in _OTHERS:
+            raise ValueError(f"{brief(name)!r} cannot be the name of a metric")
 
 
 def _check(row: Sequence[str], header: Sequence[str], *, epoch: int) -> None:
@@ -47,13 +83,18 @@ def _check(row: Sequence[str], header: Sequence[str], *, epoch: int) -> None:
     if len(row) != len(header):
         raise ValueError(f"{line} has {len(row)} fields, the header {len(header)}")
     if row[0] != str(epoch):
-        raise ValueError(f"{line} is of epoch {row[0]}, expected {epoch}")
+        raise ValueError(f"{line} is of epoch {brief(row[0])}, expected {epoch}")
     if not row[1].isdecimal() or len(row[1]) > 15:  # a float holds 15 digits
-        raise ValueError(f"{line} is of step {row[1]}")
+        raise ValueError(f"{line} is of step {brief(row[1])}")
 
 
 def _number(cell: str) -> float:
-    value = float(cell or "nan")
-    if cell and not math.isfinite(value):
-        raise ValueError(f"{cell} is not a finite number")
+    if not cell:
+        return float("nan")
+    try:
+        value = float(cell)
+    except ValueError:
+        raise ValueError(f"{brief(cell)!r} is not a number") from None
+    if not is_finite(value):
+        raise ValueError(f"{brief(cell)} is not a finite number")
     return value

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stelab.errors import InputError
-from stelab.studies.curves import read_curves
-from stelab.studies.flaws import NOT_OURS, flaw_of_config, flaw_of_record, is_finite, part_of
+from stelab.studies.curves import Curves, read_curves
+from stelab.studies.documents import brief
+from stelab.studies.flaws import flaw_of_run, is_finite, is_name, part_of
 from stelab.studies.record import Run, read_run
-from stelab.studies.status import state_of
+from stelab.studies.status import has_begun, state_of
 from stelab.studies.sweep import FOLDER as SWEEPS
-from stelab.studies.sweep import jobs_of, sweeps
+from stelab.studies.sweep import planned
+from stelab.terminal import visible
 
 COMPARISON = "comparison"
 """Where `stelab compare` writes, inside a study's folder."""
@@ -37,11 +39,11 @@ class Found:
     state: str = "finished"
     reason: str = ""
     run: Run | None = None
-    curves: dict[str, list[float]] | None = None
+    curves: Curves | None = None
 
     def leave_out(self, state: str, reason: str) -> Found:
         """Say why it cannot be compared."""
-        self.state, self.reason, self.curves = state, reason, None
+        self.state, self.reason, self.curves = state, visible(" ".join(reason.split())), None
         return self
 
 
@@ -58,27 +60,15 @@ def find(study: str, folder: Path, runs: Collection[str] | None) -> list[Found]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not there (study=NAME, paths.outputs=FOLDER)")
-    planned, damaged = _planned(study, folder)
+    jobs, unreadable = planned(folder)
+    damaged = [Found(study, name).leave_out("unreadable", why) for name, why in unreadable.items()]
     found = [
-        _look(study, folder / name, planned=name in planned)
-        for name in sorted(_names(folder) | planned)
+        _look(study, folder / name, planned=name in jobs)
+        for name in sorted({*_names(folder), *jobs})
         if runs is None or name in runs
     ]
     _leave_out_other_versions(found)
     return [*(damaged if runs is None else []), *_without_renamed(found)]
-
-
-def _planned(study: str, folder: Path) -> tuple[set[str], list[Found]]:
-    """Return the runs that sweeps were to train, and the lists of sweeps that are unreadable."""
-    names: set[str] = set()
-    damaged = []
-    for path in sweeps(folder):
-        try:
-            names.update(jobs_of(path))
-        except InputError as error:
-            found = Found(study, f"{SWEEPS}/{path.name}")
-            damaged.append(found.leave_out("unreadable", str(error)))
-    return names, damaged
 
 
 def _names(study: Path) -> set[str]:
@@ -93,7 +83,7 @@ def _may_be_a_run(path: Path) -> bool:
     if path.name == SWEEPS or path.name.startswith("."):
         return False
     if path.name == COMPARISON or path.name.startswith(f"{COMPARISON}-with-"):
-        return (path / "run.json").exists()
+        return has_begun(path)
     return path.is_dir() or _leads_nowhere(path)
 
 
@@ -112,13 +102,11 @@ def _without_renamed(found: Sequence[Found]) -> list[Found]:
 
 
 def _look(study: str, folder: Path, *, planned: bool) -> Found:
-    found = Found(study, folder.name)
-    try:
-        begun = any((folder / name).exists() for name in ("run.json", "lock"))
-        if begun or planned:
+    found = Found(study, visible(folder.name))
+    if planned or has_begun(folder):
+        if is_name(folder.name):
             return _read(found, folder)
-    except OSError as error:
-        return found.leave_out("unreadable", str(error))
+        return found.leave_out("unreadable", "its name cannot be written: rename the folder")
     nowhere = _leads_nowhere(folder)
     return found.leave_out(
         "foreign", "a link to nothing" if nowhere else "there is no run.json in it"
@@ -132,8 +120,8 @@ def _read(found: Found, folder: Path) -> Found:
     except InputError as error:
         known = state.state if state.state != "finished" else "unreadable"
         return found.leave_out(known, state.note or ("" if known == "missing" else str(error)))
-    if flaw := flaw_of_config(run.config) or flaw_of_record(run):
-        return found.leave_out("unreadable" if flaw == NOT_OURS else "broken", flaw)
+    if flaw := flaw_of_run(run):
+        return found.leave_out("broken", flaw)
     found.run = run
     if state.state != "finished":
         return found.leave_out(state.state, state.note)
@@ -143,7 +131,7 @@ def _read(found: Found, folder: Path) -> Found:
 def _measure(found: Found, run: Run) -> Found:
     """Check the final metrics, and read the others."""
     if broken := [name for name, value in run.metrics.items() if not is_finite(value)]:
-        named = ", ".join(f"{name} is {run.metrics[name]}" for name in broken)
+        named = ", ".join(f"{name} is {brief(run.metrics[name])}" for name in broken)
         return found.leave_out("broken", f"run.json: {named}")
     try:
         # Runs of before stelab counted epochs had to take all of them.

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import SoftFileLease, Timeout
+from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
+from stelab.errors import InputError
+from stelab.studies.documents import brief
+from stelab.studies.files import read_bounded
 from stelab.terminal import visible
 
 LEASE = 60.0
 """Seconds without a sign of life after which a lock of another host is void."""
 
 NAME = "lock"
+
+_MOST = 2**12  # bytes
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +41,30 @@ def locked(folder: Path, *, on_loss: Callable[[], None]) -> Iterator[bool]:
 
     Yields:
         Whether another process held the lock before.
+
+    Raises:
+        InputError: What has the folder's name, or the lock's, is not what stelab makes there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"{folder} must be a run's folder, but a file is there: move it"
+        ) from error
+    _age(folder)
     lease = _lease(folder, on_loss)
     waited = False
     try:
-        lease.acquire(timeout=0)
-    except Timeout:
-        waited = True
-        log.info("%s is being trained by %s: waiting for it", folder.name, holder(folder))
-        lease.acquire(poll_interval=0.5)
+        try:
+            lease.acquire(timeout=0)
+        except Timeout:
+            waited = True
+            log.info("%s is being trained by %s: waiting for it", folder.name, holder(folder))
+            lease.acquire(poll_interval=0.5)
+    except LeaseSettingsMismatch as error:
+        raise InputError(
+            f"{folder / NAME} is not of this version of stelab: remove it if nobody trains the run"
+        ) from error
     try:
         yield waited
     finally:
@@ -52,29 +72,43 @@ def locked(folder: Path, *, on_loss: Callable[[], None]) -> Iterator[bool]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Tell whether a living process holds the lock of a run's folder."""
-    try:
-        untouched = time.time() - (folder / NAME).stat().st_mtime
-    except FileNotFoundError:
-        return False
-    if untouched > 2 * LEASE:  # of another host, whose processes cannot be looked for
+    """Tell whether a living process holds the lock of a run's folder.
+
+    Raises:
+        InputError: What has its name is no file.
+        OSError: It cannot be looked at.
+    """
+    age = _age(folder)
+    if age is None or age > 2 * LEASE:  # of another host, whose processes cannot be looked for
         return False
     lease = _lease(folder, lambda: None)
     try:
         lease.acquire(timeout=0)
-    except Timeout:
+    except (Timeout, LeaseSettingsMismatch):
         return True
     lease.release()
     return False
 
 
+def _age(folder: Path) -> float | None:
+    """Return for how many seconds a lock was not touched; None where there is none."""
+    path = folder / NAME
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} must be the file that a process makes which trains: remove it")
+    return time.time() - status.st_mtime
+
+
 def holder(folder: Path) -> str:
     """Return e.g. ``"process 123 on node7"``, who holds the lock."""
     try:
-        lines = (folder / NAME).read_text(encoding="utf-8").splitlines()
+        lines = read_bounded(folder / NAME, limit=_MOST).decode().splitlines()
         fields = dict(line.split("=", 1) for line in lines if "=" in line)
-        return visible(f"process {fields['pid']} on {fields['host'].partition('?')[0]}")
-    except (OSError, KeyError):
+        return brief(visible(f"process {fields['pid']} on {fields['host'].partition('?')[0]}"))
+    except (OSError, ValueError, KeyError):
         return "another process"
 
 

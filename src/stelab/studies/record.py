@@ -16,24 +16,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from stelab.config.identity import fingerprint
 from stelab.config.validate import plain
 from stelab.errors import InputError
+from stelab.studies.documents import brief, read_json, read_yaml
 from stelab.studies.files import write_atomically
+from stelab.studies.flaws import (
+    TIME,
+    flaw_of_config,
+    flaw_of_record,
+    is_finite,
+    part_of,
+)
 from stelab.studies.lock import is_locked
+from stelab.terminal import visible
 
 PROGRESS = "progress.json"
 """How far a run has come, while it is running."""
 
-TIME = "%Y-%m-%dT%H:%M:%SZ"
-"""How run.json writes times, which are UTC."""
+# The most bytes that are read: about a thousand times what stelab writes.
+_RECORD, _CONFIG = 4 * 2**20, 2**20
 
-STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PACKAGES = ("stelab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy")
 
 
@@ -78,10 +83,9 @@ def read_record(folder: Path | str) -> dict[str, Any]:
         InputError: It is absent or unreadable.
     """
     with _explained(Path(folder)):
-        record: dict[str, Any] = json.loads((Path(folder) / "run.json").read_text("utf-8"))
-        if not (isinstance(record["status"], str) and isinstance(record["metrics"], dict)):
-            raise TypeError("status must be a text and metrics a table")
-    return record
+        record = read_json(Path(folder) / "run.json", limit=_RECORD)
+        _require(flaw_of_record(record))
+    return cast(dict[str, Any], record)
 
 
 def read_run(folder: Path | str) -> Run:
@@ -93,36 +97,34 @@ def read_run(folder: Path | str) -> Run:
     folder = Path(folder)
     record = read_record(folder)
     with _explained(folder):
-        # Written resolved: plain YAML, which libyaml reads ten times as fast as OmegaConf.
-        config = yaml.load((folder / "config.yaml").read_bytes(), Loader=_LOADER)
+        # Written resolved: plain YAML, which needs no OmegaConf.
+        config = read_yaml(folder / "config.yaml", limit=_CONFIG)
+        _require(flaw_of_config(config))
     return Run(
         folder=folder,
         status=record["status"],
-        config=cast(dict[str, Any], config),
+        config=config,
         metrics=record["metrics"],
         record=record,
     )
 
 
+def _require(flaw: str) -> None:
+    if flaw:
+        raise ValueError(flaw)
+
+
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
+    where = visible(str(folder))
     try:
         yield
     except FileNotFoundError as error:
         raise InputError(
-            f"{folder} is not a run's folder: there is no {Path(error.filename).name} in it"
+            f"{where} is not a run's folder: there is no {Path(error.filename).name} in it"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{folder} is not a readable run: {_told(error)}") from error
-
-
-def _told(error: Exception) -> str:
-    """Return one line that is the same each time: a YAML error's own holds addresses."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"config.yaml, line {error.problem_mark.line + 1}: {error.problem}"
-    if isinstance(error, UnicodeError | yaml.YAMLError):  # which else holds the whole file
-        return " ".join(str(error).split())
-    return repr(error)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{where} is not a readable run: {error}") from error
 
 
 def finished_run(cfg: DictConfig) -> Run | None:
@@ -132,19 +134,19 @@ def finished_run(cfg: DictConfig) -> Run | None:
     """
     folder = Path(cfg.paths.run)
     try:
-        finished = not cfg.rerun and read_record(folder)["status"] == "finished"
-        run = read_run(folder) if finished else None
+        if cfg.rerun or read_record(folder)["status"] != "finished":
+            return None
+        run = read_run(folder)
     except InputError:
         return None
     asked = (cfg.monitor, "test/mse")
-    whole = run and all(isinstance(run.metrics.get(name), int | float) for name in asked)
-    return run if whole else None
+    return run if all(is_finite(run.metrics.get(name)) for name in asked) else None
 
 
 def reason(record: dict[str, Any]) -> str:
     """Return the last line of the error in a run.json; empty where there is none."""
     lines = str(record.get("error") or "").strip().splitlines()
-    return lines[-1] if lines else ""
+    return brief(lines[-1]) if lines else ""
 
 
 def read_finished(folder: Path | str) -> Run:
@@ -241,7 +243,7 @@ def record_death(folder: Path, cfg: DictConfig, reason: str) -> None:
         reason: E.g. ``"the worker was killed by signal 9 (SIGKILL)"``.
     """
     try:
-        record = read_run(folder).record
+        record = read_record(folder)
     except InputError:
         folder.mkdir(parents=True, exist_ok=True)
         record = Recorder(folder, cfg, from_step=0).record
@@ -255,10 +257,9 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
 
 def _attempts(folder: Path) -> list[dict[str, Any]]:
     try:
-        attempts: list[dict[str, Any]] = read_run(folder).record["timings"]["attempts"]
-    except (InputError, KeyError):
+        return part_of(read_record(folder), "timings").get("attempts") or []
+    except InputError:
         return []
-    return attempts
 
 
 def _timestamp(seconds: float) -> str:

@@ -14,7 +14,7 @@ from stelab.config.decompose import Decomposer
 from stelab.config.identity import fingerprint_of_resolved
 from stelab.config.overrides import write_override
 from stelab.errors import InputError
-from stelab.studies.flaws import flaw_of_config, flaw_of_record, is_as_recorded
+from stelab.studies.flaws import flaw_of_run, is_as_recorded
 from stelab.studies.record import Run, read_run
 from stelab.studies.settings import leaves
 from stelab.trust import judge
@@ -35,10 +35,17 @@ def with_commands(runs: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass
 class _Setting:
-    """Runs that differ by the seed alone: what they override, and the seeds that have proven it."""
+    """Runs that differ by the seed alone.
 
-    overrides: list[str]
+    Attributes:
+        overrides: What they override.
+        seeds: Those that have proven it.
+        failures: Why there are no such overrides, by the seeds that have none.
+    """
+
+    overrides: list[str] = field(default_factory=list)
     seeds: set[int] = field(default_factory=set)
+    failures: dict[int, InputError] = field(default_factory=dict)
 
 
 class _Commands:
@@ -52,7 +59,7 @@ class _Commands:
         """Return the command of the run in a folder."""
         try:
             run = read_run(folder)
-            if flaw := flaw_of_config(run.config) or flaw_of_record(run):
+            if flaw := flaw_of_run(run):
                 raise InputError(flaw)
             _require_ours(run.config)
             overrides = self._overrides(run)
@@ -67,21 +74,28 @@ class _Commands:
     def _overrides(self, run: Run) -> list[str]:
         """Return what the run overrides, but for seed and study.
 
-        Two seeds prove a setting: with one alone, what is set to the seed looks like what follows
-        it.
+        Two seeds prove a setting, and that there are none: with one alone, what is set to the seed
+        looks like what follows it.
         """
-        identity = fingerprint_of_resolved(run.config)
+        fingerprint, seed = fingerprint_of_resolved(run.config), run.config["seed"]
+        identity = fingerprint
         if is_as_recorded(run):  # maybe another one: of what is interpolated
-            identity = run.record.get("fingerprint") or identity
-        what = run.config, identity
-        setting = self.settings.get(key := _but_for_the_seed(run.config))
-        if setting is None:
-            setting = self.settings[key] = _Setting(self.decomposer.overrides(*what))
-        elif len(setting.seeds) < 2 or fingerprint_of_resolved(run.config) != what[1]:
-            if not self.decomposer.makes(setting.overrides, *what):
-                return self.decomposer.overrides(*what)
-        setting.seeds.add(run.config["seed"])
-        return setting.overrides
+            identity = run.record.get("fingerprint") or fingerprint
+        setting = self.settings.setdefault(_but_for_the_seed(run.config), _Setting())
+        if len(setting.failures) > 1:
+            raise next(iter(setting.failures.values()))
+        if len(setting.seeds) > 1 and fingerprint == identity:
+            return setting.overrides
+        try:
+            overrides = self.decomposer.overrides(run.config, identity)
+        except InputError as error:
+            setting.failures[seed] = error
+            raise
+        if not setting.seeds:
+            setting.overrides = overrides
+        if overrides == setting.overrides:
+            setting.seeds.add(seed)
+        return overrides
 
 
 def _require_ours(config: dict[str, Any]) -> None:

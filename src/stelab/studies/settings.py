@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from stelab.config import CONF_DIR
 from stelab.config.identity import WITHOUT_EFFECT
 from stelab.path_names import is_path_name
+from stelab.studies.flaws import is_integer
 
 Value = str | int | float
 Flat = dict[str, Value]
 
 _TARGET = "._target_"
+_LONGEST = 200
+_WORD = re.compile(r"[\w-]+").fullmatch
 _HIDDEN = ("paths", "names", *WITHOUT_EFFECT)
 
 
@@ -45,22 +50,32 @@ def swept(configs: Sequence[dict[str, Any]]) -> list[Flat]:
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys and values of a configuration, but for what cannot change a result."""
+    """Yield the dotted keys and values of a configuration, but for what cannot change a result.
+
+    A table is one value where its keys could not stand in a dotted one, such as ``train/loss``.
+    """
     for name, value in node.items():
         key = f"{prefix}{name}"
         if key in _HIDDEN:
             continue
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and all(_WORD(str(k)) for k in value):
             yield from leaves(value, f"{key}.")
         else:
             yield key, value
 
 
 def plain_value(value: Any) -> Value:
-    """Return a value as it stands in a table: numbers as they are, the rest as overrides say it."""
-    if isinstance(value, bool) or value is None or isinstance(value, list | dict):
-        return json.dumps(value, separators=(",", ":"), default=str)
-    return value if isinstance(value, str | int | float) else str(value)
+    """Return a value as it stands in a table: numbers as they are, the rest as overrides say it.
+
+    Of what is too long for a table, its beginning and a hash of it.
+    """
+    if isinstance(value, float) or is_integer(value):
+        return cast(Value, value)
+    is_text = isinstance(value, str)
+    text = value if is_text else json.dumps(value, separators=(",", ":"), default=str)
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}… ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def _without_copies(flat: Flat) -> Flat:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +12,17 @@ from statistics import fmean
 from typing import Any
 
 from stelab.errors import InputError
-from stelab.studies.flaws import flaw_of_config, is_finite, part_of
+from stelab.studies.documents import read_json
+from stelab.studies.flaws import is_finite, part_of
 from stelab.studies.lock import holder, is_locked
-from stelab.studies.record import PROGRESS, STATUSES, read_record, read_run, reason
+from stelab.studies.record import PROGRESS, read_record, read_run, reason
 from stelab.studies.settings import swept
-from stelab.studies.sweep import settings_of
+from stelab.studies.sweep import planned, settings_of
+from stelab.terminal import visible
 
 LOSSES = ("train/loss", "val/loss")
+
+_MOST = 2**16  # bytes of progress.json
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,35 @@ def survey(study: Path) -> list[RunState]:
     Raises:
         InputError: There is no such study, or nothing in it.
     """
-    runs = {path.parent.name for path in study.glob("*/run.json")}
-    runs |= {path.parent.name for path in study.glob("*/lock")}
+    _, unreadable = planned(study)
     settings = settings_of(study)
-    others = sorted(runs - {*settings})
-    if not settings and not others:
+    others = [name for name in names_of(study) if name not in settings]
+    if not settings and not others and not unreadable:
         raise InputError(f"{study} holds no runs (study=NAME, paths.outputs=FOLDER)")
     settings |= _settings_of_configs([study / name for name in others])
-    return [replace(state_of(study / name), settings=text) for name, text in settings.items()]
+    lists = [RunState(name, "unreadable", note) for name, note in unreadable.items()]
+    runs = [replace(state_of(study / name), settings=text) for name, text in settings.items()]
+    return [*lists, *runs]
+
+
+def names_of(study: Path) -> list[str]:
+    """Return the names of all runs that a study was to hold, then of those that it holds."""
+    jobs, _ = planned(study)
+    begun = [path.name for path in sorted(study.glob("*")) if has_begun(path)]
+    return [*dict.fromkeys([*jobs, *begun])]
+
+
+def has_begun(folder: Path) -> bool:
+    """Tell whether anything in a folder says that it is a run's."""
+    for name in ("run.json", "lock"):
+        try:
+            os.lstat(folder / name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass  # `state_of` says why
+        return True
+    return False
 
 
 def time_left(states: Sequence[RunState]) -> float | None:
@@ -97,32 +122,28 @@ def _settings_of_configs(folders: Sequence[Path]) -> dict[str, str]:
 @cache
 def _config(folder: Path) -> dict[str, Any] | None:
     try:
-        config = read_run(folder).config
+        return read_run(folder).config
     except InputError:
         return None
-    return None if flaw_of_config(config) else config
 
 
 def state_of(folder: Path) -> RunState:
     """Return the state of one run."""
-    name = folder.name
-    if is_locked(folder):
-        return RunState(name, "running", holder(folder), **_progress(folder))
-    if not (folder / "run.json").exists():
-        return RunState(name, "missing")
+    name = visible(folder.name)
     try:
+        if is_locked(folder):
+            return RunState(name, "running", holder(folder), **_progress(folder))
+        if not os.path.lexists(folder / "run.json"):
+            return RunState(name, "missing")
         record = read_record(folder)
-    except InputError as error:
-        return RunState(name, "unreadable", str(error))
-    if (status := record["status"]) not in STATUSES:
-        return RunState(name, status, f"its status is '{status}', which is none of stelab's")
-    state = "interrupted" if status == "running" else status
-    seconds = part_of(record, "timings").get("seconds") if status == "finished" else None
+    except (InputError, OSError) as error:
+        return RunState(name, "unreadable", visible(str(error)))
+    status = record["status"]
     return RunState(
         name,
-        state,
+        "interrupted" if status == "running" else status,
         reason(record),
-        seconds=seconds if is_finite(seconds) else None,
+        seconds=part_of(record, "timings").get("seconds") if status == "finished" else None,
         losses=_losses(record["metrics"]),
     )
 
@@ -131,16 +152,22 @@ def _progress(folder: Path) -> dict[str, Any]:
     """Read progress.json as far as it makes sense: it may be anybody's, or of an older stelab."""
     path = folder / PROGRESS
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        step, steps, left = content["step"], content["steps"], content.get("left")
+        content = read_json(path, limit=_MOST)
         since = time.time() - path.stat().st_mtime
-        losses = _losses(content.get("losses", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError):
         return {}
+    if not isinstance(content, dict):
+        return {}
+    step, steps, left = (content.get(name) for name in ("step", "steps", "left"))
     if not (is_finite(step) and is_finite(steps)):
         return {}
-    left = max(left - since, 0) if is_finite(left) else None
-    return {"step": step, "steps": steps, "left": left, "losses": losses}
+    left = max(left - since, 0) if left is not None and is_finite(left) else None
+    return {
+        "step": step,
+        "steps": steps,
+        "left": left,
+        "losses": _losses(part_of(content, "losses")),
+    }
 
 
 def _losses(metrics: dict[str, Any]) -> dict[str, float]:

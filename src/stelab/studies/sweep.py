@@ -7,32 +7,35 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stelab.errors import InputError
 from stelab.path_names import is_path_name
+from stelab.studies.documents import brief, read_json
 from stelab.studies.files import write_atomically
+from stelab.studies.flaws import are_texts, is_name
+from stelab.terminal import visible
 
 FOLDER = "sweeps"
+
+_MOST = 16 * 2**20  # bytes: of some 80,000 jobs
 
 
 def record_sweep(study: Path, command: str, jobs: Mapping[str, Sequence[str]]) -> None:
     """Write ``sweeps/<hash>.json``: the command, and the overrides of every job by its run id.
 
     The same sweep again writes the same file.
+
+    Raises:
+        InputError: What has the folder's name is none.
     """
     content = json.dumps({"command": command, "jobs": dict(jobs)}, indent=2) + "\n"
     name = hashlib.sha256(content.encode()).hexdigest()[:8]
-    write_atomically(study / FOLDER / f"{name}.json", content)
-
-
-def planned(study: Path) -> list[str]:
-    """Return the run ids of all sweeps of a study, in their order.
-
-    Raises:
-        InputError: The file of a sweep is unreadable.
-    """
-    return list(dict.fromkeys(name for path in sweeps(study) for name in jobs_of(path)))
+    try:
+        write_atomically(study / FOLDER / f"{name}.json", content)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"{study / FOLDER} must be a folder, but a file is there: move it"
+        ) from error
 
 
 def sweeps(study: Path) -> list[Path]:
@@ -49,15 +52,26 @@ def told_apart(jobs: Sequence[Sequence[str]]) -> list[str]:
     return [" ".join(o for o in job if counts[o] < len(jobs)) for job in jobs]
 
 
-def settings_of(study: Path) -> dict[str, str]:
-    """Map the run ids of all sweeps of a study to what was swept, as `told_apart` writes it.
+def planned(study: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the jobs of all sweeps of a study, in their order.
 
-    Raises:
-        InputError: The file of a sweep is unreadable.
+    Returns:
+        The overrides of each job by its run id; and why files of sweeps are unreadable, by their
+        names below the study.
     """
     jobs: dict[str, list[str]] = {}
+    unreadable = {}
     for path in sweeps(study):
-        jobs |= jobs_of(path)
+        try:
+            jobs |= jobs_of(path)
+        except InputError as error:
+            unreadable[f"{FOLDER}/{visible(path.name)}"] = str(error)
+    return jobs, unreadable
+
+
+def settings_of(study: Path) -> dict[str, str]:
+    """Map the run ids of all sweeps of a study to what was swept, as `told_apart` writes it."""
+    jobs, _ = planned(study)
     return dict(zip(jobs, told_apart([*jobs.values()]), strict=True))
 
 
@@ -68,18 +82,15 @@ def jobs_of(path: Path) -> dict[str, list[str]]:
         InputError: Its file is unreadable.
     """
     try:
-        jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        if not isinstance(jobs, dict) or not all(map(_is_job, jobs.values())):
-            raise TypeError("jobs must be a table of lists of overrides")
-        if not all(map(is_path_name, jobs)):
-            raise TypeError("jobs must be called by names of folders")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        content = read_json(path, limit=_MOST)
+        jobs = content.get("jobs") if isinstance(content, dict) else None
+        if not isinstance(jobs, dict) or not all(map(are_texts, jobs.values())):
+            raise ValueError("jobs must be a table of lists of overrides")
+        if strange := [name for name in jobs if not (is_name(name) and is_path_name(name))]:
+            raise ValueError(f"{brief(strange[0])!r} cannot be the name of a run")
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} must list the jobs of a sweep, but is unreadable ({error!r}): delete it, "
-            "and the same sweep again writes it"
+            f"{visible(str(path))} must list the jobs of a sweep, but is unreadable ({error}): "
+            "delete it, and the same sweep again writes it"
         ) from error
     return jobs
-
-
-def _is_job(overrides: Any) -> bool:
-    return isinstance(overrides, list) and all(isinstance(each, str) for each in overrides)

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stelab.config.identity import fingerprint_of_resolved
 from stelab.errors import InputError
+from stelab.studies.files import write_atomically
 from stelab.studies.flaws import is_as_recorded, is_finite, part_of
 from stelab.studies.found import Found, find
 from stelab.studies.record import Run
@@ -62,11 +64,14 @@ class Study:
 
     def write(self, folder: Path) -> None:
         """Write ``runs``, ``curves`` and ``left_out``, each as .csv and as .parquet."""
-        folder.mkdir(parents=True, exist_ok=True)
         for name in TABLES:
-            table: pd.DataFrame = getattr(self, name)
-            table.to_csv(folder / f"{name}.csv", index=False)
-            table.to_parquet(folder / f"{name}.parquet", index=False)
+            write_table(getattr(self, name), folder / name)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as ``<path>.csv`` and ``<path>.parquet``, whatever had these names before."""
+    write_atomically(path.with_name(f"{path.name}.csv"), table.to_csv(index=False))
+    write_atomically(path.with_name(f"{path.name}.parquet"), table.to_parquet(index=False))
 
 
 def load(*folders: Path | str, runs: Collection[str] | None = None) -> Study:
@@ -144,7 +149,7 @@ def _identity(run: Run) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    return plain_value(value) if isinstance(value, list | dict) else value
+    return value if value is None or isinstance(value, bool) else plain_value(value)
 
 
 def _frame(rows: Sequence[dict[str, Any]], *, first: Sequence[str]) -> pd.DataFrame:
@@ -169,13 +174,13 @@ def _curves(found: Sequence[Found]) -> pd.DataFrame:
     """Put the curves below each other, column by column: a thousand frames would take longer."""
     curves = [(each, each.curves) for each in found if each.curves is not None]
     names = dict.fromkeys(["epoch", "step", *(name for _, own in curves for name in own)])
-    table: dict[str, list[Any]] = {name: [] for name in ("study", "run", *names)}
-    for each, own in curves:
-        rows = len(own["epoch"])
-        table["study"] += [each.study] * rows
-        table["run"] += [each.name] * rows
-        for name in names:
-            table[name] += own.get(name, [math.nan] * rows)
+    table: dict[str, Any] = {
+        "study": [each.study for each, own in curves for _ in own["epoch"]],
+        "run": [each.name for each, own in curves for _ in own["epoch"]],
+    }
+    for name in names:
+        columns = (own.get(name, np.full(len(own["epoch"]), math.nan)) for _, own in curves)
+        table[name] = np.concatenate([np.empty(0), *columns])
     frame = pd.DataFrame(table)
     counts = {"epoch": frame["epoch"].astype(int) + 1, "step": frame["step"].astype(int)}
     return frame.assign(**counts)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from stelab.config.compose import compose_job
 from stelab.config.types import Text
 from stelab.errors import InputError
-from stelab.studies import read_run
+from stelab.studies.record import read_record
 from stelab.sweepers.axes import Axis, Point, product, read_axes, require_few
 
 
@@ -131,6 +131,6 @@ class ListSweeper(StudySweeper):
 def has_failed(cfg: DictConfig) -> bool:
     """Tell whether the last attempt at a run failed."""
     try:
-        return read_run(cfg.paths.run).status == "failed"
+        return bool(read_record(cfg.paths.run)["status"] == "failed")
     except InputError:
         return False

@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from stelab.config import build
 from stelab.errors import InputError
 from stelab.studies import read_run
+from stelab.studies.flaws import is_finite
 from stelab.studies.lock import LEASE, is_locked, locked
 from stelab.sweepers.axes import Point
 from stelab.sweepers.space import Dimension, point, size
@@ -54,7 +55,8 @@ class Job:
             run = read_run(self.folder)
         except InputError:
             return math.nan
-        return run.metrics.get(self.cfg.monitor, math.nan) if run.status == "finished" else math.nan
+        value = run.metrics.get(self.cfg.monitor, math.nan)
+        return value if run.status == "finished" and is_finite(value) else math.nan
 
     def pruned(self) -> bool:
         """Tell whether its run was pruned."""

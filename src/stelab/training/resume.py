@@ -12,13 +12,24 @@ from typing import Any
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from stelab.errors import InputError
-from stelab.studies import lock
 from stelab.studies.files import require_own, write_atomically
+from stelab.studies.record import PROGRESS
 from stelab.training.checkpoint_file import LAST, PREVIOUS, mismatch, read_checkpoint
 from stelab.training.module import AutoencoderModule
 
 # What is written while training goes on. Event files only grow; the table is small.
 _EVENTS, _TABLE = "tb", "metrics.csv"
+
+_WRITTEN = (
+    "config.yaml",
+    "run.json",
+    PROGRESS,
+    "progress.new",
+    "checkpoints",
+    "figures",
+    _EVENTS,
+    _TABLE,
+)
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +141,8 @@ def _cut_events(folder: Path, sizes: dict[str, int]) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Remove all but the lock."""
+    """Remove what a run writes, but for the lock; what somebody else has put there stays."""
     for path in folder.iterdir():
-        if path.name == lock.NAME:
-            continue
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        half_written = path.name.startswith(".") and path.name[1:].rpartition(".")[0] in _WRITTEN
+        if path.name in _WRITTEN or half_written:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

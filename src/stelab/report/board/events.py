@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,14 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from stelab.studies.files import read_bounded
+from stelab.terminal import visible
+
 Step = tuple[int, Summary]
+
+_LARGEST = 16 * 2**20  # bytes of a PNG file
+
+log = logging.getLogger(__name__)
 
 
 def write_events(path: Path, steps: Iterable[Step]) -> None:
@@ -32,9 +40,24 @@ def scalar(tag: str, value: float) -> Summary:
     return Summary(value=[Summary.Value(tag=tag, simple_value=value)])
 
 
-def picture(path: Path) -> Summary:
-    """Return a PNG file as ``figures/<name>``."""
-    with Image.open(path) as image:
-        width, height = image.size
-    content = Summary.Image(width=width, height=height, encoded_image_string=path.read_bytes())
-    return Summary(value=[Summary.Value(tag=f"figures/{path.stem}", image=content)])
+def pictures(folder: Path) -> list[Summary]:
+    """Return the PNG files of a folder as ``figures/<name>``; of what is none, a warning."""
+    found = []
+    for path in sorted(folder.glob("*.png")):
+        try:
+            found.append(_picture(path))
+        except (OSError, ValueError) as error:
+            log.warning("%s is not shown: %s", visible(str(path)), error)
+    return found
+
+
+def _picture(path: Path) -> Summary:
+    content = read_bounded(path, limit=_LARGEST)
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            width, height = image.size
+            image.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError("it is no whole PNG file") from error
+    shown = Summary.Image(width=width, height=height, encoded_image_string=content)
+    return Summary(value=[Summary.Value(tag=f"figures/{visible(path.stem)}", image=shown)])

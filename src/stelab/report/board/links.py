@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def event_files(run: Path) -> list[Path]:
-    """Return a run's event files."""
-    return sorted((run / "tb").glob("*tfevents*"))
+    """Return a run's event files; nothing else that has such a name, which could be a pipe."""
+    return sorted(path for path in (run / "tb").glob("*tfevents*") if path.is_file())
 
 
 def link_events(run: Path, folder: Path) -> None:

@@ -43,13 +43,13 @@ class View:
     Attributes:
         runs: All that have begun, by the names that TensorBoard shows.
         comparison: Of those that are finished; None while there are none.
-        figures: The study's.
+        figures: The folder of the study's.
         missing: Sentences on codes that could not be had.
     """
 
     runs: dict[str, ShownRun]
     comparison: Comparison | None
-    figures: list[Path]
+    figures: Path
     missing: tuple[str, ...] = ()
 
 
@@ -84,7 +84,7 @@ def read_view(
         comparison = compare(study, by=by, replicates=replicates)
     codes, missing = _codes(comparison, trust) if comparison and embeddings else ({}, ())
     figures = folder_of(list(studies)) / "figures"
-    return View(_runs(study, replicates, codes), comparison, sorted(figures.glob("*.png")), missing)
+    return View(_runs(study, replicates, codes), comparison, figures, missing)
 
 
 def _selected(study: Study, where: str | None) -> Study:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stelab.errors import InputError
 from stelab.report.board import hparams
-from stelab.report.board.events import picture, write_events
+from stelab.report.board.events import pictures, write_events
 from stelab.report.board.layout import LIVE, layout
 from stelab.report.board.links import link_events
 from stelab.report.board.means import curve_names, mean_runs
@@ -75,9 +75,9 @@ def _write_run(run: ShownRun, folder: Path) -> None:
         write_events(folder / FIRST, [(0, begun)])
     link_events(run.folder, folder)
     if run.status in ("finished", "failed") and not (folder / LAST).exists():
-        pictures = [picture(path) for path in sorted((run.folder / "figures").glob("*.png"))]
         ended = hparams.ended(run.status, run.ended)
-        write_events(folder / LAST, [(0, summary) for summary in (ended, *pictures)])
+        shown = [ended, *pictures(run.folder / "figures")]
+        write_events(folder / LAST, [(0, summary) for summary in shown])
     if run.codes and not (folder / "projector_config.pbtxt").exists():
         from stelab.report.board.codes import write_codes
 
@@ -97,6 +97,5 @@ def _write_study(view: View, folder: Path) -> None:
         means, confidence = curve_names(view.comparison), view.comparison.confidence
     settings = [run.settings for run in view.runs.values()]
     experiment = hparams.experiment(settings, list(dict.fromkeys(["test/mse", *LIVE, *measured])))
-    pictures = [picture(path) for path in view.figures]
-    summaries = (experiment, layout(means, confidence=confidence), *pictures)
+    summaries = (experiment, layout(means, confidence=confidence), *pictures(view.figures))
     write_events(folder / FIRST, [(0, summary) for summary in summaries])
