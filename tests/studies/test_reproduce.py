@@ -164,6 +164,7 @@ def write_settings(folder: Path, count: int, overrides: list[str]) -> list[Path]
     with search(None) as loader:
         folders = [write_run(folder / "0", compose_job(loader, "train", overrides))]
     config = yaml.safe_load((folders[0] / "config.yaml").read_text())
+    del config["checkpoint"]["keep"]  # which a run of before has not, and changes no result
     for i in range(1, count):
         config["optimizer"]["lr"] = (i + 0.5) / 1000
         folders.append(folder / str(i))

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stelab.config.compose import compose_job
 from stelab.config.identity import fingerprint, fingerprint_of_resolved
-from stelab.config.overrides import Tree, agrees, changes, write_override
+from stelab.config.overrides import Tree, agrees, changes, without_effect_from, write_override
 from stelab.config.validate import is_valid, plain
 from stelab.errors import InputError
 
@@ -44,7 +44,7 @@ class Decomposer:
         """
         choices, composed, raw = self._guess(config)
         found = [*choices, *changes(composed, {**config, "seed": composed["seed"]}, raw)]
-        if self._is_made(config, raw, identity):
+        if self._is_made(config, composed, raw, identity):
             return found
         for _ in range(3):
             cfg = self._compose_with_seed(found, config)
@@ -61,10 +61,10 @@ class Decomposer:
         seed = write_override("seed", config["seed"])
         return compose_job(self.loader, "train", [*overrides, seed])
 
-    def _is_made(self, config: Tree, raw: Tree, identity: str | None) -> bool:
+    def _is_made(self, config: Tree, composed: Tree, raw: Tree, identity: str | None) -> bool:
         """Tell without composing, which takes a hundred times as long; False: perhaps."""
         known = fingerprint_of_resolved(config) == identity and agrees(raw, config, config)
-        return known and is_valid(config, "train")
+        return known and is_valid(without_effect_from(composed, config), "train")
 
     def _guess(self, config: Tree) -> tuple[list[str], Tree, Tree]:
         """Choose the options of groups; return with them what they compose, resolved and not."""

@@ -75,6 +75,18 @@ def agrees(raw: Tree, wanted: Tree, whole: Tree, prefix: str = "") -> bool:
     return True
 
 
+def without_effect_from(composed: Tree, wanted: Tree, prefix: str = "") -> Tree:
+    """Return `wanted` with what cannot change a result as it is in `composed`."""
+    found = {key: value for key, value in wanted.items() if f"{prefix}{key}" not in _SKIPPED}
+    for name, value in composed.items():
+        key = f"{prefix}{name}"
+        if key in _SKIPPED:
+            found[name] = value
+        elif isinstance(value, dict) and isinstance(found.get(name), dict):
+            found[name] = without_effect_from(value, found[name], f"{key}.")
+    return found
+
+
 def _at(tree: Any, key: str) -> Any:
     for part in key.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
