@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stelab.terminal import visible
+from stelab.terminal import brief, visible
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,10 @@ from stelab.terminal import visible
 def test_what_is_not_printable_is_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
     shown.encode()
+
+
+def test_a_value_in_a_message_is_one_short_line() -> None:
+    assert brief("a\n\tb  c") == "a b c"
+    assert len(brief("x" * 10**6)) < 300
+    assert brief("first" + "x" * 10**6 + "last").startswith("first")
+    assert brief("first" + "x" * 10**6 + "last").endswith("last")

@@ -1,5 +1,7 @@
 """The exceptions whose message says all: the command line prints no traceback for them."""
 
+from stelab.terminal import brief
+
 
 class InputError(ValueError):
     """Bad input: the message names the invariant, what came, and the fix.
@@ -15,8 +17,8 @@ class RunError(RuntimeError):
     """
 
 
-def brief(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, not too long, to be part of another."""
     text = getattr(error, "strerror", None) or str(error)
     (line, *_) = text.strip().splitlines() or [type(error).__name__]
-    return line[:200]
+    return brief(line)

@@ -22,14 +22,19 @@ def visible(text: str) -> str:
     )
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, most: int = 1000) -> str:
     """Join the lines of a text, and leave out the middle of one that nobody would read."""
-    return shortened(" ".join(text.split()))
+    return shortened(" ".join(text.split()), most)
 
 
-def shortened(line: str) -> str:
-    """Leave out the middle of a line of more than 1,000 characters."""
-    return line if len(line) <= 1000 else f"{line[:700]} ... {line[-200:]}"
+def shortened(line: str, most: int = 1000) -> str:
+    """Leave out the middle of a line of more than `most` characters."""
+    return line if len(line) <= most else f"{line[: most * 7 // 10]} ... {line[-(most // 5) :]}"
+
+
+def brief(value: object) -> str:
+    """Write a value in one line that is short enough to be part of a message."""
+    return one_line(str(value), 300)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from stelab.config.lists import split_commas
 from stelab.errors import InputError
 from stelab.studies.record import Run
-from stelab.terminal import visible
+from stelab.terminal import brief, one_line, visible
 
 _Path = tuple[str, ...]
 
@@ -198,8 +198,9 @@ def _kind(path: _Path) -> _Kind | None:
 
 def _refused(where: str, path: _Path, target: Any, why: str) -> str:
     key = visible(".".join((*path, "_target_")))[-80:]
+    shown = one_line(visible(str(target)), 120)
     return (
-        f"{visible(where)}: {key} is {_short(str(target))}, which {why}; what a run names is "
+        f"{visible(where)}: {key} is {shown}, which {why}; what a run names is "
         "built only where it is a component of stelab or torch, or of a package that "
         "trust=PACKAGE names"
     )
@@ -234,7 +235,7 @@ def _judge(target: Any, kind: _Kind | None, trust: tuple[str, ...]) -> str:
     try:
         found = _locate(target)
     except Exception as error:  # whatever the import of a trusted package raises
-        return f"cannot be imported ({_short(_told(error))})"
+        return f"cannot be imported ({brief(visible(_told(error)))})"
     home = getattr(found, "__module__", None)
     if not isinstance(home, str):
         return "is no class"
@@ -287,7 +288,7 @@ def _make(node: Any, path: _Path) -> Any:
         return call if node.get("_partial_") else call()
     except Exception as error:  # a constructor may raise anything
         key = visible(".".join(path))[-80:]
-        raise InputError(f"{key} refuses its arguments: {_short(_told(error), 200)}") from error
+        raise InputError(f"{key} refuses its arguments: {brief(visible(_told(error)))}") from error
 
 
 def _told(error: Exception) -> str:
@@ -296,8 +297,3 @@ def _told(error: Exception) -> str:
         where = ".".join(map(str, first["loc"]))
         return f"{where}: {first['msg']}, got {first['input']!r}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _short(text: str, most: int = 120) -> str:
-    line = " ".join(visible(text).split())
-    return line if len(line) <= most else line[:most] + "…"

@@ -116,7 +116,7 @@ def test_runs_have_the_names_of_what_was_swept(view: Path) -> None:
 def test_names_are_names_of_folders() -> None:
     assert folder_names(["a/b: c?", "plain, x=0.5"], ["1", "2"]) == ["a_b_ c_", "plain, x=0.5"]
     assert folder_names(["a/b", "a_b", "c"], ["1", "2", "3"]) == ["a_b (1)", "a_b (2)", "c"]
-    assert folder_names(["..", "\x1b[2J", "\ud800"], ["1"] * 3) == ["_", "_x1b[2J", "_ud800"]
+    assert folder_names(["..", "\x1b[2J", "\ud800"], ["1"] * 3) == ["_..", "_x1b[2J", "_ud800"]
     first, second = folder_names(["é" * 300, "é" * 301], ["1", "2"])
     assert (first, second) == ("é" * 100 + "… (1)", "é" * 100 + "… (2)")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stelab.studies.documents import brief, read_json, read_yaml
+from stelab.studies.documents import read_json, read_yaml
 
 YAML: list[tuple[str, Any]] = [
     ("", None),
@@ -91,8 +91,3 @@ def test_what_is_no_json_says_why(tmp_path: Path, content: bytes, reason: str) -
 def test_texts_can_be_written_again(tmp_path: Path) -> None:
     (path := tmp_path / "a.json").write_text(r'{"\ud800": ["\u0000", "\ud83d\ude00", 1, null]}')
     assert read_json(path, limit=99) == {r"\ud800": [r"\x00", "\U0001f600", 1, None]}
-
-
-def test_a_reason_is_one_short_line() -> None:
-    assert brief("a\n\tb  c") == "a b c"
-    assert len(brief("x" * 10**6)) == 301

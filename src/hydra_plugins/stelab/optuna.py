@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from stelab.config import build
 from stelab.config.identity import fingerprint
 from stelab.config.types import Count, Text
-from stelab.config.validate import first_line
-from stelab.errors import InputError
+from stelab.errors import InputError, first_line
 from stelab.launchers.base import Titles
 from stelab.sweepers import StudySweeper
 from stelab.sweepers.axes import Point

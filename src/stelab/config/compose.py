@@ -36,7 +36,6 @@ from stelab.config.boundary import mistake
 from stelab.config.files import CheckedFiles, self_inclusion
 from stelab.config.identity import register_resolvers
 from stelab.config.validate import (
-    first_line,
     keys_of,
     require_keys,
     suggestion,
@@ -338,7 +337,7 @@ def _unknown_key(
     error: Exception, loader: ConfigLoader, command: str, overrides: Sequence[str]
 ) -> str | None:
     """Explain an override of a key that is not there; None where it is something else."""
-    text = first_line(error)
+    text = str(error)
     if not isinstance(error, ConfigCompositionException) or not text.startswith("Could not"):
         return None
     if "'" not in text or "already" in text:

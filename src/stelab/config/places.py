@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from stelab.errors import InputError
-from stelab.terminal import visible
+from stelab.terminal import brief, visible
 
 _ROOM = "x" * 200  # for the names of what will lie in a folder
 
@@ -47,10 +47,7 @@ def _look(path: Path) -> bool:
         return False
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"nothing can be written to {_short(path)}: {reason}") from error
+        raise InputError(
+            f"nothing can be written to {brief(visible(str(path)))}: {reason}"
+        ) from error
     return True
-
-
-def _short(path: Path) -> str:
-    text = visible(str(path))
-    return text if len(text) < 200 else f"{text[:100]}...{text[-50:]}"

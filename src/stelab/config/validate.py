@@ -17,8 +17,8 @@ from typing_extensions import NotRequired, TypedDict
 
 from stelab.config.schema import SCHEMAS
 from stelab.config.signature import Signature, read_signature
-from stelab.errors import InputError
-from stelab.terminal import one_line, shortened
+from stelab.errors import InputError, first_line
+from stelab.terminal import shortened
 
 Path = tuple[str | int, ...]
 _DELETED = "must be given (it cannot be deleted)"
@@ -90,7 +90,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         what = f"{key}: its value" if key else "the configuration"
-        raise InputError(f"{what} cannot be resolved: {one_line(first_line(error))}") from error
+        raise InputError(f"{what} cannot be resolved: {first_line(error)}") from error
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:
@@ -238,8 +238,3 @@ def _stated(path: Path, cfg: DictConfig) -> Path:
 
 def _dotted(path: Path) -> str:
     return ".".join(str(part) for part in path)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

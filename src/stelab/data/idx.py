@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stelab.config.types import Count, Size, Text, checked
 from stelab.data.datamodule import ImageDataModule, Splits, hold_out, normalize
-from stelab.errors import InputError, brief
+from stelab.errors import InputError, first_line
 from stelab.studies.files import open_regular
 from stelab.terminal import visible
 
@@ -91,7 +91,7 @@ class _IDX(ImageDataModule):
             if "labels" in path.name and (largest := int(_read(path).max())) >= _CLASSES:
                 raise ValueError(f"it holds the label {largest}, more than {_CLASSES - 1}")
         except (OSError, ValueError) as error:
-            raise InputError(self._damaged(path, brief(error))) from error
+            raise InputError(self._damaged(path, first_line(error))) from error
 
     def load(self) -> Splits:
         """Read the files and split the training set."""
@@ -116,7 +116,7 @@ class _IDX(ImageDataModule):
         except (OSError, RuntimeError, ValueError, EOFError) as error:
             raise InputError(
                 f"{name} is not whole in data.root={self.root} and cannot be downloaded there "
-                f"({brief(error)}). Give data.root=FOLDER with FOLDER/{name}/raw/*-ubyte, "
+                f"({first_line(error)}). Give data.root=FOLDER with FOLDER/{name}/raw/*-ubyte, "
                 "or use data=mnist5k, which needs no download."
             ) from error
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageMode, UnidentifiedImageError
 from torch import Tensor
 
-from stelab.errors import InputError, brief
+from stelab.errors import InputError, first_line
 from stelab.studies.files import read_bounded
 from stelab.terminal import visible
 
@@ -65,7 +65,7 @@ def read_image(path: Path) -> Tensor:
         raise _refused(path, f"it is none of {', '.join(_FORMATS)}") from error
     # Whatever Pillow's readers raise on bytes that were made to confuse them.
     except Exception as error:
-        raise _refused(path, brief(error)) from error
+        raise _refused(path, first_line(error)) from error
     if grey.size != _SIZE:
         grey = grey.resize(_SIZE, Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(grey))

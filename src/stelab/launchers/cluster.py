@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stelab.errors import InputError
 from stelab.launchers.executor import Started
 from stelab.launchers.job import Attempt, Outcome, run_alone
+from stelab.terminal import brief
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -215,8 +216,7 @@ def _connect(address: str | None) -> None:
             **options,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"hydra.launcher.address={address}: {text}") from error
+        raise InputError(f"hydra.launcher.address={address}: {brief(error)}") from error
 
 
 def _first_sentence(error: Exception) -> str:

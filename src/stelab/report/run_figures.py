@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from stelab.errors import InputError, brief
+from stelab.errors import InputError, first_line
 from stelab.report.drawing import COLOURS, DASHES, set_log, write_figure
 from stelab.studies.files import read_bounded, require_own
 
@@ -90,4 +90,6 @@ def _read_table(path: Path, *names: str) -> pd.DataFrame:
         table = pd.read_csv(io.BytesIO(read_bounded(path, limit=_LARGEST)))
         return table[["epoch", *(name for name in names if name in table)]].astype(float)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is not the table of a run's metrics: {brief(error)}") from error
+        raise InputError(
+            f"{path} is not the table of a run's metrics: {first_line(error)}"
+        ) from error

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stelab.studies.documents import brief
 from stelab.studies.files import read_bounded
 from stelab.studies.flaws import is_finite, is_name
+from stelab.terminal import brief
 
 Curves = dict[str, "array[float]"]
 

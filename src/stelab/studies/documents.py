@@ -12,6 +12,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 from stelab.studies.files import read_bounded
+from stelab.terminal import brief
 
 DEPTH = 32
 """How deep tables and lists may be nested; those of stelab are four deep."""
@@ -35,13 +36,7 @@ _SCALARS: dict[str, Callable[[yaml.ScalarNode], Any]] = {
 }
 _TAG = "tag:yaml.org,2002:"
 _NUMBER = 100  # characters: some of those that YAML knows take a time that grows with the square
-_KEY, _REASON = 100, 300
-
-
-def brief(value: object) -> str:
-    """Return a value in one line that is short enough for a reason."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= _REASON else f"{text[:_REASON]}…"
+_KEY = 100
 
 
 def read_json(path: Path, *, limit: int) -> Any:

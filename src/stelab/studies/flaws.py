@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stelab.config.identity import fingerprint_of_resolved
 from stelab.config.schema import Train
-from stelab.studies.documents import brief
+from stelab.terminal import brief
 
 if TYPE_CHECKING:
     from stelab.studies.record import Run

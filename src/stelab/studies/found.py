@@ -9,13 +9,12 @@ from pathlib import Path
 
 from stelab.errors import InputError
 from stelab.studies.curves import Curves, read_curves
-from stelab.studies.documents import brief
 from stelab.studies.flaws import flaw_of_run, is_finite, is_name, part_of
 from stelab.studies.record import Run, read_run
 from stelab.studies.status import has_begun, state_of
 from stelab.studies.sweep import FOLDER as SWEEPS
 from stelab.studies.sweep import planned
-from stelab.terminal import visible
+from stelab.terminal import brief, visible
 
 COMPARISON = "comparison"
 """Where `stelab compare` writes, inside a study's folder."""

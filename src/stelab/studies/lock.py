@@ -12,9 +12,8 @@ from pathlib import Path
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from stelab.errors import InputError
-from stelab.studies.documents import brief
 from stelab.studies.files import read_bounded
-from stelab.terminal import visible
+from stelab.terminal import brief, visible
 
 LEASE = 60.0
 """Seconds without a sign of life after which a lock of another host is void."""

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from stelab.config.identity import fingerprint
 from stelab.config.validate import plain
 from stelab.errors import InputError
-from stelab.studies.documents import brief, read_json, read_yaml
+from stelab.studies.documents import read_json, read_yaml
 from stelab.studies.files import write_atomically
 from stelab.studies.flaws import (
     TIME,
@@ -31,7 +31,7 @@ from stelab.studies.flaws import (
     part_of,
 )
 from stelab.studies.lock import is_locked
-from stelab.terminal import visible
+from stelab.terminal import brief, visible
 
 PROGRESS = "progress.json"
 """How far a run has come, while it is running."""

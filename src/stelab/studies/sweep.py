@@ -10,10 +10,10 @@ from pathlib import Path
 
 from stelab.errors import InputError
 from stelab.path_names import is_path_name
-from stelab.studies.documents import brief, read_json
+from stelab.studies.documents import read_json
 from stelab.studies.files import write_atomically
 from stelab.studies.flaws import are_texts, is_name
-from stelab.terminal import visible
+from stelab.terminal import brief, visible
 
 FOLDER = "sweeps"
 

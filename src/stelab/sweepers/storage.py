@@ -7,8 +7,7 @@ from pathlib import Path
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from stelab.config.validate import first_line
-from stelab.errors import InputError
+from stelab.errors import InputError, first_line
 
 JOURNAL = "journal:///"
 

@@ -18,7 +18,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
-from stelab.errors import InputError, RunError, brief
+from stelab.errors import InputError, RunError, first_line
 from stelab.studies.files import open_regular, write_atomically
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -110,7 +110,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist") from error
     # Whatever torch, zipfile and pickle raise on bytes that were made to confuse them.
     except Exception as error:
-        raise InputError(f"{path} is damaged: {brief(error)}") from error
+        raise InputError(f"{path} is damaged: {first_line(error)}") from error
     return content
 
 

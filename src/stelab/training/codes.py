@@ -20,7 +20,7 @@ from stelab.config.places import require_file, require_folder
 from stelab.data import denormalize, normalize
 from stelab.data.batches import Batches
 from stelab.data.image_files import image_paths, read_image
-from stelab.errors import InputError, brief
+from stelab.errors import InputError, first_line
 from stelab.studies import Run
 from stelab.studies.files import filled_atomically, open_regular, written_atomically
 from stelab.training.evaluate import load_data
@@ -164,7 +164,7 @@ def _read_codes(path: Path, code_shape: tuple[int, ...]) -> _Codes:
             start, size = file.tell(), os.fstat(file.fileno()).st_size
     # Whatever numpy and Python's parser raise on a header that was made to confuse them.
     except Exception as error:
-        raise InputError(f"{path} is not a file of codes (.npy): {brief(error)}") from error
+        raise InputError(f"{path} is not a file of codes (.npy): {first_line(error)}") from error
     width = _bytes_of(code_shape)
     if dtype != np.uint8 or len(shape) != 2:
         raise InputError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stelab.binarizer import Binarizer
-from stelab.errors import InputError, brief
+from stelab.errors import InputError, first_line
 from stelab.estimators import Estimator
 from stelab.models import Autoencoder
 from stelab.studies.record import Run
@@ -53,7 +53,7 @@ def restore(
         raise
     # A stranger's content, of any types: what a module raises on it has no one type either.
     except Exception as error:
-        raise InputError(f"{path} is of another network: {brief(error)}") from error
+        raise InputError(f"{path} is of another network: {first_line(error)}") from error
     if name := not_finite(module.state_dict()):
         raise InputError(f"{path} is of no use: {name} is not finite everywhere")
     return module

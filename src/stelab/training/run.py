@@ -22,7 +22,7 @@ from stelab.config import build
 from stelab.config.mistakes import Mistakes
 from stelab.config.validate import validate
 from stelab.data import ImageDataModule
-from stelab.errors import InputError, RunError, brief
+from stelab.errors import InputError, RunError, first_line
 from stelab.report.run_figures import draw_run
 from stelab.studies.lock import locked
 from stelab.studies.record import Pruned, Recorder, Run, finished_run, read_record, read_run
@@ -300,8 +300,8 @@ def _fit_and_test(
         interrupts.check()  # what trains in other processes ends with another error
         if start.checkpoint is not None and not checkpoints.begun:
             raise RunError(
-                f"{folder.name} cannot continue from {start.checkpoint}: {brief(error)}. Move it "
-                "away to go on from the checkpoint before, or from the start"
+                f"{folder.name} cannot continue from {start.checkpoint}: {first_line(error)}. "
+                "Move it away to go on from the checkpoint before, or from the start"
             ) from error
         raise
     draw_run(folder, module, data)
