@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -113,8 +114,9 @@ def test_names_stay_inside_the_outputs_folder(run: Runner, study: Path) -> None:
     @examples(3)
     @given(st.sampled_from(keys), st.sampled_from(hostile.TEXTS))
     def attempt(key: str, text: str) -> None:
-        quoted = text.replace("\\", "\\\\").replace("'", "\\'")
-        outcome = run("train", *small, f"{key}='{quoted}'".replace("\x00", ""))
+        quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\x00", "")
+        typed = os.fsdecode(quoted.encode(errors="surrogatepass"))
+        outcome = run("train", *small, f"{key}='{typed}'")
         findings.add(outcome, outcome.broken(writes=("outputs",)))
 
     attempt()
