@@ -39,7 +39,7 @@ BUILT = {
 # What reading a run never builds.
 UNBUILT = (
     *("optimizer", "scheduler", "estimator", "threshold", "logger.csv", "callbacks.code"),
-    *("callbacks.new", "trainer.profiler", "unknown"),
+    *("callbacks.new", "trainer.profiler"),
 )
 COMMANDS = ("evaluate", "encode", "decode", "gradients", "tensorboard", "compare", "status")
 NAMES = list(Payloads.names())
@@ -76,7 +76,7 @@ def test_a_payload_is_refused_wherever_it_would_be_built(
 @pytest.mark.parametrize("name", NAMES)
 def test_no_command_is_made_of_a_payload(payloads: Payloads, name: str) -> None:
     node = payloads.nodes()[name]
-    for key in (*(key for keys in BUILT.values() for key in keys), *UNBUILT):
+    for key in (*(key for keys in BUILT.values() for key in keys), *UNBUILT, "unknown"):
         group, _, rest = key.partition(".")
         config: dict[str, Any] = {group: {rest: node} if rest else node}
         with pytest.raises(InputError, match="trust=PACKAGE"):
@@ -129,7 +129,7 @@ def test_what_a_command_does_not_need_is_not_built(
 ) -> None:
     monkeypatch.setenv(SECRET, "the secret itself")
     poison: dict[str, Any] = {key: payloads.nodes()["os.system"] for key in UNBUILT}
-    poison |= {"optimizer.lr": f"${{oc.env:{SECRET}}}", "more": f"${{oc.env:{SECRET}}}"}
+    poison |= {"optimizer.lr": f"${{oc.env:{SECRET}}}", "threshold.more": f"${{oc.env:{SECRET}}}"}
     stranger = edited(run, tmp_path / "outputs" / "study" / run.name, poison)
     printed = call(command, stranger, tmp_path)
     assert not payloads.left()
@@ -227,9 +227,8 @@ BOMBS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_network_that_is_none_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
-    stranger = edited(run, tmp_path / "run", BOMBS[name])
     with pytest.raises(InputError) as error:
-        restore(stranger, checkpoint="last")
+        restore(edited(run, tmp_path / "run", BOMBS[name]), checkpoint="last")
     (line,) = str(error.value).splitlines()
     assert "\x1b" not in line and len(line) < 600
 
@@ -305,7 +304,7 @@ def test_a_sweeps_list_leads_out_of_no_folder(tmp_path: Path) -> None:
     for name in ("../other", "/etc", "..", "a/b", "x" * 256):
         path = tmp_path / "list.json"
         path.write_text(f'{{"jobs": {{"{name}": []}}}}')
-        with pytest.raises(InputError, match="names of folders"):
+        with pytest.raises(InputError, match="cannot be the name of a run"):
             jobs_of(path)
 
 
