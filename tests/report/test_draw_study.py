@@ -17,7 +17,7 @@ def test_loss_and_reconstructions_are_drawn(trained: Run, tmp_path: Path) -> Non
     draw_study(tmp_path, compare(load(trained.folder.parent)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", "reconstructions.png"]
     with Image.open(tmp_path / "loss.png") as picture:
-        assert picture.width == 1050
+        assert picture.width == 2148
 
 
 def test_without_checkpoints_only_the_loss_is_drawn(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_metric_names_are_the_same_everywhere(two_epochs: Run) -> None:
 
 def test_csv_has_one_row_an_epoch(two_epochs: Run) -> None:
     curves = read_curves(two_epochs.folder / "metrics.csv", epochs=2)
-    assert curves["step"] == [2, 4]  # 128 images in batches of 64
+    assert list(curves["step"]) == [2, 4]  # 128 images in batches of 64
     assert not any(map(math.isnan, curves["train/loss"]))
     assert [math.isnan(value) for value in curves["code/flip_ratio"]] == [True, False]
     assert [math.isnan(value) for value in curves["test/mse"]] == [True, False]
@@ -279,10 +279,12 @@ def test_what_a_run_left_without_a_checkpoint_is_replaced(tmp_path: Path) -> Non
     (first.folder / "run.json").write_text(json.dumps(record))
     for path in (first.folder / "checkpoints").iterdir():
         path.unlink()
-    (first.folder / "leftover").touch()
+    (first.folder / "tb" / "leftover").touch()
+    (first.folder / "notes.txt").touch()
     again = train(tmp_path)
     assert again.status == "finished"
-    assert not (again.folder / "leftover").exists()
+    assert not (again.folder / "tb" / "leftover").exists()
+    assert (again.folder / "notes.txt").exists()  # somebody's, not the run's
     assert len(again.record["timings"]["attempts"]) == 1
     assert len(list((first.folder / "tb").glob("events*"))) == 2  # fit's and test's
 
