@@ -194,6 +194,13 @@ def test_a_sweep_is_driven_while_its_driver_lives(tmp_path: Path) -> None:
     assert [state.state for state in survey(tmp_path)] == ["missing"] * 2
 
 
+def test_what_only_looks_like_a_driver_keeps_no_sweep_from_its_own(tmp_path: Path) -> None:
+    (tmp_path / "sweeps" / "driver-odd" / "lock").mkdir(parents=True)
+    assert not is_driven(tmp_path)
+    with driving([tmp_path]):
+        assert is_driven(tmp_path)
+
+
 def test_watching_goes_on_in_the_gap_between_two_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,10 @@ import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from stelab.errors import InputError
 from stelab.studies.lock import LEASE, is_locked, locked
 from stelab.studies.sweep import FOLDER
 
@@ -27,7 +28,14 @@ def driving(studies: Collection[Path]) -> Iterator[None]:
 
 def is_driven(study: Path) -> bool:
     """Tell whether the driver of any sweep of a study lives, as `stelab.studies.lock` knows it."""
-    return any(is_locked(folder) for folder in _drivers(study))
+    return any(map(_lives, _drivers(study)))
+
+
+def _lives(driver: Path) -> bool:
+    try:
+        return is_locked(driver)
+    except (InputError, OSError):  # somebody's, whatever it is
+        return False
 
 
 def _drivers(study: Path) -> list[Path]:
@@ -46,5 +54,6 @@ def _held(folder: Path) -> Iterator[None]:
 def _clear(study: Path) -> None:
     """Remove what drivers that were killed left behind."""
     for folder in _drivers(study):
-        if not is_locked(folder) and time.time() - folder.stat().st_mtime > 2 * LEASE:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another driver clears, too
+            if not _lives(folder) and time.time() - folder.stat().st_mtime > 2 * LEASE:
+                shutil.rmtree(folder, ignore_errors=True)
