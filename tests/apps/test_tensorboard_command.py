@@ -235,7 +235,7 @@ def test_where_nothing_can_be_written_it_says_so(copied: Path, cli: Cli) -> None
     (copied / "comparison").touch()
     result = cli("tensorboard", "study=debug", "serve=false")
     assert result.returncode == 2
-    message = "the view cannot be written to outputs/debug/comparison/tensorboard: "
+    message = f"{copied / 'comparison'} must be a folder to write to, but is none"
     assert message in result.stderr and len(result.stderr.splitlines()) == 1
 
 
