@@ -25,9 +25,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from stelab.config import build
 from stelab.errors import InputError
-from stelab.studies import read_run
 from stelab.studies.flaws import is_finite
 from stelab.studies.lock import LEASE, is_locked, locked
+from stelab.studies.record import read_record
 from stelab.sweepers.axes import Point
 from stelab.sweepers.space import Dimension, point, size
 
@@ -51,19 +51,19 @@ class Job:
 
     def value(self) -> float:
         """Return the monitored metric of its finished run; of any other, nan."""
-        try:
-            run = read_run(self.folder)
-        except InputError:
-            return math.nan
-        value = run.metrics.get(self.cfg.monitor, math.nan)
-        return value if run.status == "finished" and is_finite(value) else math.nan
+        record = self._record()
+        value: Any = record["metrics"].get(self.cfg.monitor)
+        return value if record["status"] == "finished" and is_finite(value) else math.nan
 
     def pruned(self) -> bool:
         """Tell whether its run was pruned."""
+        return bool(self._record()["status"] == "pruned")
+
+    def _record(self) -> dict[str, Any]:
         try:
-            return read_run(self.folder).status == "pruned"
+            return read_record(self.folder)
         except InputError:
-            return False
+            return {"status": "missing", "metrics": {}}
 
 
 @dataclass(eq=False)
