@@ -67,7 +67,11 @@ SOFT_STEPS: list[tuple[Surrogate, Callable[[Tensor], Tensor]]] = [
 ]
 
 
-@pytest.mark.parametrize(("estimator", "soft_step"), SOFT_STEPS, ids=lambda v: repr(v)[:40])
+@pytest.mark.parametrize(
+    ("estimator", "soft_step"),
+    SOFT_STEPS,
+    ids=[repr(estimator)[:40] for estimator, _ in SOFT_STEPS],
+)
 def test_it_is_the_derivative_of_its_soft_step(
     estimator: Surrogate, soft_step: Callable[[Tensor], Tensor]
 ) -> None:
