@@ -90,7 +90,7 @@ def test_limit_and_empty_validation() -> None:
 
 def test_too_large_a_split_is_refused() -> None:
     with pytest.raises(InputError, match=r"data.val_size must leave images.*4000 of 4000"):
-        build("data=mnist5k", "data.val_size=4000").setup()
+        build("data=mnist5k", "data.val_size=4000").images("train")
 
 
 def test_mnist_whole(mnist_root: Path) -> None:

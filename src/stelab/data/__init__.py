@@ -1,6 +1,6 @@
 """Image datasets as Lightning data modules: one tensor, normalized once, batches indexed."""
 
-from stelab.data.datamodule import ImageDataModule, Splits, denormalize, normalize
+from stelab.data.datamodule import ImageDataModule, denormalize, normalize
 from stelab.data.digits5k import MNIST5k
 from stelab.data.idx import KMNIST, MNIST, FashionMNIST
 
@@ -10,7 +10,6 @@ __all__ = [
     "FashionMNIST",
     "ImageDataModule",
     "MNIST5k",
-    "Splits",
     "denormalize",
     "normalize",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -16,7 +14,8 @@ MEAN, STD = 0.5, 0.5
 
 def normalize(pixels: Tensor) -> Tensor:
     """Map uint8 pixels ``(n, 28, 28)`` to float32 images ``(n, 1, 28, 28)`` in [-1, 1]."""
-    return ((pixels.float() / 255 - MEAN) / STD).unsqueeze(1)
+    images = pixels.to(torch.float32, copy=True)  # in place from here: a dataset is large
+    return images.div_(255).sub_(MEAN).div_(STD).unsqueeze(1)
 
 
 def denormalize(images: Tensor) -> Tensor:
@@ -24,19 +23,11 @@ def denormalize(images: Tensor) -> Tensor:
     return ((images.float() * STD + MEAN) * 255).round().clamp(0, 255).to(torch.uint8).squeeze(1)
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Normalized images ``(n, 1, 28, 28)`` to train, validate and test on."""
-
-    train: Tensor
-    val: Tensor
-    test: Tensor
-
-
 class ImageDataModule(pl.LightningDataModule):
     """Splits of a dataset, in batches whose order depends on (seed, epoch) only.
 
-    A dataset defines `load`. The images move to the training device once, as one tensor.
+    A dataset defines `load`. A split is loaded when it is first asked for, and its images move to
+    the training device once, as one tensor.
 
     Attributes:
         may_download: Whether what is absent may be downloaded. Not where a run that was read says
@@ -50,26 +41,24 @@ class ImageDataModule(pl.LightningDataModule):
         self.limit = limit
         self.batch_size = batch_size
         self.seed = seed
-        self.splits: Splits | None = None
+        self._splits: dict[str, Tensor] = {}
 
-    def load(self) -> Splits:
-        """Return all images; `prepare_data` has made sure that they are on this machine."""
-        raise NotImplementedError(f"{type(self).__name__} must define load()")
+    def load(self, split: str) -> Tensor:
+        """Return all images ``(n, 1, 28, 28)`` of a split, normalized, in a fixed order.
 
-    def setup(self, stage: str | None = None) -> None:
-        """Load, normalize and cut to `limit`, once a process."""
-        if self.splits is None:
-            full = self.load()
-            cut = slice(self.limit)
-            self.splits = Splits(train=full.train[cut], val=full.val[cut], test=full.test[cut])
+        `prepare_data` has made sure that they are on this machine.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define load(split)")
 
     def images(self, split: str) -> Tensor:
-        """Return the images of ``"train"``, ``"val"`` or ``"test"``, in a fixed order."""
-        self.setup()
-        images: Tensor = getattr(self.splits, split)
-        if not len(images):
+        """Return the first `limit` images of ``"train"``, ``"val"`` or ``"test"``.
+
+        Raises:
+            InputError: There are none.
+        """
+        if not self.has(split):
             raise InputError(f"the {split} split is empty: data.{split}_size is 0")
-        return images
+        return self._splits[split]
 
     def test_labels(self) -> Tensor | None:
         """Return the classes of the test images, shape ``(n,)``; None where there are none."""
@@ -77,8 +66,9 @@ class ImageDataModule(pl.LightningDataModule):
 
     def has(self, split: str) -> bool:
         """Tell whether a split has any images."""
-        self.setup()
-        return len(getattr(self.splits, split)) > 0
+        if split not in self._splits:
+            self._splits[split] = self.load(split)[: self.limit]
+        return len(self._splits[split]) > 0
 
     def steps_per_epoch(self) -> int:
         """Return the number of training batches."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stelab.config.types import Count, Size, checked
-from stelab.data.datamodule import ImageDataModule, Splits, hold_out, normalize
+from stelab.data.datamodule import ImageDataModule, hold_out, normalize
 
 
 class MNIST5k(ImageDataModule):
@@ -45,9 +45,9 @@ class MNIST5k(ImageDataModule):
         self.val_size = val_size
         self.split_seed = split_seed
 
-    def load(self) -> Splits:
-        """Read the digits and split them."""
-        return _splits(self.test_size, self.val_size, self.split_seed)
+    def load(self, split: str) -> Tensor:
+        """Read the digits and choose those of a split."""
+        return _images(self.test_size, self.val_size, self.split_seed, split)
 
     def test_labels(self) -> Tensor:
         """Return the digits of the test images."""
@@ -55,9 +55,9 @@ class MNIST5k(ImageDataModule):
         return _digits()[1][test][: self.limit]
 
 
-@lru_cache(maxsize=2)
-def _splits(test_size: int, val_size: int, split_seed: int) -> Splits:
-    """Split and normalize once a process: the jobs of a sweep share the images."""
+@lru_cache(maxsize=6)  # of two ways to split
+def _images(test_size: int, val_size: int, split_seed: int, split: str) -> Tensor:
+    """Choose and normalize once a process: the jobs of a sweep share the images."""
     pixels, labels = _digits()
     rest, test = _test(test_size, split_seed)
     kept, val = hold_out(
@@ -67,8 +67,7 @@ def _splits(test_size: int, val_size: int, split_seed: int) -> Splits:
         what="data.val_size",
         among="images beside the test's",
     )
-    images = normalize(pixels)
-    return Splits(train=images[rest[kept]], val=images[rest[val]], test=images[test])
+    return normalize(pixels[{"train": rest[kept], "val": rest[val], "test": test}[split]])
 
 
 def _test(size: int, split_seed: int) -> tuple[Tensor, Tensor]:

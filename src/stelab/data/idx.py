@@ -16,7 +16,7 @@ import torchvision
 from torch import Tensor
 
 from stelab.config.types import Count, Size, Text, checked
-from stelab.data.datamodule import ImageDataModule, Splits, hold_out, normalize
+from stelab.data.datamodule import ImageDataModule, hold_out, normalize
 from stelab.errors import InputError, first_line
 from stelab.studies.files import open_regular
 from stelab.terminal import visible
@@ -93,10 +93,10 @@ class _IDX(ImageDataModule):
         except (OSError, ValueError) as error:
             raise InputError(self._damaged(path, first_line(error))) from error
 
-    def load(self) -> Splits:
-        """Read the files and split the training set."""
+    def load(self, split: str) -> Tensor:
+        """Read the file that a split is in, and choose its images."""
         self.prepare_data()
-        return _splits(self.dataset.__name__, self.root, self.val_size, self.split_seed)
+        return _images(self.dataset.__name__, self.root, self.val_size, self.split_seed, split)
 
     def test_labels(self) -> Tensor:
         """Return the classes of the test images."""
@@ -154,13 +154,19 @@ class KMNIST(_IDX):
 @cache
 def _md5(path: Path, modified: int) -> str:
     """Hash a file once a process, again when it was modified."""
-    return hashlib.md5(path.read_bytes()).hexdigest()
+    digest = hashlib.md5()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-@lru_cache(maxsize=2)
-def _splits(name: str, root: str, val_size: int, split_seed: int) -> Splits:
-    """Read, split and normalize once a process: the jobs of a sweep share the images."""
+@lru_cache(maxsize=6)  # of two datasets
+def _images(name: str, root: str, val_size: int, split_seed: int, split: str) -> Tensor:
+    """Read, choose and normalize once a process: the jobs of a sweep share the images."""
     raw = _raw(name, root)
+    if split == "test":
+        return normalize(_read(raw / "t10k-images-idx3-ubyte"))
     kept, val = hold_out(
         _read(raw / "train-labels-idx1-ubyte").long(),
         val_size,
@@ -168,9 +174,8 @@ def _splits(name: str, root: str, val_size: int, split_seed: int) -> Splits:
         what="data.val_size",
         among="training images",
     )
-    images = normalize(_read(raw / "train-images-idx3-ubyte"))
-    test = normalize(_read(raw / "t10k-images-idx3-ubyte"))
-    return Splits(train=images[kept], val=images[val], test=test)
+    chosen = kept if split == "train" else val
+    return normalize(_read(raw / "train-images-idx3-ubyte")[chosen])
 
 
 def _raw(name: str, root: str) -> Path:

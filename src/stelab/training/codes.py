@@ -80,7 +80,7 @@ def encode(
         paths = image_paths(Path(images))
         count, batches = len(paths), _read_images(paths)
     else:
-        pixels = load_data(run, data, trust=trust).images(split)
+        pixels = load_data(run, data, split=split, trust=trust).images(split)
         count, batches = len(pixels), Batches(pixels, batch_size=_BATCH, seed=None)
     shape = (count, _bytes_of(module.model.code_shape))
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}

@@ -40,7 +40,7 @@ def evaluate(
         InputError: The checkpoint or the dataset cannot be read, or a metric is NaN or infinite.
     """
     module = restore(run, checkpoint=checkpoint, trust=trust, loss=True)
-    images_of = load_data(run, data, trust=trust)
+    images_of = load_data(run, data, split=split, trust=trust)
     images = images_of.images(split)
     loss, mse = 0.0, 0.0
     with torch.no_grad():
@@ -58,9 +58,13 @@ def evaluate(
 
 
 def load_data(
-    run: Run, data: DictConfig | None = None, *, trust: Sequence[str] = ()
+    run: Run,
+    data: DictConfig | None = None,
+    *,
+    split: str = "test",
+    trust: Sequence[str] = (),
 ) -> ImageDataModule:
-    """Build and load the dataset of `data`, or of a run where that is None.
+    """Build the dataset of `data`, or of a run where that is None, and load a split.
 
     A run's own is read where the run says that it is, but never downloaded to there.
 
@@ -75,7 +79,7 @@ def load_data(
     module.may_download = False
     try:
         module.prepare_data()
-        module.setup()
+        module.images(split)
     except InputError:
         raise
     except Exception as error:  # a run's arguments may be anything

@@ -226,7 +226,7 @@ def _ended(folder: Path) -> bool:
 def _load(cfg: DictConfig) -> ImageDataModule:
     data: ImageDataModule = build(cfg.data)
     data.prepare_data()
-    data.setup()
+    data.images("train")  # what cannot be read or split is told now
     return data
 
 
