@@ -21,8 +21,6 @@ from stelab.studies.record import Run, read_run
 if TYPE_CHECKING:  # torch is imported when it is needed
     from torch import Tensor
 
-    from stelab.training import AutoencoderModule
-
 IMAGES = 8
 _CELL = 0.42  # inches of an image
 _GAP = 2  # pixels between columns
@@ -65,22 +63,26 @@ def picture_reconstructions(
         raise InputError(
             f"No reconstructions: groups of different data ({', '.join(sets)}) share no image."
         )
-    modules, refusals = _restore(firsts["folder"], trust)
-    images, why = _images([run for run, _ in modules.values()], data, trust)
+    runs, refusals = _read(firsts["folder"])
+    images, why = _images(list(runs.values()), data, trust)
     if images is None:
         raise InputError(f"No reconstructions: {[*refusals.values(), *why][0]}.")
-    columns = _columns(images, [module for _, module in modules.values()])
-    shown = [line for i, line in enumerate(lines) if i in modules]
+    reconstructed, refused = _reconstruct(runs, images, trust)
+    refusals |= refused
+    if not reconstructed:
+        raise InputError(f"No reconstructions: {next(iter(refusals.values()))}.")
+    columns = [column.squeeze(1).numpy() for column in (images, *reconstructed.values())]
+    shown = [line for i, line in enumerate(lines) if i in reconstructed]
     names = ["original", *(line.name(_FOLD) for line in shown)]
     missing = tuple(
         f"No reconstructions of {' '.join(lines[i].name(_FOLD).split())}: {reason}."
-        for i, reason in refusals.items()
+        for i, reason in sorted(refusals.items())
     )
     title = f"{len(columns[0])} test images and their reconstructions"
     repeats = (",".join(str(v) for v in firsts[key].unique()) for key in comparison.replicates)
-    runs = " ".join(f"{key}={v}" for key, v in zip(comparison.replicates, repeats, strict=True))
+    same = " ".join(f"{key}={v}" for key, v in zip(comparison.replicates, repeats, strict=True))
     text = [
-        f"The originals are in the first column, then a column a group, best first ({runs}).",
+        f"The originals are in the first column, then a column a group, best first ({same}).",
         tell_same(comparison, shown, "column"),
         tell_not_shown(comparison),
     ]
@@ -95,20 +97,15 @@ def _first(comparison: Comparison, line: Line) -> pd.Series:
     return group.first(comparison.replicates)
 
 
-def _restore(
-    folders: Sequence[str], trust: Sequence[str]
-) -> tuple[dict[int, tuple[Run, AutoencoderModule]], dict[int, str]]:
-    """Return by their places the runs with their networks, and why others have none."""
-    from stelab.training.restore import restore
-
-    modules, refusals = {}, {}
+def _read(folders: Sequence[str]) -> tuple[dict[int, Run], dict[int, str]]:
+    """Return runs by their places, and why others cannot be read."""
+    runs, refusals = {}, {}
     for i, folder in enumerate(folders):
         try:
-            run = read_run(folder)
-            modules[i] = run, restore(run, checkpoint="last", trust=trust)
+            runs[i] = read_run(folder)
         except InputError as error:
             refusals[i] = str(error).rstrip(".")
-    return modules, refusals
+    return runs, refusals
 
 
 def _images(
@@ -126,12 +123,24 @@ def _images(
     return None, why
 
 
-def _columns(images: Tensor, modules: Sequence[AutoencoderModule]) -> list[Array]:
-    """Return the originals and their reconstructions, each ``(n, 28, 28)`` in [-1, 1]."""
-    from stelab.report.run_figures import reconstruct
+def _reconstruct(
+    runs: dict[int, Run], images: Tensor, trust: Sequence[str]
+) -> tuple[dict[int, Tensor], dict[int, str]]:
+    """Return the reconstructions by the runs' places, and why others have no network.
 
-    columns = (images, *(reconstruct(module, images) for module in modules))
-    return [column.squeeze(1).numpy() for column in columns]
+    One network at a time is in memory.
+    """
+    from stelab.report.run_figures import reconstruct
+    from stelab.training.restore import restore
+
+    reconstructed, refusals = {}, {}
+    for i, run in runs.items():
+        try:
+            module = restore(run, checkpoint="last", trust=trust)
+            reconstructed[i] = reconstruct(module, images)
+        except InputError as error:
+            refusals[i] = str(error).rstrip(".")
+    return reconstructed, refusals
 
 
 def _mosaic(columns: Sequence[Array], names: Sequence[str]) -> Figure:

@@ -11,16 +11,18 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from stelab.data import denormalize
+from stelab.data.batches import Batches
 from stelab.studies import Run
 from stelab.training.evaluate import load_data
 from stelab.training.restore import restore
 
 MOST = 1000
+_BATCH = 100
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Bits ``(n, bits)``, pixels ``(n, 28, 28)`` and, where the dataset has them, classes."""
+    """Bits ``(n, bits)``, pixels ``(n, 28, 28)``, both uint8, and, where there are any, classes."""
 
     bits: Tensor
     pixels: Tensor
@@ -37,7 +39,8 @@ def read_codes(run: Run, *, trust: Sequence[str] = ()) -> Codes:
     module = restore(run, checkpoint="last", trust=trust)
     data = load_data(run, trust=trust)
     images, labels = data.images("test")[:MOST], data.test_labels()
-    bits = module.model.encode(images).flatten(1)
+    batches = Batches(images, batch_size=_BATCH, seed=None)
+    bits = torch.cat([module.model.encode(batch).flatten(1).byte() for batch in batches])
     return Codes(bits, denormalize(images), None if labels is None else labels[:MOST])
 
 
