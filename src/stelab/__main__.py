@@ -1,5 +1,39 @@
-"""``python -m stelab``."""
+"""The program ``stelab``, also as ``python -m stelab``."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
 
 from stelab.apps.main import main
 
-main()
+
+def program() -> None:
+    """Run what was typed, see `stelab.apps.main.main`, and end the process.
+
+    After Python's own end the destructors of torch's libraries run. They touch 125 MiB
+    and take half a second, to free what the kernel frees anyway; so the last of Python's
+    functions at exit does not return. It was registered first, so all others have run.
+    """
+    code = 1
+
+    def end() -> None:
+        try:
+            logging.shutdown()
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+        finally:
+            os._exit(code)
+
+    atexit.register(end)
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
+if __name__ == "__main__":
+    program()
