@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import stelab
-from stelab.studies import Run
+from stelab.engine.studies import Run
 from waiting import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from stelab.studies import Run, read_run
+from stelab.engine.studies import Run, read_run
 
 SECRET = "STELAB_TEST_SECRET"
 
@@ -78,19 +78,19 @@ def _nodes(canary: Path, kept: Path, pickle: Path) -> dict[str, dict[str, Any]]:
             "command": touch,
         },
         "alias in stelab": {
-            "_target_": "stelab.config.compose.hydra.utils.instantiate",
+            "_target_": "stelab.engine.config.compose.hydra.utils.instantiate",
             "config": system,
         },
-        "build": {"_target_": "stelab.config.build", "node": system},
-        "empty": {"_target_": "stelab.training.resume.empty", "folder": str(kept)},
+        "build": {"_target_": "stelab.engine.config.build", "node": system},
+        "empty": {"_target_": "stelab.lab.training.resume.empty", "folder": str(kept)},
         "write": {
-            "_target_": "stelab.studies.files.write_atomically",
+            "_target_": "stelab.engine.files.write_atomically",
             "path": str(canary),
             "content": "x",
         },
-        "a run": {"_target_": "stelab.gradients.AutoencoderLoss", "run": "${oc.env:HOME}"},
+        "a run": {"_target_": "stelab.lab.gradients.AutoencoderLoss", "run": "${oc.env:HOME}"},
         "method": {"_target_": "torch.nn.Module.to", "_args_": [layer, "cpu"]},
-        "of a class": {"_target_": "stelab.models.Autoencoder.decode", "_args_": [layer, 1]},
+        "of a class": {"_target_": "stelab.lab.models.Autoencoder.decode", "_args_": [layer, 1]},
         "partial": {**system, "_partial_": True},
         "in arguments": {**layer, "bias": {"deep": [{"er": system}]}},
         "in a list": {"_target_": "torch.nn.Sequential", "_args_": [layer, system]},

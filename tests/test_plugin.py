@@ -12,7 +12,7 @@ from conftest import Cli
 CLASS = '''
 """A straight-through estimator that shrinks."""
 
-from stelab.config.types import Positive, checked
+from stelab.arguments import Positive, checked
 from stelab.estimators import Estimator, step, through
 
 

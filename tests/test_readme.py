@@ -11,8 +11,8 @@ import pytest
 
 from conftest import REPOSITORY
 from stelab.apps.main import every_option, literal
-from stelab.config import CONF_DIR
-from stelab.config.plan import plan
+from stelab.engine.config import CONF_DIR
+from stelab.engine.sweepers.plan import plan
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

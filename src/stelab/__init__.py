@@ -7,17 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stelab import studies
     from stelab.binarizer import Binarizer
-    from stelab.config import build, compose
-    from stelab.training import train
+    from stelab.engine import studies
+    from stelab.engine.config.compose import build, compose
+    from stelab.lab.training import train
 
 __all__ = ["Binarizer", "build", "compose", "studies", "train"]
 _HOME = {
     "Binarizer": "stelab.binarizer",
-    "build": "stelab.config",
-    "compose": "stelab.config",
-    "train": "stelab.training",
+    "build": "stelab.engine.config",
+    "compose": "stelab.engine.config",
+    "train": "stelab.lab.training",
 }
 
 
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
         return version("stelab")
     if name == "studies":
-        return import_module("stelab.studies")
+        return import_module("stelab.engine.studies")
     if name not in _HOME:
         raise AttributeError(f"module 'stelab' has no attribute '{name}'")
     return getattr(import_module(_HOME[name]), name)

@@ -21,13 +21,13 @@ import torch
 from PIL import Image
 
 from conftest import Cli
-from stelab.data import denormalize
-from stelab.errors import InputError
-from stelab.studies import Run
-from stelab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
-from stelab.training.codes import decode, encode, pack, unpack
-from stelab.training.evaluate import evaluate, load_data
-from stelab.training.restore import restore
+from stelab.engine.errors import InputError
+from stelab.engine.studies import Run
+from stelab.lab.data import denormalize
+from stelab.lab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
+from stelab.lab.training.codes import decode, encode, pack, unpack
+from stelab.lab.training.evaluate import evaluate, load_data
+from stelab.lab.training.restore import restore
 from waiting import PATIENCE, wait_until
 
 
@@ -226,7 +226,7 @@ def test_encoding_writes_what_numpy_would(tmp_path: Path, trained: Run) -> None:
 
 LIMITED = """
 import resource, sys
-import stelab.training.codes
+import stelab.lab.training.codes
 from stelab.apps.main import main
 
 def peak():

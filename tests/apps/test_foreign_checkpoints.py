@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from stelab.apps.main import main
-from stelab.studies import Run
+from stelab.engine.studies import Run
 
 
 class Payload:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Cli, train
-from stelab.config import CONF_DIR
+from stelab.engine.config import CONF_DIR
 
 SMALL = ("bits=4", "samples=50", "adapt=2")
 

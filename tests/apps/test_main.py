@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY, Cli
-from stelab.config import CONF_DIR
+from stelab.engine.config import CONF_DIR
 from waiting import PATIENCE, wait_until
 
 COMMANDS = "train status compare tensorboard evaluate gradients encode decode".split()
@@ -168,7 +168,7 @@ def test_the_script_runs_from_any_folder(tmp_path: Path) -> None:
 def test_a_signal_ends_with_its_code_and_is_recorded(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    from stelab.studies import read_run
+    from stelab.engine.studies import read_run
 
     process = subprocess.Popen(
         [sys.executable, "-m", "stelab", "train", "debug=fast", "model=mlp"]

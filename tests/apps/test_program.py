@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stelab.studies import Run
+from stelab.engine.studies import Run
 
 ENDING = """
 import atexit, logging.handlers, sys, threading, time

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import Cli
-from stelab.studies import read_run
+from stelab.engine.studies import read_run
 from waiting import PATIENCE, wait_until
 
 FAST = ("debug=fast", "model=mlp")
@@ -99,7 +99,7 @@ def test_two_identical_sweeps_share_the_work(tmp_path: Path) -> None:
 FRAGILE = '''
 """An estimator that fails for some seeds."""
 
-from stelab.config.types import Count, checked
+from stelab.arguments import Count, checked
 from stelab.estimators import Identity
 
 

@@ -20,8 +20,8 @@ from playwright.sync_api import Locator, Page, expect
 from browser import Chromium
 from browser import chromium as chromium
 from conftest import Cli, train
-from stelab.report.board.server import traces
-from stelab.studies import Run
+from stelab.engine.report.board.server import traces
+from stelab.engine.studies import Run
 from waiting import PATIENCE, wait_until
 
 
@@ -211,8 +211,8 @@ def test_mistakes_write_nothing(copied: Path, cli: Cli, arguments: list[str], me
 WRITER = """
 import sys
 from pathlib import Path
-from stelab.report.board.view import read_view
-from stelab.report.board.writing import write_anew
+from stelab.engine.report.board.view import read_view
+from stelab.engine.report.board.writing import write_anew
 
 study = Path(sys.argv[1])
 view = read_view([study], by=None, where=None, replicates=["seed"], embeddings=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from conftest import Cli
-from stelab.config import CONF_DIR
-from stelab.studies import read_run
+from stelab.engine.config import CONF_DIR
+from stelab.engine.studies import read_run
 
 FAST = ("debug=fast", "model=mlp")
 

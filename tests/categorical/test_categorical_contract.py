@@ -16,8 +16,8 @@ from torch import Tensor
 
 import stelab
 from stelab.categorical import CategoricalEstimator
-from stelab.config import CONF_DIR
-from stelab.config.signature import read_signature
+from stelab.engine.config import CONF_DIR
+from stelab.engine.config.signature import read_signature
 
 FILES = {path.stem: path for path in sorted(Path(CONF_DIR, "categorical").glob("*.yaml"))}
 ESTIMATORS = {name: stelab.build(OmegaConf.load(path)) for name, path in FILES.items()}

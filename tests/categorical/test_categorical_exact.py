@@ -27,7 +27,7 @@ from stelab.categorical import (
     SoftmaxJacobians,
     StraightThrough,
 )
-from stelab.config import CONF_DIR
+from stelab.engine.config import CONF_DIR
 
 L, K = 2, 4
 CODES = torch.stack(

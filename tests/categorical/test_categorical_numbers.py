@@ -13,7 +13,7 @@ from torch import Tensor
 
 import stelab
 from stelab.categorical import CategoricalEstimator
-from stelab.config import CONF_DIR
+from stelab.engine.config import CONF_DIR
 
 FILES = {path.stem: path for path in sorted(Path(CONF_DIR, "categorical").glob("*.yaml"))}
 HALVES = [torch.float16, torch.bfloat16]

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 import stelab
-from stelab.config import CONF_DIR
+from stelab.annealing import advance
+from stelab.engine.config import CONF_DIR
 from stelab.estimators import Estimator, MultiEvaluation
-from stelab.progress import advance
 
 BITS = 5
 

@@ -9,6 +9,7 @@ import torch
 from oracles import LOSSES, THETA, backward, enumerated, normal, true_gradient
 from torch import Tensor, nn
 
+from stelab.annealing import Scheduled, advance
 from stelab.estimators import (
     EDE,
     Estimator,
@@ -18,7 +19,6 @@ from stelab.estimators import (
     SlopeAnnealed,
     step,
 )
-from stelab.progress import Scheduled, advance
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 PROGRESS = [0.0, 0.25, 0.5, 1.0]

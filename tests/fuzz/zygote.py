@@ -22,11 +22,11 @@ MODULES = (
     "matplotlib.pyplot",
     "scipy.stats",
     "stelab.apps.main",
-    "stelab.config.plan",
-    "stelab.report.board.writing",
-    "stelab.report.page",
-    "stelab.report.study_figures",
-    "stelab.training.run",
+    "stelab.engine.sweepers.plan",
+    "stelab.engine.report.board.writing",
+    "stelab.engine.report.page",
+    "stelab.engine.report.study_figures",
+    "stelab.lab.training.run",
 )
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from conftest import train
-from stelab.progress import advance
+from stelab.annealing import advance
+from stelab.lab.training.restore import restore
 from stelab.thresholds import AnnealedThreshold
-from stelab.training.restore import restore
 
 
 def at(progress: float, *, start: float = -1.0, end: float = 3.0) -> AnnealedThreshold:

@@ -15,13 +15,14 @@ from torch import Tensor
 import stelab
 from conftest import train
 from stelab.binarizer import Binarizer
+from stelab.engine.errors import InputError
+from stelab.engine.studies import Run
 from stelab.estimators import Identity
-from stelab.studies import Run
+from stelab.lab.training.codes import encode, unpack
+from stelab.lab.training.evaluate import load_data
+from stelab.lab.training.restore import restore
 from stelab.thresholds import BatchQuantileThreshold, RunningQuantileThreshold, Threshold
 from stelab.thresholds.quantile import channel_quantile
-from stelab.training.codes import encode, unpack
-from stelab.training.evaluate import load_data
-from stelab.training.restore import restore
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 QUANTILES = [0.0, 0.1, 0.25, 0.5, 0.9, 0.999]
@@ -245,5 +246,5 @@ def test_a_restored_checkpoint_encodes_with_the_frozen_threshold(tmp_path: Path)
 
 
 def test_a_quantile_out_of_range_is_found_before_torch_is_imported() -> None:
-    with pytest.raises(stelab.errors.InputError, match=r"threshold.quantile must be less than 1"):
+    with pytest.raises(InputError, match=r"threshold.quantile must be less than 1"):
         stelab.compose("threshold=batch_median", "threshold.quantile=1.5")

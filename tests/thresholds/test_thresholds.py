@@ -9,7 +9,7 @@ import torch
 
 import stelab
 from stelab.binarizer import Binarizer
-from stelab.config import CONF_DIR
+from stelab.engine.config import CONF_DIR
 from stelab.estimators import HardtanhClip, Identity
 from stelab.thresholds import FixedThreshold, LearnedThreshold, Threshold
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from stelab.config.types import Count, Size, Text
-from stelab.errors import InputError
-from stelab.launchers.base import OnFailure, StudyLauncher
-from stelab.launchers.processes import Processes, jobs_at_once
+from stelab.arguments import Count, Size, Text
+from stelab.engine.errors import InputError
+from stelab.engine.launchers.base import OnFailure, StudyLauncher
+from stelab.engine.launchers.processes import Processes, jobs_at_once
 
 
 class JoblibLauncher(StudyLauncher):

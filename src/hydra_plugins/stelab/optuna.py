@@ -11,32 +11,32 @@ from filelock import FileLock
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from stelab.config import build
-from stelab.config.identity import fingerprint
-from stelab.config.types import Count, Text
-from stelab.errors import InputError, first_line
-from stelab.launchers.base import Titles
-from stelab.sweepers import StudySweeper
-from stelab.sweepers.axes import Point
-from stelab.sweepers.space import Search, size
+from stelab.arguments import Count, Text
+from stelab.engine.config import build
+from stelab.engine.config.identity import fingerprint
+from stelab.engine.errors import InputError, first_line
+from stelab.engine.launchers.base import Titles
+from stelab.engine.sweepers import StudySweeper
+from stelab.engine.sweepers.axes import Point
+from stelab.engine.sweepers.space import Search, size
 
 if TYPE_CHECKING:
     from optuna import Study
 
-    from stelab.sweepers.trials import Job
+    from stelab.engine.sweepers.trials import Job
 
 
 class OptunaSweeper(StudySweeper):
     """Lets Optuna choose values, and tells it the mean of the monitored metric over replicates.
 
     Args:
-        params: See `stelab.sweepers.StudySweeper`.
+        params: See `stelab.engine.sweepers.StudySweeper`.
         replicates: See there.
         n_trials: How many parameters the study is to have tried, in earlier sweeps too.
         direction: What is better.
         sampler: A node.
         pruner: A node; null: no run is stopped before its end.
-        storage: See `stelab.sweepers.storage.open_storage`.
+        storage: See `stelab.engine.sweepers.storage.open_storage`.
     """
 
     whole: ClassVar[bool] = False
@@ -72,7 +72,7 @@ class OptunaSweeper(StudySweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until the study has `n_trials`, and tell the best."""
-        from stelab.sweepers.trials import Trials
+        from stelab.engine.sweepers.trials import Trials
 
         search = self._search(self.hydra_context.config_loader, arguments)
         example = self.compose(search.examples()[0])
@@ -108,7 +108,7 @@ class OptunaSweeper(StudySweeper):
         return Search.of(axes, self.factors(axes))
 
     def _replicate(self, search: Search, chosen: Point) -> list[Job]:
-        from stelab.sweepers.trials import Job
+        from stelab.engine.sweepers.trials import Job
 
         return [Job(job, self.compose(job)) for job in search.jobs(chosen)]
 
@@ -116,7 +116,7 @@ class OptunaSweeper(StudySweeper):
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
-        from stelab.sweepers.storage import open_storage
+        from stelab.engine.sweepers.storage import open_storage
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         drivers.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def _node(name: str, node: Any) -> dict[str, Any]:
     node = OmegaConf.create(node)
     if "_target_" not in node:
         raise InputError(f"hydra.sweeper.{name} must be a node with a _target_, got {node}")
-    from stelab.sweepers.trials import quiet
+    from stelab.engine.sweepers.trials import quiet
 
     with quiet():
         build(node)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stelab.config.types import Count, NonNegative, Size, Text
-from stelab.launchers.base import OnFailure, StudyLauncher, require
-from stelab.launchers.cluster import RayTasks
+from stelab.arguments import Count, NonNegative, Size, Text
+from stelab.engine.launchers.base import OnFailure, StudyLauncher, require
+from stelab.engine.launchers.cluster import RayTasks
 
 
 class RayLauncher(StudyLauncher):

@@ -1,7 +1,7 @@
 """``hydra/launcher=serial``."""
 
-from stelab.launchers.base import StudyLauncher
-from stelab.launchers.executor import InThisProcess
+from stelab.engine.launchers.base import StudyLauncher
+from stelab.engine.launchers.executor import InThisProcess
 
 
 class SerialLauncher(StudyLauncher):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stelab.config.types import Count, Size
-from stelab.launchers.base import OnFailure, StudyLauncher, require
-from stelab.launchers.processes import jobs_at_once
-from stelab.launchers.slurm import SubmittedToSlurm
-from stelab.launchers.submission import SubmittedHere
+from stelab.arguments import Count, Size
+from stelab.engine.launchers.base import OnFailure, StudyLauncher, require
+from stelab.engine.launchers.processes import jobs_at_once
+from stelab.engine.launchers.slurm import SubmittedToSlurm
+from stelab.engine.launchers.submission import SubmittedHere
 
 
 class SlurmLauncher(StudyLauncher):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stelab.sweepers import ListSweeper
-from stelab.sweepers.axes import Axis, Point, one_at_a_time, product, together
+from stelab.engine.sweepers import ListSweeper
+from stelab.engine.sweepers.axes import Axis, Point, one_at_a_time, product, together
 
 
 class GridSweeper(ListSweeper):
     """Runs every combination of all values; also what a plain ``-m`` does.
 
     Args:
-        params: See `stelab.sweepers.StudySweeper`.
+        params: See `stelab.engine.sweepers.StudySweeper`.
     """
 
     def __init__(self, *, params: dict[str, Any] | None):
@@ -28,7 +28,7 @@ class AblationSweeper(ListSweeper):
     """Runs a baseline, of the first values of all keys, and each other value alone.
 
     Args:
-        params: See `stelab.sweepers.StudySweeper`.
+        params: See `stelab.engine.sweepers.StudySweeper`.
         replicates: See there.
     """
 
@@ -43,7 +43,7 @@ class PairedSweeper(ListSweeper):
     """Runs the first values of all keys together, then all second values, and so on.
 
     Args:
-        params: See `stelab.sweepers.StudySweeper`.
+        params: See `stelab.engine.sweepers.StudySweeper`.
         replicates: See there.
     """
 

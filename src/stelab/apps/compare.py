@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from stelab.apps.main import command_line, study_command
-from stelab.config.lists import split_commas
-from stelab.config.places import require_folder
-from stelab.errors import InputError, RunError
-from stelab.studies.files import require_own
-from stelab.terminal import visible
-from stelab.trust import packages
+from stelab.engine.config.lists import split_commas
+from stelab.engine.config.places import require_folder
+from stelab.engine.errors import InputError, RunError
+from stelab.engine.files import require_own
+from stelab.engine.terminal import visible
+from stelab.engine.trust import packages
 
 if TYPE_CHECKING:
-    from stelab.comparison import Comparison
-    from stelab.studies.tables import Study
+    from stelab.engine.comparison import Comparison
+    from stelab.engine.studies.tables import Study
 
 TEXTS = (
     *("study", "against", "metric", "better", "by", "where", "baseline", "replicates", "output"),
@@ -29,7 +29,7 @@ TEXTS = (
 
 def start(cfg: DictConfig) -> None:
     """Print the comparison and write the report; or judge a study by an older one."""
-    from stelab.comparison.place import folder_of, folders_of
+    from stelab.engine.comparison.place import folder_of, folders_of
 
     trust = packages(cfg.trust)
     studies = folders_of(cfg.paths.outputs, cfg.study)
@@ -38,9 +38,9 @@ def start(cfg: DictConfig) -> None:
         require_folder(folder)
     if cfg.against is not None:
         return _judge(cfg, studies, folders_of(cfg.paths.outputs, cfg.against))
-    from stelab.comparison import compare
-    from stelab.report.printed_comparison import print_comparison
-    from stelab.studies.tables import load
+    from stelab.engine.comparison import compare
+    from stelab.engine.report.printed_comparison import print_comparison
+    from stelab.engine.studies.tables import load
 
     study = load(*studies)
     comparison = compare(study, by=_by(cfg), baseline=cfg.baseline, **_options(cfg))
@@ -78,10 +78,10 @@ def _writable(folder: Path) -> Path:
 
 
 def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequence[str]) -> None:
-    from stelab.report.page import write_report
-    from stelab.report.reconstructions import draw_reconstructions
-    from stelab.report.study_figures import draw_figures
-    from stelab.studies.reproduce import with_commands
+    from stelab.engine.report.page import write_report
+    from stelab.engine.report.study_figures import draw_figures
+    from stelab.engine.studies.reproduce import with_commands
+    from stelab.lab.training.reconstructions import draw_reconstructions
 
     study = comparison.study
     comparison = replace(comparison, study=replace(study, runs=with_commands(study.runs)))
@@ -107,8 +107,8 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequen
 
 
 def _print_left_out(study: Study, folders: Sequence[Path]) -> None:
-    from stelab.report.progress import print_states
-    from stelab.studies.sweep import settings_of
+    from stelab.engine.report.progress import print_states
+    from stelab.engine.studies.sweep import settings_of
 
     settings: dict[str, str] = {}
     for folder in folders:
@@ -123,10 +123,10 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
     Raises:
         RunError: A metric got worse beyond its interval, or a run failed.
     """
-    from stelab.comparison import against, compare
-    from stelab.comparison.compare import differing
-    from stelab.report.printed_comparison import print_regression
-    from stelab.studies.tables import load, named
+    from stelab.engine.comparison import against, compare
+    from stelab.engine.comparison.compare import differing
+    from stelab.engine.report.printed_comparison import print_regression
+    from stelab.engine.studies.tables import load, named
 
     if cfg.baseline is not None:
         raise InputError("against: the baseline is the older study: leave out baseline=")

@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig
 
-from stelab.config.places import require_folder
-from stelab.studies import read_finished
-from stelab.trust import packages, require_trusted
+from stelab.engine.config.places import require_folder
+from stelab.engine.studies import read_finished
+from stelab.engine.trust import packages, require_trusted
 
 TEXTS = ("trust",)
 
@@ -14,7 +14,7 @@ def start(cfg: DictConfig) -> None:
     run, trust = read_finished(cfg.run), packages(cfg.trust)  # before torch is imported
     require_trusted(run, ["model"], trust)
     require_folder(cfg.output)
-    from stelab.training.codes import decode
+    from stelab.lab.training.codes import decode
 
     count = decode(
         run,

@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig
 
-from stelab.config.places import require_file
-from stelab.studies import read_finished
-from stelab.trust import packages, require_trusted
+from stelab.engine.config.places import require_file
+from stelab.engine.studies import read_finished
+from stelab.engine.trust import packages, require_trusted
 
 TEXTS = ("trust",)
 
@@ -15,7 +15,7 @@ def start(cfg: DictConfig) -> None:
     own_data = cfg.images is None and cfg.get("data") is None
     require_trusted(run, ["model", *(["data"] if own_data else [])], trust)
     require_file(cfg.output)
-    from stelab.training.codes import encode
+    from stelab.lab.training.codes import encode
 
     codes = encode(
         run,

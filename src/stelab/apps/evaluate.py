@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from stelab.studies import read_finished
-from stelab.trust import packages, require_trusted
+from stelab.engine.studies import read_finished
+from stelab.engine.trust import packages, require_trusted
 
 TEXTS = ("trust",)
 
@@ -14,7 +14,7 @@ def start(cfg: DictConfig) -> None:
     """Evaluate and print the metrics."""
     run, trust = read_finished(cfg.run), packages(cfg.trust)  # before torch is imported
     require_trusted(run, ["model", "loss", *(["data"] if cfg.get("data") is None else [])], trust)
-    from stelab.training.evaluate import evaluate
+    from stelab.lab.training.evaluate import evaluate
 
     metrics = evaluate(
         run, checkpoint=cfg.checkpoint, split=cfg.split, data=cfg.get("data"), trust=trust

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from stelab.config.validate import suggestion
-from stelab.errors import InputError
+from stelab.engine.config.validate import suggestion
+from stelab.engine.errors import InputError
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from stelab.config.places import require_folder
-from stelab.config.plan import Plan
-from stelab.studies import read_finished
-from stelab.trust import packages, require_trusted
+from stelab.engine.config.places import require_folder
+from stelab.engine.studies import read_finished
+from stelab.engine.sweepers.plan import Plan
+from stelab.engine.trust import packages, require_trusted
 
 TEXTS = ("trust",)
 
@@ -31,8 +31,8 @@ def _measure(jobs: Sequence[DictConfig]) -> None:
     asked = ((cfg.problem.get("run"), cfg.problem.get("trust")) for cfg in jobs)
     for run, trust in {(run, trust) for run, trust in asked if run}:
         require_trusted(read_finished(run), ["model", "data"], packages(trust))
-    from stelab.gradients.study import measure_all, write_tables
-    from stelab.report.measurements import draw_measurements, print_measurements
+    from stelab.lab.gradients.figures import draw_measurements, print_measurements
+    from stelab.lab.gradients.study import measure_all, write_tables
 
     folder = _folder(jobs)
     require_folder(folder)

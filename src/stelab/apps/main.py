@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from stelab.errors import InputError, RunError
-from stelab.terminal import flush_output, robust_streams, shortened, undisturbed, visible
+from stelab.engine.errors import InputError, RunError
+from stelab.engine.terminal import flush_output, robust_streams, shortened, undisturbed, visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except RunError as error:
             _end(error, str(error), 1)
         except Exception as error:
-            from stelab.config.boundary import told
+            from stelab.engine.config.boundary import told
 
             _end(error, told(error), 1)
 
@@ -82,7 +82,7 @@ def _main(arguments: list[str]) -> None:
     if arguments[0] == "--version":
         return print(f"stelab {import_module('stelab').__version__}")
     if arguments[0] not in COMMANDS:
-        from stelab.config.validate import suggestion
+        from stelab.engine.config.validate import suggestion
 
         hint = suggestion(arguments[0], COMMANDS) or f" (there are: {', '.join(COMMANDS)})"
         raise InputError(f"{arguments[0]} is not a command{hint}")
@@ -108,8 +108,8 @@ def _overview() -> str:
 def run_command(command: str, arguments: Sequence[str]) -> None:
     """Check the configuration of `command`, then run it as a Hydra application."""
     from stelab.apps.flags import read_flags
-    from stelab.config.boundary import reading_input
-    from stelab.config.plan import plan
+    from stelab.engine.config.boundary import reading_input
+    from stelab.engine.sweepers.plan import plan
 
     with reading_input():
         app = import_module(f"stelab.apps.{command}")
@@ -143,8 +143,8 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
 def _show(command: str, flags: Namespace) -> None:
     """Print help, a configuration or how it was composed; or complete a word."""
     from stelab.apps.flags import flag_parser
-    from stelab.config.boundary import reading_input
-    from stelab.config.compose import application, compose_whole
+    from stelab.engine.config.boundary import reading_input
+    from stelab.engine.config.compose import application, compose_whole
 
     overrides, parser = flags.overrides, flag_parser()
     with undisturbed(), reading_input(), _own_logging(), application(flags.config_dir) as hydra:
@@ -165,7 +165,7 @@ def _show(command: str, flags: Namespace) -> None:
 def _require_part(cfg: DictConfig, package: str | None) -> None:
     from omegaconf import OmegaConf
 
-    from stelab.config.validate import keys_of, suggestion
+    from stelab.engine.config.validate import keys_of, suggestion
 
     if package not in (None, "_global_") and OmegaConf.select(cfg, package) is None:
         known = keys_of(OmegaConf.to_container(cfg))
@@ -174,8 +174,8 @@ def _require_part(cfg: DictConfig, package: str | None) -> None:
 
 def _launch(command: str, flags: Namespace, start: Callable[[Any], Any], *, multirun: bool) -> None:
     """Let Hydra set up what it sets up, and run a job or a sweep."""
-    from stelab.config.boundary import reading_input
-    from stelab.config.compose import application
+    from stelab.engine.config.boundary import reading_input
+    from stelab.engine.config.compose import application
 
     overrides = [*flags.overrides, f"hydra.mode={'MULTIRUN' if multirun else 'RUN'}"]
     try:
@@ -231,7 +231,7 @@ def _own_logging() -> Iterator[None]:
 
 def every_option(argument: str) -> str:
     """Read ``group=all`` as Hydra's ``group=glob(*)``."""
-    from stelab.config import CONF_DIR
+    from stelab.engine.config import CONF_DIR
 
     group, _, option = argument.partition("=")
     return f"{group}=glob(*)" if option == "all" and (CONF_DIR / group).is_dir() else argument

@@ -9,10 +9,10 @@ from omegaconf import DictConfig
 from rich.console import Group
 from rich.live import Live
 
-from stelab.report.console import console
-from stelab.report.progress import status_table
-from stelab.studies.driver import is_driven
-from stelab.studies.status import survey
+from stelab.engine.report.console import console
+from stelab.engine.report.progress import status_table
+from stelab.engine.studies.driver import is_driven
+from stelab.engine.studies.status import survey
 
 
 def start(cfg: DictConfig) -> None:

@@ -7,21 +7,27 @@ from contextlib import suppress
 
 from omegaconf import DictConfig
 
-from stelab.config.lists import split_commas
-from stelab.config.places import require_folder
-from stelab.studies.files import require_own
-from stelab.terminal import visible
-from stelab.trust import packages
+from stelab.engine.config.lists import split_commas
+from stelab.engine.config.places import require_folder
+from stelab.engine.files import require_own
+from stelab.engine.terminal import visible
+from stelab.engine.trust import packages
 
 TEXTS = ("study", "by", "where", "replicates", "trust")
 
 
 def start(cfg: DictConfig) -> None:
     """Write the study's view; with ``serve=true`` show it, and keep it current, until Ctrl-C."""
-    from stelab.comparison.place import folder_of, folders_of
-    from stelab.report.board.server import addresses, keep_current, launch, require_free, traces
-    from stelab.report.board.view import View, read_view
-    from stelab.report.board.writing import write_anew, write_view
+    from stelab.engine.comparison.place import folder_of, folders_of
+    from stelab.engine.report.board.server import (
+        addresses,
+        keep_current,
+        launch,
+        require_free,
+        traces,
+    )
+    from stelab.engine.report.board.view import View, read_view
+    from stelab.engine.report.board.writing import write_anew, write_view
 
     trust = packages(cfg.trust)
     studies = folders_of(cfg.paths.outputs, cfg.study)

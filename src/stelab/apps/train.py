@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from stelab.apps.main import command_line, study_command
-from stelab.config.boundary import reading_input
-from stelab.config.places import require_folder
-from stelab.config.plan import Plan
-from stelab.errors import InputError
-from stelab.report.progress import print_states
-from stelab.report.words import count_kinds
-from stelab.studies import finished_run
-from stelab.studies.driver import driving
-from stelab.studies.status import RunState, names_of, state_of
-from stelab.studies.sweep import record_sweep, told_apart
-from stelab.terminal import undisturbed, visible
-from stelab.trust import packages_of
+from stelab.engine.config.boundary import reading_input
+from stelab.engine.config.places import require_folder
+from stelab.engine.errors import InputError
+from stelab.engine.report.progress import print_states
+from stelab.engine.report.words import count_kinds
+from stelab.engine.studies import finished_run
+from stelab.engine.studies.driver import driving
+from stelab.engine.studies.status import RunState, names_of, state_of
+from stelab.engine.studies.sweep import record_sweep, told_apart
+from stelab.engine.sweepers.plan import Plan
+from stelab.engine.terminal import undisturbed, visible
+from stelab.engine.trust import packages_of
 
 if TYPE_CHECKING:
-    from stelab.comparison import Comparison
-    from stelab.studies.tables import Study
+    from stelab.engine.comparison import Comparison
+    from stelab.engine.studies.tables import Study
 
 
 def start(cfg: DictConfig) -> float:
@@ -43,7 +43,7 @@ def train_or_return(cfg: DictConfig) -> tuple[float, str]:
     if run := finished_run(cfg):  # before torch is imported
         end = "(finished already: rerun=true runs it again)"
     else:
-        from stelab.training import train
+        from stelab.lab.training import train
 
         run = train(cfg)
         end = f"({run.record['timings']['seconds']:.1f} s)"
@@ -101,7 +101,7 @@ def _check(plan: Plan, states: Sequence[RunState]) -> None:
         if state.state != "finished" or job.rerun
     ]
     if waiting:
-        from stelab.training.run import check
+        from stelab.lab.training.run import check
 
         check([job for job, _ in waiting], [overrides for _, overrides in waiting])
 
@@ -159,7 +159,7 @@ def _named(plan: Plan) -> list[tuple[str, str]]:
 
 def _sum_up(plan: Plan, command: str) -> bool:
     """Print what came out; return whether anything did not."""
-    from stelab.studies.tables import load
+    from stelab.engine.studies.tables import load
 
     folders = _folders(plan)
     tables = load(*(f.parent for f in folders), runs={f.name for f in folders})
@@ -176,8 +176,8 @@ def _sum_up(plan: Plan, command: str) -> bool:
 
 def _conclude(plan: Plan, tables: Study, studies: Sequence[Path]) -> None:
     """Print the comparison and the commands that show more of it; draw it in the first study."""
-    from stelab.report.printed_comparison import print_comparison
-    from stelab.report.study_figures import draw_study
+    from stelab.engine.report.printed_comparison import print_comparison
+    from stelab.engine.report.study_figures import draw_study
 
     comparison = _compare(plan, tables)
     print_comparison(comparison)
@@ -197,8 +197,8 @@ def _conclude(plan: Plan, tables: Study, studies: Sequence[Path]) -> None:
 
 def _compare(plan: Plan, tables: Study) -> Comparison:
     """Compare the groups of a sweep with its own baseline, where it has one."""
-    from stelab.comparison import compare
-    from stelab.comparison.conditions import write_value
+    from stelab.engine.comparison import compare
+    from stelab.engine.comparison.conditions import write_value
 
     replicates = [key for key in plan.replicates if key in tables.runs] or ["seed"]
     comparison = compare(tables, replicates=replicates)

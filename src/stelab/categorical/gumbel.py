@@ -21,8 +21,8 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from stelab.arguments import Count, NonNegative, Positive, checked
 from stelab.categorical.base import Mixture, SoftmaxJacobians, exponential
-from stelab.config.types import Count, NonNegative, Positive, checked
 
 
 def conditional_gumbel(

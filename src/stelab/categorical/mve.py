@@ -14,13 +14,13 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
+from stelab.arguments import NonNegative, checked
 from stelab.categorical.base import (
     CategoricalEstimator,
     jacobian_product,
     log_probabilities,
     one_hot,
 )
-from stelab.config.types import NonNegative, checked
 from stelab.estimators.backward import HardForward, once
 from stelab.estimators.base import Exactness
 

@@ -18,9 +18,9 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from stelab.arguments import AtLeastOne, Count, Positive, Real, checked
 from stelab.categorical.base import Mixture, SoftmaxJacobians
 from stelab.categorical.gumbel import conditional_gumbel
-from stelab.config.types import AtLeastOne, Count, Positive, Real, checked
 
 
 def reinmax_mixture(log_pi: Tensor, sample: Tensor, temperature: float) -> Mixture:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
+from stelab.arguments import Positive, checked
 from stelab.categorical.base import Mixture, SoftmaxJacobians
-from stelab.config.types import Positive, checked
 
 
 class StraightThrough(SoftmaxJacobians):

@@ -1,4 +1,4 @@
-r"""Estimators that harden while training; their schedules run with `stelab.progress`.
+r"""Estimators that harden while training; their schedules run with `stelab.annealing`.
 
 With :math:`g = \partial L/\partial b`. The progress r goes from 0 to 1.
 
@@ -18,11 +18,11 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from stelab.config.types import Flag, Positive, checked
+from stelab.annealing import Scheduled
+from stelab.arguments import Flag, Positive, checked
 from stelab.estimators.backward import known, through, wide
 from stelab.estimators.base import Estimator, step
 from stelab.estimators.bernoulli import Bernoulli
-from stelab.progress import Scheduled
 
 
 class EDE(Scheduled, Estimator):

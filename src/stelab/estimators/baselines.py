@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stelab.config.types import Count, Fraction, Positive, checked
+from stelab.arguments import Count, Fraction, Positive, checked
 from stelab.estimators.variance import VarianceNet
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from stelab.config.types import AtLeastOne, Positive, checked
+from stelab.arguments import AtLeastOne, Positive, checked
 from stelab.estimators.backward import through, wide
 from stelab.estimators.base import Estimator, Randomness, step
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from stelab.config.types import Count, Positive, Real, checked
+from stelab.arguments import Count, Positive, Real, checked
 from stelab.estimators.base import PerExampleLoss
 from stelab.estimators.bernoulli import uniform
 from stelab.estimators.gumbel import noisy_logit

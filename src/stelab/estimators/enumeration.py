@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
-from stelab.config.types import Count, checked
+from stelab.arguments import Count, checked
 from stelab.estimators.base import PerExampleLoss
 from stelab.estimators.multi_evaluation import MultiEvaluation, column
 

@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
-from stelab.config.types import Count, Positive, checked
+from stelab.arguments import Count, Positive, checked
 from stelab.estimators.backward import known, through
 from stelab.estimators.bernoulli import Bernoulli, uniform
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from stelab.config.types import Flag, Positive, checked
+from stelab.arguments import Flag, Positive, checked
 from stelab.estimators.backward import through, wide
 from stelab.estimators.base import step
 from stelab.estimators.bernoulli import Bernoulli

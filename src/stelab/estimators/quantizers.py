@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from stelab.config.types import NonNegative, Positive, checked
+from stelab.arguments import NonNegative, Positive, checked
 from stelab.estimators.backward import HardForward, hand_back, known, once, wide
 from stelab.estimators.base import Estimator
 from stelab.estimators.straight_through import IdentityGradient

@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from stelab.config.types import AtLeastTwo, checked
+from stelab.arguments import AtLeastTwo, checked
 from stelab.estimators.base import PerExampleLoss
 from stelab.estimators.baselines import Baseline
 from stelab.estimators.bernoulli import uniform

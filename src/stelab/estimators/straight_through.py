@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from stelab.config.types import Positive, checked
+from stelab.arguments import Positive, checked
 from stelab.estimators.backward import HardForward, hand_back
 from stelab.estimators.base import Estimator
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from stelab.config.types import Flag, Positive, checked
+from stelab.arguments import Flag, Positive, checked
 from stelab.estimators.backward import through, wide
 from stelab.estimators.base import Estimator, step
 

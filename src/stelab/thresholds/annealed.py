@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from stelab.config.types import Real, checked
-from stelab.progress import Scheduled
+from stelab.annealing import Scheduled
+from stelab.arguments import Real, checked
 from stelab.thresholds.base import Threshold
 
 
@@ -12,7 +12,7 @@ class AnnealedThreshold(Scheduled, Threshold):
 
     .. math:: \theta = \mathrm{start} + (\mathrm{end} - \mathrm{start})\,r,
 
-    rounded to the dtype of `x`. The progress r goes from 0 to 1 with `stelab.progress`, carries no
+    rounded to the dtype of `x`. The progress r goes from 0 to 1 with `stelab.annealing`, carries no
     gradient, and is in the state dict: a restored network stands where it stood.
 
     Args:

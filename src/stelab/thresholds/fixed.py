@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from stelab.config.types import Real, checked
+from stelab.arguments import Real, checked
 from stelab.thresholds.base import Threshold
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from stelab.config.types import Count, Real, checked
+from stelab.arguments import Count, Real, checked
 from stelab.thresholds.base import Threshold
 
 

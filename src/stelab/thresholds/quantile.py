@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from stelab.config.types import Count, Fraction, checked
+from stelab.arguments import Count, Fraction, checked
 from stelab.thresholds.base import Threshold
 
 

@@ -1,0 +1,87 @@
+"""What groups are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from stelab.engine.comparison.conditions import (
+    Conditions,
+    holds,
+    parse_conditions,
+    same,
+    write_value,
+)
+from stelab.engine.comparison.groups import Group
+from stelab.engine.config import compose
+from stelab.engine.config.validate import plain
+from stelab.engine.errors import InputError
+from stelab.engine.studies.settings import plain_value
+from stelab.engine.studies.tables import NAMES
+
+
+def find_baseline(text: str | None, groups: Sequence[Group], by: Sequence[str]) -> Conditions:
+    """Return the settings of the baseline; none where there is no choice of one.
+
+    Args:
+        text: What was asked for, see `stelab.engine.comparison.compare`; None: the default.
+        groups: All groups.
+        by: The settings that they differ in.
+
+    Raises:
+        InputError: No group has these settings, or they leave open which is meant.
+    """
+    settings = pd.DataFrame([group.settings for group in groups], columns=list(by))
+    if text is not None:
+        conditions = parse_conditions(text, settings, what="baseline")
+        for key, values in conditions.items():
+            if len(values) > 1:
+                raise InputError(f"baseline: {key} must have one value, got {','.join(values)}")
+        if not any(holds(conditions, group.settings) for group in groups):
+            raise InputError(f"baseline: no group has all of '{text}'")
+        return conditions
+    if not by or len(groups) < 2:
+        return {}
+    default = _default(by[0])
+    if default is None or not any(same(value, default) for value in settings[by[0]]):
+        return {}
+    return {by[0]: (default,)}
+
+
+def _default(key: str) -> str | None:
+    """Return what ``stelab train`` takes for a setting that is not given, as tables write it."""
+    cfg = _defaults()
+    node: Any = cfg["names"] if key in NAMES else cfg
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return None
+        node = node[part]
+    if isinstance(node, dict):
+        return str(node["_target_"]).rpartition(".")[2] if "_target_" in node else None
+    return write_value(plain_value(node))
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return plain(compose())
+
+
+def partner(group: Group, groups: Sequence[Group], baseline: Conditions) -> Group | None:
+    """Return the baseline that shares all settings which the conditions leave open.
+
+    Those that the baseline does not have, as the temperature of another estimator, it need not; of
+    several, the one that shares the most is meant.
+    """
+    if not baseline:
+        return None
+    shared: dict[int, Group] = {}
+    for other in groups:
+        open_ = {k: v for k, v in other.settings.items() if k not in baseline and v is not None}
+        if holds(baseline, other.settings) and all(
+            group.settings[k] == v for k, v in open_.items()
+        ):
+            shared[len(open_)] = other
+    return shared[max(shared)] if shared else None

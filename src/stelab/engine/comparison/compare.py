@@ -1,0 +1,297 @@
+"""Which setting is better, by how much, and is it real."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import pandas as pd
+
+from stelab.engine.comparison.baseline import find_baseline, partner
+from stelab.engine.comparison.conditions import (
+    holds,
+    is_measured,
+    parse_conditions,
+    require_keys,
+    select,
+)
+from stelab.engine.comparison.groups import Group, Replicate, group_runs, written_replicate
+from stelab.engine.comparison.notes import (
+    remarkable,
+    too_few_pairs,
+    without_duplicates,
+    without_metric,
+)
+from stelab.engine.comparison.rows import compare_groups, mark_selected
+from stelab.engine.comparison.statistics import Interval
+from stelab.engine.comparison.twins import Twins, find_twins
+from stelab.engine.config.validate import suggestion
+from stelab.engine.errors import InputError
+from stelab.engine.studies.tables import Study, write_table
+
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A study's groups, compared.
+
+    Attributes:
+        study: The tables that it was made from.
+        metrics: The metrics compared; groups are sorted by the first.
+        by: The settings that runs are grouped by.
+        where: Conditions that the runs were chosen by; empty: all.
+        replicates: The keys that repeat a setting; runs are paired by them.
+        baseline: What the others are compared with, e.g. ``"estimator=identity"``; empty: nothing.
+        confidence: Of all intervals.
+        interval: ``"t"`` or ``"bootstrap"``.
+        directions: ``"lower"`` or ``"higher"`` for each of `metrics`: which values are better.
+        groups: The groups, best first.
+        table: One row a group and metric, in that order: `group`, the settings, `metric`, `runs`,
+            `n` (replicates), `mean`, `std`, `low`, `high`, `selected` (it is the best of several,
+            chosen by this very number), `baseline` (the group it is compared with; its own name
+            if it is one itself; empty if there is none), `pairs`, `difference`, `difference_low`,
+            `difference_high`, `effect_size`, `p`, `p_holm`, `significant`.
+        twins: Groups that are the same, number by number.
+        notes: What a reader must know, a sentence each.
+    """
+
+    study: Study
+    metrics: tuple[str, ...]
+    by: tuple[str, ...]
+    where: str
+    replicates: tuple[str, ...]
+    baseline: str
+    confidence: float
+    interval: Interval
+    directions: tuple[Better, ...]
+    groups: tuple[Group, ...]
+    table: pd.DataFrame
+    twins: tuple[Twins, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        """Return the metric that groups are sorted by."""
+        return self.metrics[0]
+
+    @property
+    def better(self) -> Better:
+        """Return the direction of the metric that groups are sorted by."""
+        return self.directions[0]
+
+    def better_of(self, metric: str) -> Better:
+        """Return the direction of a metric."""
+        return self.directions[self.metrics.index(metric)]
+
+    @property
+    def alpha(self) -> float:
+        """Return the level below which a corrected p value is significant: 1 - confidence."""
+        return round(1 - self.confidence, 12)
+
+    @property
+    def best_end(self) -> str:
+        """Return ``"lowest"`` or ``"highest"``: which mean is best."""
+        return "lowest" if self.better == "lower" else "highest"
+
+    def rows(self, metric: str) -> pd.DataFrame:
+        """Return the rows of a metric, in the order of the groups."""
+        return self.table[self.table["metric"] == metric]
+
+    @cached_property
+    def candidates(self) -> int:
+        """Return how many means the best one was chosen from; twins are one."""
+        rows = self.rows(self.metric).dropna(subset=["mean"])
+        return int(rows["group"].map(self.line_of).nunique())
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """Return the rows of all compared runs, with their `group`, best group first."""
+        return pd.concat([g.runs.assign(group=g.label) for g in self.groups], ignore_index=True)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Return their curves, with `group` and `replicate`, best group first."""
+        keys = self.runs[["study", "run", "group"]].copy()
+        keys["replicate"] = [
+            written_replicate(row, self.replicates) for _, row in self.runs.iterrows()
+        ]
+        return keys.merge(self.study.curves, on=["study", "run"], how="left")
+
+    @cached_property
+    def line_of(self) -> dict[str, str]:
+        """Map each group's label to that of its line in a figure, which it shares with twins."""
+        lines = {group.label: group.label for group in self.groups}
+        return lines | {label: twins.label for twins in self.twins for label in twins.labels}
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the labels of the lines of a figure, best first."""
+        return list(dict.fromkeys(self.line_of[group.label] for group in self.groups))
+
+    def write(self, folder: Path) -> None:
+        """Write the table as comparison.csv and .parquet, and those of the study."""
+        self.study.write(folder)
+        write_table(self.table, folder / "comparison")
+
+
+def compare(
+    study: Study,
+    *,
+    metrics: Sequence[str] = ("test/mse",),
+    by: Sequence[str] | None = None,
+    where: str | None = None,
+    baseline: str | None = None,
+    replicates: Sequence[str] = ("seed",),
+    better: Better | Sequence[Better] = "lower",
+    confidence: float = 0.95,
+    interval: Interval = "t",
+) -> Comparison:
+    """Group a study's finished runs by their settings and compare the groups.
+
+    Args:
+        study: See `stelab.engine.studies.load`.
+        metrics: Names of metrics; groups are sorted by the first one.
+        by: Settings to group by; None: all that were swept, but the replicates. The mean over a
+            setting left out is taken replicate by replicate.
+        where: Conditions that runs must meet, e.g. ``"estimator=identity,none model=mlp"``.
+        baseline: Conditions that name the baseline, e.g. ``"estimator=identity"``. Settings that
+            they leave open are held fixed: each group is compared with the baseline that shares
+            them. None: the first setting's default in ``conf/train.yaml``, where it is among the
+            runs.
+        replicates: Keys that repeat a setting and pair runs.
+        better: Whether ``"lower"`` or ``"higher"`` values are better: one direction for all
+            metrics, or one for each.
+        confidence: Of all intervals.
+        interval: ``"t"`` (Student) or ``"bootstrap"`` (BCa, with permutation tests).
+
+    Raises:
+        InputError: Nothing is left to compare, or a metric, key or value is not there.
+    """
+    _check_options(metrics, confidence, interval)
+    directions = _directions(metrics, better)
+    metrics = [*directions]
+    asked, runs = _selected(study, where)
+    by = _keys(study, asked, by, replicates)
+    _require_metrics(runs, metrics)
+    require_keys(runs, [*by, *replicates])
+    runs, twice = without_duplicates(runs, by)
+    groups = group_runs(runs, by)
+    chosen = find_baseline(baseline, groups, by)
+    groups.sort(  # of equal ones, the baseline first
+        key=lambda group: (
+            *_rank(group.values(metrics[0], replicates), directions[metrics[0]]),
+            not (chosen and holds(chosen, group.settings)),
+        )
+    )
+    table = compare_groups(
+        groups,
+        {group.label: partner(group, groups, chosen) for group in groups},
+        metrics=metrics,
+        replicates=replicates,
+        confidence=confidence,
+        interval=interval,
+    )
+    mark_selected(table, metrics[0], lowest=directions[metrics[0]] == "lower")
+    averaged = [
+        key
+        for key in differing(study, runs, [*by, *replicates])
+        if any(group.runs[key].map(str).nunique() > 1 for group in groups)
+    ]
+    notes = [*twice, *without_metric(runs, metrics), *remarkable(runs, by, averaged, replicates)]
+    notes += too_few_pairs(table, interval, 1 - confidence)
+    return Comparison(
+        study=study,
+        metrics=tuple(metrics),
+        by=tuple(by),
+        where=where or "",
+        replicates=tuple(replicates),
+        baseline=" ".join(f"{key}={','.join(found)}" for key, found in chosen.items()),
+        confidence=confidence,
+        interval=interval,
+        directions=tuple(directions.values()),
+        groups=tuple(groups),
+        table=table,
+        twins=tuple(find_twins(groups, study.curves, replicates)),
+        notes=tuple(notes),
+    )
+
+
+def _directions(metrics: Sequence[str], better: str | Sequence[str]) -> dict[str, Better]:
+    """Return each metric's direction, in their order.
+
+    Raises:
+        InputError: One is no direction, or they are not as many as metrics.
+    """
+    given = [better] if isinstance(better, str) else [*better]
+    for each in given:
+        if each not in get_args(Better):
+            raise InputError(f"better must be lower or higher, got {each!r}")
+    if len(given) not in (1, len(metrics)):
+        raise InputError(
+            f"better must be one direction for all metrics, or one for each of "
+            f"{', '.join(metrics)}; got {', '.join(given)}"
+        )
+    found: dict[str, Better] = {}
+    for metric, each in zip(
+        metrics, given if len(given) > 1 else given * len(metrics), strict=True
+    ):
+        if found.setdefault(metric, cast(Better, each)) != each:
+            raise InputError(f"better: {metric} is given twice, lower and higher")
+    return found
+
+
+def _check_options(metrics: Any, confidence: float, interval: str) -> None:
+    """Raise InputError where an option of a call from Python is none."""
+    if isinstance(metrics, str) or not metrics:
+        raise InputError(f"metrics must be one name or several in a list, got {metrics!r}")
+    if interval not in get_args(Interval):
+        raise InputError(f"interval must be t or bootstrap, got {interval!r}")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, got {confidence!r}")
+
+
+def _selected(study: Study, where: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs that are asked for, and the finished ones of them."""
+    if study.finished.empty:
+        counts = study.left_out["state"].value_counts()
+        kinds = ", ".join(f"{number} {state}" for state, number in counts.items())
+        raise InputError(f"there is no finished run to compare ({kinds})")
+    conditions = parse_conditions(where, study.runs, what="where")
+    asked, finished = select(study.runs, conditions), select(study.finished, conditions)
+    if finished.empty:
+        raise InputError(f"where: no finished run meets all of '{where}'")
+    return asked, finished
+
+
+def _keys(
+    study: Study, asked: pd.DataFrame, by: Sequence[str] | None, replicates: Sequence[str]
+) -> list[str]:
+    """Return what is grouped by: also what only an unfinished run has another value of."""
+    if by is None:
+        return differing(study, asked, replicates)
+    if repeated := [key for key in by if key in replicates]:
+        raise InputError(f"by: {repeated[0]} repeats settings: take it out, or out of replicates")
+    return list(dict.fromkeys(by))
+
+
+def differing(study: Study, runs: pd.DataFrame, but: Sequence[str]) -> list[str]:
+    """Return the swept settings in which `runs` differ, without those of `but`."""
+    return [key for key in study.swept if key not in but and runs[key].map(str).nunique() > 1]
+
+
+def _require_metrics(runs: pd.DataFrame, metrics: Sequence[str]) -> None:
+    measured = [str(name) for name in runs.columns if is_measured(str(name))]
+    for name in metrics:
+        if name not in measured or runs[name].isna().all():
+            hint = suggestion(name, measured) or f" (there are: {', '.join(measured)})"
+            raise InputError(f"metric: no run has {name}{hint}")
+
+
+def _rank(values: dict[Replicate, float], better: Better) -> tuple[bool, float]:
+    mean = float(np.mean(list(values.values()))) if values else np.nan
+    return np.isnan(mean), mean if better == "lower" else -mean

@@ -1,0 +1,138 @@
+"""Has a study become worse than an older one?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stelab.engine.comparison.compare import Better, Comparison
+from stelab.engine.comparison.conditions import parse_conditions, select
+from stelab.engine.comparison.groups import Group, group_runs, paired
+from stelab.engine.comparison.statistics import ENOUGH, Difference, differ
+from stelab.engine.errors import InputError
+
+JUDGED = ("worse", "better", "equal", "no difference shown", "failed", "lost")
+ALARMS = ("worse", "failed", "lost")
+FAILED = {"failed", "broken"}
+
+ENOUGH_FOR_BOOTSTRAP = 6
+"""Pairs from which on a bootstrap is believed: of fewer its interval is about their range."""
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A study against an older one, setting by setting.
+
+    Attributes:
+        table: One row a setting and metric: `group`, the settings, `metric`, `pairs`, `old`,
+            `new`, `difference` (new - old, paired by replicate), `difference_low`,
+            `difference_high`, `p`, `verdict`. The verdict is ``"worse"`` or ``"better"`` where
+            the interval of the difference leaves out 0 (pairs that all differ by the same amount
+            have one of no width), ``"equal"`` where no pair differs at all, ``"failed"`` where a
+            run of the new study failed or has a metric that is no number, ``"lost"`` where it has
+            no finished run of the setting, but runs that cannot be compared, or none with the
+            metric, else ``"no difference shown"`` or why it cannot be judged.
+        unmatched: Settings that only one of the studies has. They are not judged.
+    """
+
+    table: pd.DataFrame
+    unmatched: tuple[str, ...]
+
+    @property
+    def alarms(self) -> pd.DataFrame:
+        """Return the rows that a continuous integration must not pass: worse, failed or lost."""
+        return self.table[self.table["verdict"].isin(ALARMS)]
+
+
+def against(new: Comparison, old: Comparison) -> Regression:
+    """Judge `new` by `old`: the same settings, the same replicates, the difference's interval.
+
+    Each interval is taken by itself. Of many settings that have not changed, a share of
+    (1 - confidence) / 2 is called worse by chance: raise the confidence where there are many.
+
+    Args:
+        new: The study in question.
+        old: The one that it must not be worse than, compared by the same settings.
+
+    Raises:
+        InputError: No setting can be judged.
+    """
+    olds = {group.label: group for group in old.groups}
+    news = {group.label: group for group in new.groups}
+    unfinished = _unfinished(new)
+    lost = {label: "failed" for label, states in unfinished.items() if states & FAILED}
+    if _damaged(new):  # of a damaged run nobody knows what setting it had
+        lost = {label: "lost" for label in olds if label not in news} | lost
+    judged = [label for label in olds if label in news or label in lost]
+    rows = [
+        _row(olds[label], news.get(label), metric, new, lost=lost.get(label))
+        for metric in new.metrics
+        for label in judged
+    ]
+    only = [f"{label}: only in the study" for label in {**news, **unfinished} if label not in olds]
+    only += [f"{label}: only in against" for label in olds if label not in judged]
+    if not any(row["verdict"] in JUDGED for row in rows):
+        why = {str(row["verdict"]) for row in rows} or {"they share no setting"}
+        raise InputError(
+            f"nothing can be judged: {'; '.join(sorted(why))} "
+            f"(the study has {', '.join(news)}; against has {', '.join(olds)})"
+        )
+    return Regression(pd.DataFrame(rows), tuple(only))
+
+
+def _unfinished(study: Comparison) -> dict[str, set[str]]:
+    """Return the states of the runs asked for that cannot be compared, setting by setting."""
+    runs, left_out = study.study.runs, study.study.left_out
+    asked = select(runs, parse_conditions(study.where, runs, what="where"))
+    asked = asked.merge(left_out, on=["study", "run"])
+    return {group.label: set(group.runs["state"]) for group in group_runs(asked, study.by)}
+
+
+def _damaged(study: Comparison) -> bool:
+    return bool((study.study.left_out["state"] != "foreign").any())
+
+
+def _row(
+    old: Group, new: Group | None, metric: str, options: Comparison, *, lost: str | None
+) -> dict[str, Any]:
+    ours = new.values(metric, options.replicates) if new else {}
+    theirs = old.values(metric, options.replicates)
+    values, baseline = paired(ours, theirs)
+    d = differ(values, baseline, confidence=options.confidence, interval=options.interval)
+    equal = bool(len(values)) and bool(np.all(values == baseline))
+    return {
+        "group": old.label,
+        **old.settings,
+        "metric": metric,
+        "pairs": d.pairs,
+        "old": float(np.mean(baseline)) if d.pairs else np.nan,
+        "new": float(np.mean(values)) if d.pairs else np.nan,
+        "difference": d.mean,
+        "difference_low": d.low,
+        "difference_high": d.high,
+        "p": d.p,
+        "verdict": lost
+        or (
+            "lost"
+            if theirs and not ours
+            else _verdict(d, equal, options.better_of(metric), options)
+        ),
+    }
+
+
+def _verdict(d: Difference, equal: bool, better: Better, options: Comparison) -> str:
+    if equal:
+        return "equal"
+    if d.pairs == 0:
+        return "not judged: no replicate in common"
+    if d.pairs == 1:
+        return "not judged: n = 1, no interval"
+    if d.pairs < ENOUGH:
+        return f"not judged: n = {d.pairs}, too few to tell a difference from chance"
+    if options.interval == "bootstrap" and d.pairs < ENOUGH_FOR_BOOTSTRAP:
+        return f"not judged: a bootstrap needs {ENOUGH_FOR_BOOTSTRAP} pairs"
+    low, high = (d.low, d.high) if better == "lower" else (-d.high, -d.low)
+    return "worse" if low > 0 else "better" if high < 0 else "no difference shown"

@@ -1,0 +1,100 @@
+"""Settings whose runs are the same, number by number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from stelab.engine.comparison.groups import Group, written_replicate
+from stelab.engine.config import CONF_DIR
+from stelab.engine.config.signature import defines
+
+CLIPPED = "estimator/clip_fraction"
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Groups whose replicates have the same losses and codes in every epoch.
+
+    Attributes:
+        labels: Two or more.
+        reason: What the curves say about it.
+    """
+
+    labels: tuple[str, ...]
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """Return e.g. ``"identity = hardtanh_clip"``, naming what they share once."""
+        heads = [label.partition(", ") for label in self.labels]
+        tails = {tail for _, _, tail in heads}
+        if len(tails) > 1:
+            return " = ".join(self.labels)
+        names, (tail,) = " = ".join(head for head, _, _ in heads), tails
+        return f"{names}, {tail}" if tail else names
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.reason}"
+
+
+def find_twins(
+    groups: Sequence[Group], curves: pd.DataFrame, replicates: Sequence[str]
+) -> list[Twins]:
+    """Find groups with the same replicates and, for each, the same curves bit by bit."""
+    if curves.empty:
+        return []
+    compared = sorted(name for name in curves.columns if _is_compared(name))
+    by_run = dict(list(curves.sort_values("epoch").groupby(["study", "run"], sort=False)))
+    alike: dict[frozenset[tuple[object, ...]], list[Group]] = {}
+    for group in groups:
+        alike.setdefault(_signature(group, by_run, compared, replicates), []).append(group)
+    return [
+        Twins(tuple(group.label for group in found), _reason(found, by_run))
+        for found in alike.values()
+        if len(found) > 1
+    ]
+
+
+def _is_compared(name: str) -> bool:
+    return name.partition("/")[0] in ("train", "val", "test", "code")
+
+
+def _signature(
+    group: Group,
+    by_run: dict[object, pd.DataFrame],
+    compared: Sequence[str],
+    replicates: Sequence[str],
+) -> frozenset[tuple[object, ...]]:
+    """Return for each run its replicate and its numbers."""
+    return frozenset(
+        (
+            written_replicate(row, replicates),
+            row.reindex(compared).to_numpy(dtype=float).tobytes(),
+            by_run[row["study"], row["run"]][compared].to_numpy(dtype=float).tobytes(),
+        )
+        for _, row in group.runs.iterrows()
+    )
+
+
+def _reason(groups: Sequence[Group], by_run: dict[object, pd.DataFrame]) -> str:
+    """Tell why, where the curves show it: a clamp that never acts is none."""
+    tables = [by_run[r["study"], r["run"]] for g in groups for _, r in g.runs.iterrows()]
+    idle = all(CLIPPED in table and (table[CLIPPED] == 0).all() for table in tables)
+    clamping = {_clamps(name) for group in groups for name in group.runs["estimator"]}
+    if idle and clamping == {True, False}:
+        return "clip_fraction 0 in every epoch"
+    return "the same losses and codes in every epoch"
+
+
+@cache
+def _clamps(estimator: str) -> bool:
+    """Tell whether an option of the group ``estimator`` can clamp gradients, from its source."""
+    path = CONF_DIR / "estimator" / f"{estimator}.yaml"
+    if not path.is_file():  # of a --config-dir
+        return False
+    return defines(str(OmegaConf.select(OmegaConf.load(path), "_target_")), "clipped")

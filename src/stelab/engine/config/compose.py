@@ -1,0 +1,372 @@
+"""Compose a configuration from the YAML groups, and build objects from it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import (
+    ConfigCompositionException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from stelab.engine.config.boundary import mistake
+from stelab.engine.config.files import CheckedFiles, self_inclusion
+from stelab.engine.config.identity import register_resolvers
+from stelab.engine.config.validate import (
+    keys_of,
+    require_keys,
+    suggestion,
+    validate,
+    without_hydra,
+)
+from stelab.engine.errors import InputError
+from stelab.engine.terminal import one_line, shortened
+
+
+def _conf_dir() -> Path:
+    """Find the YAML groups: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+CONF_DIR = _conf_dir()
+register_resolvers()
+
+
+def compose(*overrides: str, command: str = "train", config_dir: str | None = None) -> DictConfig:
+    """Compose and check the configuration that ``stelab COMMAND OVERRIDES...`` would use.
+
+    Args:
+        overrides: As on the command line, e.g. ``"estimator=hardtanh_clip"``, ``"seed=1"``.
+        command: The command whose defaults to start from.
+        config_dir: A folder with further groups, as with ``--config-dir``.
+
+    Raises:
+        InputError: Names every mistake.
+    """
+    with search(config_dir) as loader:
+        return strip(compose_whole(loader, command, overrides), command)
+
+
+@contextmanager
+def search(config_dir: str | None) -> Iterator[ConfigLoader]:
+    """Set up Hydra's search path; inside, configurations are composed.
+
+    A Hydra application that is running, such as the command that asks, is put aside meanwhile.
+    """
+    with application(config_dir) as hydra:
+        yield hydra.config_loader
+
+
+@contextmanager
+def application(config_dir: str | None) -> Iterator[Hydra]:
+    """Make a Hydra application; one that is running is put aside meanwhile.
+
+    Args:
+        config_dir: A folder with further groups, as with ``--config-dir``.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise InputError(f"--config-dir must be a folder, got '{config_dir}'")
+    version.setbase("1.3")
+    # The public API has no counterpart of --config-dir; this is what the flag itself does.
+    path = create_config_search_path(str(CONF_DIR))
+    SourcesRegistry.instance().types["file"] = CheckedFiles
+    if config_dir is not None:
+        user = f"file://{Path(config_dir).resolve()}"
+        path.prepend("command-line", user, SearchPathQuery(provider="schema"))
+    state = GlobalHydra.instance()
+    running, state.hydra = state.hydra, None
+    try:
+        yield Hydra.create_main_hydra2("stelab", path)
+    finally:
+        state.hydra = running
+        for cache in (_composed, _parse, _files):  # of this loader, which nobody has any more
+            cache.cache_clear()
+
+
+def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a configuration with its `hydra` node; turn every error into ours."""
+
+    def load(lines: Sequence[str]) -> DictConfig:
+        return _load(loader, command, lines)
+
+    with _explained(loader, command, overrides, load):
+        return load(overrides)
+
+
+def compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose and check one of many jobs; `paths.run`, where there is one, is resolved.
+
+    It is what Hydra composes, in a tenth of the time: jobs that choose the same groups share one
+    composition of them, and each sets its values in a copy, with Hydra's own function. (So
+    ``${hydra:overrides}`` and what is made of it are of the groups alone.)
+
+    Args:
+        loader: Hydra's. It reads the files of a choice of groups once.
+        command: Whose defaults to start from.
+        overrides: All of the job's, those of Hydra's own keys (``hydra.*``) too.
+
+    Raises:
+        InputError: Names every mistake.
+    """
+
+    def compose_and_check(lines: Sequence[str]) -> DictConfig:
+        return _compose_job(loader, command, lines)
+
+    with _explained(loader, command, overrides, compose_and_check):
+        return compose_and_check(overrides)
+
+
+def _compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+    choices, values = _split(loader, command, overrides)
+    shared, hydra_node = _composed(loader, command, choices)
+    cfg = copy.deepcopy(shared)
+    ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+    _resolve_names(cfg, hydra_node, command)
+    with suppress(OmegaConfBaseException, AttributeError):  # `validate` says what is wrong
+        if folder := cfg.get("paths", {}).get("run"):
+            cfg.paths.run = folder  # computed once, not for each that refers to it
+    validate(cfg, command)
+    return cfg
+
+
+def parse(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides.
+
+    Raises:
+        InputError: One of them is none.
+    """
+    return [_parse(loader, line) for line in overrides]
+
+
+def strip(cfg: DictConfig, command: str) -> DictConfig:
+    """Resolve what needs the `hydra` node, drop the node, and check the rest."""
+    own, hydra_node = _divide(cfg)
+    _resolve_names(own, hydra_node, command)
+    validate(own, command)
+    return own
+
+
+def build(node: Any, *args: Any, **kwargs: Any) -> Any:
+    """Build the object that a configuration node with a `_target_` describes.
+
+    Raises:
+        InputError: The target cannot be found, or refuses its arguments.
+    """
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, *args, _convert_="all", **kwargs)
+    except InputError:
+        raise
+    except Exception as error:
+        cause = (error.__cause__ if isinstance(error, InstantiationException) else None) or error
+        plain = cause is error or isinstance(cause, InputError)
+        what = str(cause) if plain else f"{type(cause).__name__}: {cause}"
+        target = node.get("_target_") if isinstance(node, dict | DictConfig) else None
+        name = shortened(str(target or node))
+        raise InputError(f"{name} refuses its arguments: {one_line(what)}") from error
+
+
+def _load(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+    return loader.load_configuration(
+        command, list(overrides), run_mode=RunMode.RUN, from_shell=False
+    )
+
+
+@lru_cache(maxsize=1024)
+def _composed(
+    loader: ConfigLoader, command: str, choices: tuple[str, ...]
+) -> tuple[DictConfig, Any]:
+    return _divide(_load(loader, command, choices))
+
+
+@lru_cache(maxsize=8192)
+def _parse(loader: ConfigLoader, line: str) -> Override:
+    try:
+        (override,) = OverridesParser.create(config_loader=loader).parse_overrides([line])
+    except OverrideParseException as error:
+        raise InputError(f"'{one_line(line)}' is not an override: write key=value") from error
+    except Exception as error:
+        raise InputError(f"'{one_line(line)}' is not an override: {mistake(error)}") from error
+    if not override.key_or_group:
+        raise InputError(f"'{one_line(line)}' is not an override: write key=value")
+    return override
+
+
+def _split(
+    loader: ConfigLoader, command: str, overrides: Sequence[str]
+) -> tuple[tuple[str, ...], list[Override]]:
+    """Tell what decides which files are read, or what Hydra itself does, from values."""
+    search_path = tuple(line for line in overrides if line.lstrip("+").startswith("hydra.search"))
+    files = _files(loader, command, search_path)
+    choices, values = [], []
+    for override in parse(loader, overrides):
+        key = override.key_or_group
+        is_value = isinstance(override.value(), dict) or not files.group_exists(key)
+        if is_value and not override.is_hydra_override() and not override.is_sweep_override():
+            values.append(override)
+        else:
+            choices.append(str(override.input_line))
+    return tuple(choices), values
+
+
+@lru_cache(maxsize=64)
+def _files(
+    loader: ConfigLoader, command: str, search_path: tuple[str, ...]
+) -> CachingConfigRepository:
+    impl = cast(ConfigLoaderImpl, loader)
+    return impl._parse_overrides_and_create_caching_repo(command, list(search_path))[1]
+
+
+def _divide(cfg: DictConfig) -> tuple[DictConfig, Any]:
+    """Return what is ours, and what ``${hydra:...}`` refers to."""
+    own = without_hydra(cfg)
+    OmegaConf.set_struct(own, True)
+    with _hydra_node(None):
+        HydraConfig.instance().set_config(cfg)
+        return own, HydraConfig.instance().cfg
+
+
+@contextmanager
+def _hydra_node(node: Any) -> Iterator[None]:
+    """Let ``${hydra:...}`` refer to `node`."""
+    state = HydraConfig.instance()
+    previous, state.cfg = state.cfg, node
+    try:
+        yield
+    finally:
+        state.cfg = previous
+
+
+def _resolve_names(cfg: DictConfig, hydra_node: Any, command: str) -> None:
+    require_keys(cfg, command)
+    if not OmegaConf.is_dict(cfg.get("names")):  # `validate` says that it must be
+        return
+    with _hydra_node(hydra_node):
+        names = OmegaConf.to_container(cfg.names, resolve=True)
+    with open_dict(cfg):
+        cfg.names = names
+
+
+@contextmanager
+def _explained(
+    loader: ConfigLoader,
+    command: str,
+    overrides: Sequence[str],
+    compose: Callable[[Sequence[str]], object],
+) -> Iterator[None]:
+    """Turn every error into ours, which names the override that `compose` fails for."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="provider=")  # is not available
+            yield
+    except InputError:
+        raise
+    except MissingConfigException as error:
+        wanted = str(error.missing_cfg_file)
+        options = sorted(error.options or [])
+        group, _, name = wanted.rpartition("/")
+        raise InputError(
+            f"{group or 'config'}={name} does not exist{suggestion(name, options)}"
+            + (f" (available: {', '.join(options)})" if options else "")
+        ) from error
+    except OverrideParseException as error:
+        raise InputError(f"'{error.override}' is not an override: write key=value") from error
+    except Exception as error:
+        if unknown := _unknown_key(error, loader, command, overrides):
+            raise InputError(unknown) from error
+        if isinstance(error, RecursionError):
+            if included := self_inclusion(error, loader.get_sources()):
+                raise InputError(included) from error
+        guilty = _guilty(compose, overrides)
+        text = (guilty and _no_option(loader, guilty)) or mistake(error)
+        where = "" if guilty is None or guilty in text else f"'{guilty}' cannot be applied: "
+        raise InputError(one_line(where + text)) from error
+
+
+def _guilty(compose: Callable[[Sequence[str]], object], overrides: Sequence[str]) -> str | None:
+    """Return the first override that fails after those before it; None: the groups' files do."""
+    for count in range(len(overrides) + 1):
+        try:
+            compose(overrides[:count])
+        except InputError:
+            continue
+        except Exception:
+            return overrides[count - 1] if count else None
+    return None
+
+
+def _no_option(loader: ConfigLoader, line: str) -> str | None:
+    """Say what a group takes, where an override gives it something that is no name."""
+    override = _parse(loader, line)
+    options = loader.get_group_options(override.key_or_group)
+    if not options or isinstance(override.value(), str):
+        return None
+    return f"{override.key_or_group} takes one of {', '.join(options)}"
+
+
+def _unknown_key(
+    error: Exception, loader: ConfigLoader, command: str, overrides: Sequence[str]
+) -> str | None:
+    """Explain an override of a key that is not there; None where it is something else."""
+    text = str(error)
+    if not isinstance(error, ConfigCompositionException) or not text.startswith("Could not"):
+        return None
+    if "'" not in text or "already" in text:
+        return None
+    key = getattr(error.__cause__, "full_key", None) or text.split("'")[1]
+    tree = _tree(loader, command, overrides)
+    known = [k for k in keys_of(tree) if not f"{key}.".startswith(f"{k}.") and k != "hydra"]
+    parent = key.rpartition(".")[0]
+    siblings = [k for k in known if k.rpartition(".")[0] == parent and not k.endswith("_target_")]
+    hint = suggestion(key, known) or (f" (there are: {', '.join(siblings)})" if siblings else "")
+    return f"{key} is not a key here{hint}"
+
+
+def _tree(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> Any:
+    """Return what the groups alone compose, as far as they do."""
+    choices = [o for o in overrides if loader.get_group_options(o.partition("=")[0])]
+    for lines in (choices, []):
+        with suppress(Exception):
+            return OmegaConf.to_container(_load(loader, command, lines), resolve=False)
+    return {}
+
+
+__all__ = [
+    "CONF_DIR",
+    "build",
+    "compose",
+    "compose_job",
+    "compose_whole",
+    "parse",
+    "search",
+    "without_hydra",
+]

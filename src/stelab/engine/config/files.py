@@ -1,0 +1,120 @@
+"""YAML files of configuration groups, read within bounds; errors name the file and the line."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+from stelab.engine.config.boundary import told
+from stelab.engine.errors import InputError
+from stelab.engine.files import read_bounded
+from stelab.engine.terminal import one_line
+
+BYTES = 2**18
+"""The most that a file may hold."""
+NODES = 10_000
+"""The most entries that a file may have, with all that its aliases repeat."""
+DEPTH = 50
+"""The most tables and lists that may be inside one another."""
+
+
+class CheckedFiles(FileConfigSource):
+    """Where Hydra finds groups: a folder."""
+
+    def is_config(self, config_path: str) -> bool:
+        """Tell whether there is such a name, whatever it is: `load_config` tells what is wrong."""
+        return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read a file.
+
+        Raises:
+            InputError: It cannot be read, is no YAML, or holds no table.
+        """
+        path = Path(os.path.realpath(Path(self.path, self._normalize_file_name(config_path))))
+        text = _read(path)
+        return ConfigResult(
+            config=_table(path, text),
+            path=f"{self.scheme()}://{self.path}",
+            provider=self.provider,
+            header=self._get_header_dict(text[:512]),
+        )
+
+
+def self_inclusion(error: RecursionError, sources: Iterable[ConfigSource]) -> str | None:
+    """Tell which file's defaults led back to it, if that was it.
+
+    Args:
+        error: Of Hydra's, whose stack has the files.
+        sources: Where it looks for them.
+    """
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    trees = [f.f_locals for f in frames if f.f_code.co_name == "_create_defaults_tree_impl"]
+    names = [tree["parent"].get_config_path() for tree in trees if "parent" in tree]
+    again = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if not again:
+        return None
+    places = (Path(source.path, f"{again[0]}.yaml") for source in sources)
+    path = next((place for place in places if place.is_file()), Path(again[0]))
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    line = next((i for i, text in enumerate(lines, 1) if text.startswith("defaults:")), 1)
+    return f"{path}:{line}: its defaults lead back to itself: {' > '.join([*again, again[0]])}"
+
+
+def _read(path: Path) -> str:
+    try:
+        content = read_bounded(path, limit=BYTES)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path} cannot be read: {reason}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: this is no UTF-8 text") from error
+
+
+def _table(path: Path, text: str) -> DictConfig:
+    try:
+        tree = yaml.load(text, Loader=get_yaml_loader())
+        _measure(tree, DEPTH)
+        if tree is not None and not isinstance(tree, dict):
+            raise ValueError(f"it must hold a table (key: value), got a {type(tree).__name__}")
+        return OmegaConf.create(tree or {})
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InputError(f"{path}:{line}: YAML has no character {error.character:#x}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        context = f" {error.context}" if error.context else ""
+        raise InputError(one_line(f"{path}:{line}: {error.problem}{context}")) from error
+    except ValueError as error:
+        raise InputError(f"{path}: {one_line(str(error))}") from error
+    except Exception as error:
+        raise InputError(f"{path}: {told(error)}") from error
+
+
+def _measure(node: Any, depth: int, left: int = NODES) -> int:
+    """Return how many more entries there may be.
+
+    Raises:
+        ValueError: There are more, or they are nested too deeply.
+    """
+    if depth == 0:
+        raise ValueError(f"tables and lists are nested more than {DEPTH} deep")
+    entries = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for entry in entries:
+        left = _measure(entry, depth - 1, left - 1)
+        if left < 0:
+            raise ValueError(f"it has more than {NODES} entries, with all that aliases repeat")
+    return left

@@ -1,0 +1,240 @@
+"""Check a composed configuration: all mistakes at once, before torch is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import NotRequired, TypedDict
+
+from stelab.engine.config.schema import SCHEMAS
+from stelab.engine.config.signature import Signature, read_signature
+from stelab.engine.errors import InputError, first_line
+from stelab.engine.terminal import shortened
+
+Path = tuple[str | int, ...]
+_DELETED = "must be given (it cannot be deleted)"
+
+
+def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
+    """Check `cfg` against the schema of `command`.
+
+    Returns:
+        The configuration as plain containers, interpolations resolved.
+
+    Raises:
+        InputError: Names every unknown, missing, mistyped or out-of-range key.
+    """
+    try:
+        tree = plain(cfg)
+    except InputError:  # for a mistake that can be named better, maybe
+        written: Any = OmegaConf.to_container(without_hydra(cfg), resolve=False)
+        stated = [m for m in _against_schema(written, command) if "${" not in m[1]]
+        _raise(stated, cfg)
+        raise
+    _raise(list(_mistakes(tree, command)), cfg)
+    return tree
+
+
+def is_valid(tree: dict[str, Any], command: str) -> bool:
+    """Tell whether `validate` finds nothing wrong with what a configuration resolves to."""
+    return not any(True for _ in _mistakes(tree, command))
+
+
+def _mistakes(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
+    yield from _missing(tree)
+    yield from _not_finite(tree)
+    yield from _against_schema(tree, command)
+    yield from _against_signatures(tree)
+    yield from _contradictions(tree)
+
+
+def validate_node(cfg: DictConfig, key: str) -> None:
+    """Check the node at `key`, and those in it, against the signatures of their targets.
+
+    Raises:
+        InputError: Names every unknown, missing, mistyped or out-of-range key.
+    """
+    tree = OmegaConf.to_container(OmegaConf.select(cfg, key), resolve=True)
+    _raise(list(_against_signatures(tree, tuple(key.split(".")))), cfg)
+
+
+def _raise(mistakes: list[tuple[Path, str]], cfg: DictConfig) -> None:
+    if mistakes:
+        first = {_dotted(_stated(path, cfg)): text for path, text in reversed(mistakes)}
+        raise InputError("\n".join(f"{key} {first[key]}" for key in sorted(first)))
+
+
+def require_keys(cfg: DictConfig, command: str) -> None:
+    """Raise InputError where a top-level key of `command` was deleted."""
+    fields = dataclasses.fields(SCHEMAS[command])
+    needed = {f.name for f in fields if f.default is dataclasses.MISSING}
+    deleted = sorted(needed - {str(key) for key in cfg})
+    if deleted:
+        raise InputError("\n".join(f"{key} {_DELETED}" for key in deleted))
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return `cfg` without its `hydra` node as plain containers, interpolations resolved."""
+    own = without_hydra(cfg) if "hydra" in cfg else cfg
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        what = f"{key}: its value" if key else "the configuration"
+        raise InputError(f"{what} cannot be resolved: {first_line(error)}") from error
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """Return a copy of `cfg` without its `hydra` node."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word nearest to `word`, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def keys_of(tree: Any, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key of nested dictionaries."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield f"{prefix}{key}"
+            yield from keys_of(value, f"{prefix}{key}.")
+
+
+def _walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    yield path, node
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _walk(value, (*path, key))
+
+
+def _missing(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    for path, node in _walk(tree):
+        if node == "???":
+            yield path, f"must be given: {_dotted(path)}=..."
+
+
+def _not_finite(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    for path, node in _walk(tree):
+        if isinstance(node, float) and not math.isfinite(node):
+            yield path, f"must be a finite number, got {node}"
+
+
+def _against_schema(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
+    try:
+        _schema(command).validate_python(tree)
+    except ValidationError as error:
+        yield from _explain(error, tree, ())
+
+
+@cache
+def _schema(command: str) -> TypeAdapter[Any]:
+    return TypeAdapter(SCHEMAS[command])
+
+
+def _against_signatures(tree: Any, where: Path = ()) -> Iterator[tuple[Path, str]]:
+    for path, node in _walk(tree, where):
+        if not isinstance(node, dict) or "_target_" not in node:
+            continue
+        try:
+            signature, adapter = _signature(str(node["_target_"]))
+        except LookupError as error:
+            yield (*path, "_target_"), f"cannot be found: {error}"
+            continue
+        arguments = {k: v for k, v in node.items() if k not in ("_target_", "_recursive_")}
+        try:
+            adapter.validate_python(arguments)
+        except ValidationError as error:
+            yield from _explain(error, arguments, path, known=signature.annotations)
+
+
+@cache
+def _signature(target: str) -> tuple[Signature, TypeAdapter[Any]]:
+    """Make the schema of a node from the signature of its target."""
+    signature = read_signature(target)
+    fields = {
+        name: annotation if name in signature.required else NotRequired[annotation]
+        for name, annotation in signature.annotations.items()
+    }
+    try:
+        return signature, _arguments(fields, signature)
+    except Exception:  # an annotation that is no type
+        return signature, _arguments(dict.fromkeys(fields, NotRequired[Any]), signature)
+
+
+def _arguments(fields: dict[str, Any], signature: Signature) -> TypeAdapter[Any]:
+    arguments = TypedDict("arguments", fields)  # type: ignore[misc]
+    config = ConfigDict(extra="allow" if signature.open else "forbid")
+    arguments.__pydantic_config__ = config  # type: ignore[attr-defined]
+    return TypeAdapter(arguments)
+
+
+def _explain(
+    error: ValidationError, tree: dict[str, Any], path: Path, known: Iterable[str] = ()
+) -> Iterator[tuple[Path, str]]:
+    for entry in error.errors():
+        where = (*path, *(part for part in entry["loc"] if _is_key(part, tree)))
+        if entry["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            key = str(entry["loc"][-1])
+            names = [*known] or _siblings(tree, entry["loc"])
+            yield (*path, *entry["loc"]), f"is not a key here{suggestion(key, names)}"
+        elif entry["type"] in ("missing", "missing_argument"):
+            yield (*path, *entry["loc"]), _DELETED
+        else:
+            text = entry["msg"].replace("Input should be", "must be").replace("Value error, ", "")
+            text = re.sub(r"a dictionary or an instance of \w+", "a valid dictionary", text)
+            yield where, f"{text[0].lower()}{text[1:]}, got {shortened(repr(entry['input']))}"
+
+
+def _is_key(part: str | int, tree: dict[str, Any]) -> bool:
+    """Tell keys from the names of union members that pydantic puts in a location."""
+    return isinstance(part, int) or any(part in path for path, _ in _walk(tree))
+
+
+def _siblings(tree: dict[str, Any], loc: tuple[str | int, ...]) -> list[str]:
+    node: Any = tree
+    for part in loc[:-1]:
+        node = node[part]
+    return [str(key) for key in node if key != loc[-1]]
+
+
+def _contradictions(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    data, monitor = tree.get("data"), tree.get("monitor")
+    if isinstance(data, dict) and data.get("val_size") == 0 and str(monitor).startswith("val/"):
+        yield (
+            ("monitor",),
+            f"is {monitor}, but data.val_size=0 leaves no validation images; "
+            "set monitor=train/loss, or data.val_size above 0",
+        )
+
+
+# ${key}, or ${oc.select:key,default}
+_ALIAS = r"\$\{(?:oc\.select:)?([\w.]+)(?:,[^}]*)?\}"
+
+
+def _stated(path: Path, cfg: DictConfig) -> Path:
+    """Return where the value at `path` is stated: the other end of an interpolation, or `path`."""
+    node: Any = OmegaConf.to_container(cfg, resolve=False)
+    for i, part in enumerate(path):
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            return path
+        if isinstance(node, str) and (target := re.fullmatch(_ALIAS, node)):
+            return _stated((*target[1].split("."), *path[i + 1 :]), cfg)
+    return path
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(str(part) for part in path)

@@ -1,0 +1,54 @@
+"""The page of custom scalars: means of groups with their intervals, curves of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+from tensorboard.util.tensor_util import make_tensor_proto
+
+from stelab.engine.report.numbers import percent
+
+LIVE = ("val/mse", "train/mse")
+"""Metrics that every run logs while it is training."""
+
+
+def layout(means: Sequence[str], *, confidence: float) -> Summary:
+    """Lay out charts.
+
+    Args:
+        means: Metrics of which there are means; a chart each.
+        confidence: Of their intervals.
+    """
+    kind = f"means with {percent(confidence)} intervals"
+    charts = {f"mse: {kind}": [], "mse: all runs": [_all_runs(name) for name in LIVE]}
+    for name in means:
+        family, _, measure = name.partition("/")
+        title = measure if family in ("train", "val") else family
+        charts.setdefault(f"{title}: {kind}", []).append(_band(name))
+    categories = [
+        layout_pb2.Category(title=title, chart=shown, closed=not title.startswith("mse"))
+        for title, shown in charts.items()
+        if shown
+    ]
+    content = layout_pb2.Layout(category=categories).SerializeToString()
+    value = Summary.Value(
+        tag=metadata.CONFIG_SUMMARY_TAG,
+        metadata=metadata.create_summary_metadata(),
+        tensor=make_tensor_proto(content),
+    )
+    return Summary(value=[value])
+
+
+def _band(name: str) -> layout_pb2.Chart:
+    series = layout_pb2.MarginChartContent.Series(
+        value=f"mean/{name}", lower=f"lower/{name}", upper=f"upper/{name}"
+    )
+    content = layout_pb2.MarginChartContent(series=[series])
+    return layout_pb2.Chart(title=name, margin=content)
+
+
+def _all_runs(name: str) -> layout_pb2.Chart:
+    content = layout_pb2.MultilineChartContent(tag=[f"^(mean/)?{name}$"])
+    return layout_pb2.Chart(title=name, multiline=content)

@@ -1,0 +1,101 @@
+"""A view in a folder: a folder a run, in it links to its event files and files of our own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from stelab.engine.errors import InputError
+from stelab.engine.report.board import hparams
+from stelab.engine.report.board.events import pictures, write_events
+from stelab.engine.report.board.layout import LIVE, layout
+from stelab.engine.report.board.links import link_events
+from stelab.engine.report.board.means import curve_names, mean_runs
+from stelab.engine.report.board.names import folder_names
+from stelab.engine.report.board.view import ShownRun, View
+
+# An event file of our own before those of a run, which have the time in their names, and one after:
+# one of TensorBoard's two loaders never goes back to a file whose name sorts before another's.
+FIRST, LAST = "events.out.tfevents.0000000000.stelab", "events.out.tfevents.9999999999.stelab"
+
+
+def write_anew(view: View, folder: Path) -> None:
+    """Write a view beside the old one and put it in its place; other processes may do the same.
+
+    Raises:
+        InputError: Nothing can be written there.
+    """
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{age}") for age in ("new", "old"))
+    try:
+        write_view(view, new)
+        while not _take_place(new, folder):
+            with suppress(FileNotFoundError):
+                folder.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"the view cannot be written to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _take_place(new: Path, folder: Path) -> bool:
+    """Rename a folder where no other is in the way; tell whether it was."""
+    try:
+        new.rename(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def write_view(view: View, folder: Path) -> None:
+    """Write a view, or bring one up to date: what is there stays, what is stale goes."""
+    for name, run in view.runs.items():
+        _write_run(run, folder / name)
+    means = mean_runs(view.comparison) if view.comparison else {}
+    mean_names = folder_names(list(means), [str(i) for i in range(len(means))])
+    for name, steps in zip(mean_names, means.values(), strict=True):
+        if not (folder / name).exists():
+            write_events(folder / name / FIRST, steps)
+    study = _study_name(view)
+    if not (folder / study).exists():
+        _write_study(view, folder / study)
+    for path in folder.iterdir():
+        if path.name not in (*view.runs, *mean_names, study):
+            shutil.rmtree(path, ignore_errors=True)  # another process may do the same
+
+
+def _write_run(run: ShownRun, folder: Path) -> None:
+    if not (folder / FIRST).exists():
+        begun = hparams.begun(run.settings, run.name, run.started)
+        write_events(folder / FIRST, [(0, begun)])
+    link_events(run.folder, folder)
+    if run.status in ("finished", "failed") and not (folder / LAST).exists():
+        ended = hparams.ended(run.status, run.ended)
+        shown = [ended, *pictures(run.folder / "figures")]
+        write_events(folder / LAST, [(0, summary) for summary in shown])
+    if run.codes and not (folder / "projector_config.pbtxt").exists():
+        from stelab.lab.training.projector import write_codes
+
+        write_codes(folder, run.codes)
+
+
+def _study_name(view: View) -> str:
+    """Name the run of what is said of all runs; it changes with them, for it is not read twice."""
+    finished = sum(run.status == "finished" for run in view.runs.values())
+    return f"study, {finished} of {len(view.runs)} runs finished"
+
+
+def _write_study(view: View, folder: Path) -> None:
+    measured, means, confidence = [], [], 0.0
+    if view.comparison:
+        measured = [name for name in view.comparison.runs if "/" in name]
+        means, confidence = curve_names(view.comparison), view.comparison.confidence
+    settings = [run.settings for run in view.runs.values()]
+    experiment = hparams.experiment(settings, list(dict.fromkeys(["test/mse", *LIVE, *measured])))
+    summaries = (experiment, layout(means, confidence=confidence), *pictures(view.figures))
+    write_events(folder / FIRST, [(0, summary) for summary in summaries])

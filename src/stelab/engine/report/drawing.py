@@ -1,0 +1,217 @@
+"""How figures look and are saved: as SVG and PNG, with matplotlib's object interface alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullLocator
+
+from stelab.engine.files import write_atomically
+from stelab.engine.terminal import visible
+
+# Okabe and Ito's colours, told apart by colour-blind readers, with dashes and markers for print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+FILLS = ("full", "none", "left", "bottom")
+
+WIDTH = 3.5
+"""Inches: a column of a paper of two."""
+
+WIDE = 7.16
+"""Inches: both columns."""
+
+CHARACTER = 0.053
+"""Inches that a letter takes, about."""
+
+DPI = 300
+
+# Glyphs as paths: they look the same where a reader has other fonts.
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.2,
+    "hatch.linewidth": 0.4,
+    "text.parse_math": False,  # a dollar in a setting is a dollar
+    "svg.fonttype": "path",
+    "svg.hashsalt": "stelab",
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure in a folder: ``<name>.svg`` and ``<name>.png``.
+
+    Attributes:
+        name: E.g. ``"curves"``; also the stem of the files.
+        title: What is drawn; also its name for those who cannot see it.
+        text: What else is to know: its marks and what to read from it, in plain sentences that
+            do not repeat the title.
+        wide: Whether it is as wide as both columns of a paper, and as the page.
+        missing: Sentences on what could not be drawn in it.
+    """
+
+    name: str
+    title: str
+    text: str
+    wide: bool = False
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that is not saved yet, and what `Drawn` says about it."""
+
+    figure: Figure
+    drawn: Drawn
+
+    def save(self, folder: Path) -> Drawn:
+        """Write ``<name>.svg`` and ``<name>.png``: the same bytes for the same figure."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for text in self.figure.findobj(Text):  # no control character may stand in an SVG
+            assert isinstance(text, Text)
+            text.set_text(visible(text.get_text()))
+        path = folder / f"{self.drawn.name}.svg"
+        write_atomically(path, _svg(self.figure, self.drawn.name))
+        self.save_png(path.with_suffix(".png"))
+        return self.drawn
+
+    def save_png(self, path: Path) -> None:
+        """Write the PNG alone."""
+        write_figure(self.figure, path, dpi=DPI, metadata={"Software": None})
+
+
+def write_figure(figure: Figure, path: Path, **options: Any) -> None:
+    """Write a PNG to a name, whatever is there; where that is a link, not to where it leads."""
+    file = BytesIO()
+    figure.savefig(file, format="png", **options)
+    write_atomically(path, file.getbuffer())
+
+
+def style() -> AbstractContextManager[None]:
+    """Return the context in which figures must be drawn and saved."""
+    return mpl.rc_context(_STYLE)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """Return the SVG, with ids of its own: several may stand in one page."""
+    file = StringIO()
+    figure.savefig(file, format="svg", dpi=DPI, metadata={"Date": None, "Creator": None})
+    return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", file.getvalue())
+
+
+def panels(
+    rows: int,
+    columns: int = 1,
+    *,
+    size: tuple[float, float],
+    left: float,
+    bottom: float,
+    top: float = 0.25,
+    right: float = 0.1,
+    gaps: tuple[float, float] = (0.1, 0.3),
+    **share: Any,
+) -> tuple[Figure, list[Axes]]:
+    """Lay out panels, all lengths in inches; a layout engine would take longer than the drawing.
+
+    Args:
+        rows: Rows of panels.
+        columns: Columns of panels.
+        size: Width and height of each panel.
+        left: Margin; so are `bottom`, `top` and `right`.
+        bottom: Room for the axis and a legend.
+        top: Room for the titles.
+        right: Room beside the last column.
+        gaps: Between columns and between rows.
+        share: ``sharex`` and ``sharey``.
+    """
+    width = left + columns * size[0] + (columns - 1) * gaps[0] + right
+    height = bottom + rows * size[1] + (rows - 1) * gaps[1] + top
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(rows, columns, squeeze=False, **share)
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=gaps[0] / size[0],
+        hspace=gaps[1] / size[1],
+    )
+    return figure, list(axes.flat)
+
+
+def inner_width(*, left: float, right: float = 0.1, width: float = WIDTH) -> float:
+    """Return what margins leave of a figure's width."""
+    return width - left - right
+
+
+def legend_height(labels: Sequence[str], *, width: float = WIDTH) -> float:
+    """Return the inches that `add_legend` needs below the axes."""
+    columns = _legend_columns(labels, width)
+    lines = sum(label.count("\n") + 1 for label in labels)
+    return 0.06 + 0.131 * math.ceil(lines / columns) + 0.009 * math.ceil(len(labels) / columns)
+
+
+def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Write the legend below the axes, where it hides no curve."""
+    figure.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 0.0),
+        ncols=_legend_columns(labels, figure.get_figwidth()),
+        frameon=False,
+        labelspacing=0.35,
+        borderpad=0.2,
+        borderaxespad=0.2,
+        handlelength=2.8,
+        handletextpad=0.6,
+        columnspacing=1.0,
+    )
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = max(1, round(width / WIDTH))
+    return 2 * columns if longest <= 20 else columns
+
+
+def set_log(ax: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis that has its data logarithmic; ticks say 0.2, read faster than 2×10⁻¹."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    ax.set(**{f"{which}scale": "log"})
+    low, high = axis.get_view_interval()
+    subs = (
+        (1,) if high > 30 * low else (1, 2, 5) if high > 6 * low else (1, 1.5, 2, 2.5, 3, 4, 6, 8)
+    )
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
+
+
+def spans_widely(values: Any) -> bool:
+    """Tell whether values are all positive and some more than 30 times as large as others."""
+    low, high = min(values), max(values)
+    return bool(low > 0 and high / low > 30)

@@ -1,0 +1,131 @@
+"""The metric's mean over two settings."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from stelab.engine.comparison import Comparison
+from stelab.engine.comparison.conditions import written
+from stelab.engine.comparison.groups import label
+from stelab.engine.report.drawing import CHARACTER, WIDTH, Drawn, Picture, inner_width, panels
+from stelab.engine.report.numbers import MISSING, number, setting_text
+from stelab.engine.terminal import visible
+
+MOST_ROWS, MOST_COLUMNS, MOST_PANELS = 40, 12, 8
+_NARROW, _WIDE, _HIGH = 0.5, 0.8, 0.32  # inches of a cell
+
+
+def draw_heatmap(comparison: Comparison) -> Picture | None:
+    """Draw a cell for each pair of values of the first two settings, a panel for each rest.
+
+    None where runs are grouped by fewer than two, or have too many values for a picture.
+    """
+    if len(comparison.by) < 2:
+        return None
+    down, across = comparison.by[:2]
+    table = comparison.rows(comparison.metric)
+    table = table.assign(**{key: table[key].map(setting_text) for key in comparison.by})
+    rows, columns = (_written(comparison, key) for key in (down, across))
+    parts = _parts(comparison, table)
+    if len(rows) > MOST_ROWS or len(columns) > MOST_COLUMNS or len(parts) > MOST_PANELS:
+        return None
+    figure, axes = _axes(rows, columns, list(parts))
+    shades = ScalarMappable(cmap="cividis" if comparison.better == "lower" else "cividis_r")
+    shades.set_clim(table["mean"].min(), table["mean"].max())
+    for ax, part in zip(axes, parts.values(), strict=True):
+        cells = {(cell[down], cell[across]): cell for _, cell in part.iterrows()}
+        _panel(ax, cells, rows, columns, shades)
+        ax.set_ylabel(down)
+    axes[-1].set_xlabel(across)
+    empty = len(rows) * len(columns) * len(parts) - int(table["mean"].notna().sum())
+    return Picture(figure, _drawn(comparison, empty))
+
+
+def _axes(
+    rows: Sequence[str], columns: Sequence[str], titles: Sequence[str]
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of at least a column's width, and a titled panel a part."""
+    left = 0.35 + CHARACTER * max(map(len, rows))
+    room = inner_width(left=left)
+    width = len(columns) * float(np.clip(room / len(columns), _NARROW, _WIDE))
+    names = [textwrap.fill(title, int(room / 0.06)) for title in titles]
+    top = 0.12 + 0.13 * max(name.count("\n") + 1 for name in names)
+    figure, axes = panels(
+        len(titles),
+        size=(width, _HIGH * len(rows)),
+        left=left,
+        right=max(0.1, WIDTH - left - width),
+        bottom=0.4,
+        top=top,
+        gaps=(0.1, top),
+        sharex=True,
+    )
+    for ax, name in zip(axes, names, strict=True):
+        ax.set_title(name, loc="left")
+    return figure, axes
+
+
+def _panel(
+    ax: Axes,
+    cells: dict[tuple[str, str], Any],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    shades: ScalarMappable,
+) -> None:
+    """Draw a cell for each row and column, the empty ones hatched."""
+    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
+        cell = cells.get((row, column))
+        if cell is None or np.isnan(cell["mean"]):
+            ax.add_patch(Rectangle((j, i), 1, 1, fill=False, hatch="////", edgecolor="0.7"))
+        else:
+            _cell(ax, i, j, cell, shades)
+    ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
+    ax.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    ax.tick_params(length=0)
+    ax.grid(False)
+
+
+def _cell(ax: Axes, i: int, j: int, cell: Any, shades: ScalarMappable) -> None:
+    red, green, blue, _ = shades.to_rgba(cell["mean"])
+    ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+    ax.add_patch(Rectangle((j, i), 1, 1, facecolor=(red, green, blue), edgecolor="white"))
+    text = f"{number(cell['mean'])}\nn = {cell['n']}"
+    ax.text(j + 0.5, i + 0.5, text, color=ink, ha="center", va="center", linespacing=1.0)
+
+
+def _written(comparison: Comparison, key: str) -> list[str]:
+    """Return a setting's values, numbers in their order; last, that it has none."""
+    values = pd.Series([group.settings[key] for group in comparison.groups])
+    return [*map(visible, written(values))] + [MISSING] * bool(values.isna().any())
+
+
+def _parts(comparison: Comparison, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    others = comparison.by[2:]
+    if not others:
+        return {comparison.metric: table}
+    found = table.groupby(list(others), sort=False)
+    return {label(dict(zip(others, values, strict=True))): part for values, part in found}
+
+
+def _drawn(comparison: Comparison, empty: int) -> Drawn:
+    down, across, *others = comparison.by
+    title = f"{comparison.metric} by {down} and {across}"
+    panels_of = f", a panel for each {', '.join(others)}" if others else ""
+    sentences = [
+        f"Each cell has the mean over {', '.join(comparison.replicates)} and the number n of its "
+        f"values{panels_of}.",
+        "The darker a cell, the better.",
+        f"Hatched cells have no value ({empty})." if empty else "",
+    ]
+    return Drawn("heatmap", title, " ".join(sentence for sentence in sentences if sentence))

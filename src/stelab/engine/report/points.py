@@ -1,0 +1,128 @@
+"""Where each group ended: its mean with an interval, and each of its replicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from stelab.engine.comparison import Comparison
+from stelab.engine.report.drawing import CHARACTER, Drawn, Picture, inner_width, panels
+from stelab.engine.report.lines import Line, all_lines, tell_same, tell_single
+from stelab.engine.report.numbers import number, percent
+
+MOST = 30
+"""Rows in one figure; of more, the best and the baselines."""
+
+FAR = 20
+"""Typical intervals from the best to where the axis ends: beyond, no others could be told apart."""
+
+_FOLD = 31
+_RIGHT = 0.2
+
+
+def draw_points(comparison: Comparison) -> Picture:
+    """Draw the metric's mean and interval of each group, the best on top."""
+    rows = _rows(comparison)
+    found = [line for line in all_lines(comparison) if line.label in rows.index]
+    lines = [line for i, line in enumerate(found) if i < MOST or line.is_baseline]
+    rows = rows.loc[[line.label for line in lines]]
+    figure, ax, places = _axes([line.name(_FOLD) for line in lines])
+    low, high = _limits(rows, comparison)
+    for line, place in zip(lines, places, strict=True):
+        row = rows.loc[line.label]
+        if low <= row["mean"] <= high:
+            _point(ax, row, place, line)
+        else:
+            _arrow(ax, row["mean"], place, line.colour, right=row["mean"] > high)
+        if row["significant"]:
+            ax.text(1.05, place, "*", transform=ax.get_yaxis_transform(), va="center_baseline")
+    margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
+    ax.set_xlim(low - margin, high + margin)
+    ax.set_xlabel(comparison.metric)
+    text = [
+        *_sentences(comparison, lines, rows, beyond=not rows["mean"].between(low, high).all()),
+        f"{len(found) - len(lines)} more are not shown." if len(found) > len(lines) else "",
+    ]
+    title = f"{comparison.metric} of each group, the best on top"
+    return Picture(figure, Drawn("points", title, " ".join(filter(None, text))))
+
+
+def _rows(comparison: Comparison) -> pd.DataFrame:
+    """Return the metric's row and `values` of each line that has any; of twins, the first's."""
+    table = comparison.rows(comparison.metric).dropna(subset="mean")
+    groups = {group.label: group for group in comparison.groups}
+    values = [
+        groups[label].values(comparison.metric, comparison.replicates) for label in table["group"]
+    ]
+    table = table.assign(
+        line=table["group"].map(comparison.line_of), values=[[*v.values()] for v in values]
+    )
+    return table.drop_duplicates("line").set_index("line")
+
+
+def _axes(names: Sequence[str]) -> tuple[Figure, Axes, Any]:
+    """Return a figure, axes with a name a row, and where on them the rows are."""
+    folds = [name.split("\n") for name in names]
+    left = 0.12 + CHARACTER * max(len(part) for parts in folds for part in parts)
+    heights = np.array([0.09 + 0.12 * len(parts) for parts in folds])
+    size = (inner_width(left=left, right=_RIGHT), float(heights.sum()) + 0.1)
+    figure, (ax,) = panels(1, size=size, left=left, right=_RIGHT, bottom=0.4, top=0.1)
+    places = np.cumsum(heights) - heights / 2
+    ax.set_yticks(places, names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(heights.sum() + 0.05, -0.05)
+    ax.grid(False, axis="y")
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    return figure, ax, places
+
+
+def _limits(rows: pd.DataFrame, comparison: Comparison) -> tuple[float, float]:
+    """Return the ends of the axis: those of all values, or of those not `FAR` from the best."""
+    best = rows["mean"].min() if comparison.better == "lower" else rows["mean"].max()
+    far = (rows["mean"] - best).abs() > FAR * (rows["high"] - rows["low"]).median()
+    all_of, near = _ends(rows), _ends(rows[~far])
+    return near if np.ptp(all_of) > 2 * np.ptp(near) > 0 else all_of
+
+
+def _ends(rows: pd.DataFrame) -> tuple[float, float]:
+    values = np.concatenate([*rows["values"], rows["low"].dropna(), rows["high"].dropna()])
+    return float(values.min()), float(values.max())
+
+
+def _point(ax: Axes, row: Any, place: float, line: Line) -> None:
+    values = row["values"]
+    below = place + 0.065
+    ax.plot(values, [below] * len(values), "|", color="0.2", alpha=0.5, markersize=2.5)
+    ax.plot([row["low"], row["high"]], [place, place], "-", color=line.colour, linewidth=1.4)
+    ax.plot([row["mean"]], [place], **{**line.points, "markersize": 4})
+
+
+def _arrow(ax: Axes, mean: float, place: float, colour: str, *, right: bool) -> None:
+    """Write a mean beyond the axis at its edge."""
+    edge, side, marker, text = (1, "right", ">", 0.94) if right else (0, "left", "<", 0.06)
+    transform = ax.get_yaxis_transform()
+    ax.plot([edge], [place], marker, color=colour, transform=transform, clip_on=False)
+    ax.text(text, place, number(mean), transform=transform, ha=side, va="center_baseline")
+
+
+def _sentences(
+    comparison: Comparison, lines: Sequence[Line], rows: pd.DataFrame, *, beyond: bool
+) -> list[str]:
+    """Say what is drawn, as far as it is."""
+    interval = "Student's t" if comparison.interval == "t" else "bootstrap"
+    bars = f"bars their intervals of {percent(comparison.confidence)} ({interval}), "
+    values = f"small marks the values of each {', '.join(comparison.replicates)}"
+    p = f"p, paired and corrected (Holm), is below {comparison.alpha:g}"
+    return [
+        f"Points are means, {bars if rows['n'].max() > 1 else ''}{values}.",
+        f"A star: differs from its baseline; {p}." if rows["significant"].any() else "",
+        "Arrows: means beyond the axis." if beyond else "",
+        tell_single([str(label) for label in rows.index[rows["n"] == 1]], len(rows), "bar"),
+        tell_same(comparison, lines, "row"),
+    ]

@@ -1,0 +1,81 @@
+"""All figures that the tables of a comparison allow, and what a sweep leaves of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stelab.engine.comparison import Comparison
+from stelab.engine.errors import InputError
+from stelab.engine.report.curves import draw_code_health, draw_curves
+from stelab.engine.report.drawing import Drawn, style
+from stelab.engine.report.heatmap import draw_heatmap
+from stelab.engine.report.points import draw_points
+from stelab.engine.report.scatters import draw_slices, draw_wall_clock
+from stelab.lab.training.reconstructions import picture_reconstructions
+
+FIGURES = (
+    "curves",
+    "points",
+    "heatmap",
+    "code_health",
+    "wall_clock",
+    "slices",
+    "reconstructions",
+)
+"""Names of all figures; not each comparison has each."""
+
+
+def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> list[Drawn]:
+    """Draw a comparison's figures from its tables alone; return those that there are.
+
+    Those that an earlier comparison left in the folder are removed.
+
+    Args:
+        comparison: Its first metric is drawn.
+        folder: Where they are written, each as SVG and PNG; the same bytes for the same tables.
+        log_scale: Whether the metric's curves have a logarithmic axis.
+    """
+    for name in FIGURES:
+        for suffix in (".svg", ".png"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    with style():
+        pictures = (
+            draw_curves(comparison, log_scale=log_scale),
+            draw_points(comparison),
+            draw_heatmap(comparison),
+            draw_code_health(comparison),
+            draw_wall_clock(comparison),
+            draw_slices(comparison),
+        )
+        return [picture.save(folder) for picture in pictures if picture]
+
+
+def draw_study(
+    study: Path, comparison: Comparison, *, trust: Sequence[str] = ()
+) -> tuple[list[Path], list[str]]:
+    """Draw ``loss.png`` and ``reconstructions.png``, as far as the study has what they need.
+
+    Args:
+        study: The study's folder.
+        comparison: Its runs, compared.
+        trust: Packages whose components are built, besides those of stelab and torch.
+
+    Returns:
+        Those that were drawn, what an earlier sweep left of the others being removed; and
+        sentences on what could not be drawn.
+    """
+    loss, reconstructions = files = study / "loss.png", study / "reconstructions.png"
+    missing: list[str] = []
+    for file in files:
+        file.unlink(missing_ok=True)
+    with style():
+        if curves := draw_curves(comparison, log_scale=True):
+            curves.save_png(loss)
+        try:
+            picture = picture_reconstructions(comparison, trust=trust)
+            picture.save_png(reconstructions)
+            missing += picture.drawn.missing
+        except InputError as error:
+            missing.append(str(error))
+    return [file for file in files if file.exists()], missing

@@ -1,0 +1,100 @@
+"""metrics.csv of a finished run, read whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from stelab.engine.files import read_bounded
+from stelab.engine.studies.flaws import is_finite, is_name
+from stelab.engine.terminal import brief
+
+Curves = dict[str, "array[float]"]
+
+# Beyond a hundred thousand epochs of a hundred metrics.
+_BYTES, _FIELDS, _CELLS = 64 * 2**20, 300, 10**7
+
+_OTHERS = ("study", "run", "group", "replicate")
+"""Columns that a table of curves has of its own."""
+
+
+def read_curves(path: Path, *, epochs: int | None) -> Curves:
+    """Return its columns; a metric that an epoch does not have is NaN.
+
+    Args:
+        path: The file.
+        epochs: How many were trained, where that is known: it must have as many rows.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: It is not whole, or beyond the bounds: says what is wrong.
+    """
+    rows = _rows(path)
+    header = next(rows)
+    _check_header(header)
+    columns = [array("d") for _ in header]
+    count = 0
+    for row in rows:
+        _check(row, header, epoch=count)
+        for column, cell in zip(columns, row, strict=True):
+            column.append(_number(cell))
+        count += 1
+    if not count or (epochs is not None and count != epochs):
+        raise ValueError(f"it has {count} epochs, but {epochs} were trained")
+    return dict(zip(header, columns, strict=True))
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    text = read_bounded(path, limit=_BYTES).decode()
+    if not text:
+        raise ValueError("it is empty")
+    if not text.endswith("\n"):
+        raise ValueError("its last line is cut off")
+    lines = text.split("\n")[:-1]
+    if len(lines) * (lines[0].count(",") + 1) > _CELLS:
+        raise ValueError(f"it has more than {_CELLS} fields")
+    try:
+        yield from csv.reader(map(_bounded, lines))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _bounded(line: str) -> str:
+    if line.count(",") >= _FIELDS:
+        raise ValueError(f"a line has more than {_FIELDS} fields")
+    return line
+
+
+def _check_header(header: Sequence[str]) -> None:
+    if header[:2] != ["epoch", "step"]:
+        raise ValueError("it does not begin with epoch,step")
+    for name, times in Counter(header).items():
+        if times > 1:
+            raise ValueError(f"it has {times} columns {brief(name)}")
+        if not is_name(name) or name in _OTHERS:
+            raise ValueError(f"{brief(name)!r} cannot be the name of a metric")
+
+
+def _check(row: Sequence[str], header: Sequence[str], *, epoch: int) -> None:
+    line = f"line {epoch + 2}"
+    if len(row) != len(header):
+        raise ValueError(f"{line} has {len(row)} fields, the header {len(header)}")
+    if row[0] != str(epoch):
+        raise ValueError(f"{line} is of epoch {brief(row[0])}, expected {epoch}")
+    if not row[1].isdecimal() or len(row[1]) > 15:  # a float holds 15 digits
+        raise ValueError(f"{line} is of step {brief(row[1])}")
+
+
+def _number(cell: str) -> float:
+    if not cell:
+        return float("nan")
+    try:
+        value = float(cell)
+    except ValueError:
+        raise ValueError(f"{brief(cell)!r} is not a number") from None
+    if not is_finite(value):
+        raise ValueError(f"{brief(cell)} is not a finite number")
+    return value

@@ -1,0 +1,182 @@
+"""Why what a run's folder holds is not what stelab writes there: what others rely on."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stelab.engine.config.identity import fingerprint_of_resolved
+from stelab.engine.config.schema import Train
+from stelab.engine.terminal import brief
+
+if TYPE_CHECKING:
+    from stelab.engine.studies.record import Run
+
+NOT_OURS = "config.yaml is not one of stelab's"
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+"""How run.json writes times, which are UTC."""
+
+STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
+
+# What a configuration ends with: where one of them is missing, and nothing vouches for the rest, it
+# was cut off.
+_GROUPS = ("model", "loss", "data", "optimizer", "scheduler", "trainer", "logger", "callbacks")
+_TABLES = ("names", "paths", "estimator", "threshold", *_GROUPS)
+_KEYS = {field.name for field in dataclasses.fields(Train)}
+_NAME = 255  # characters, as a file's
+_METRICS = 1_000
+_ENTRIES = 200
+"""How many entries run.json may have on a machine, or on versions; there are about ten."""
+
+
+def flaw_of_config(config: Any) -> str:
+    """Say why a configuration is none of a run; nothing where it is one."""
+    if not _is_ours(config):
+        return NOT_OURS
+    if strange := [key for key in config if key not in _KEYS]:
+        return f"config.yaml: {brief(strange[0])} is not a key of a run"
+    if wrong := [key for key in _TABLES if not isinstance(config.get(key, {}), dict)]:
+        return f"config.yaml: {wrong[0]} must be a table, got {brief(config[wrong[0]])}"
+    named = {**config["names"], "study": config.get("study")}
+    if wrong := [key for key, value in named.items() if not is_name(value)]:
+        return f"config.yaml: {brief(wrong[0])} must be a name, got {brief(named[wrong[0]])}"
+    numbers = {
+        "seed": config.get("seed"),
+        "trainer.max_epochs": config["trainer"].get("max_epochs", 1),
+    }
+    if wrong := [key for key, value in numbers.items() if not is_integer(value)]:
+        return f"config.yaml: {wrong[0]} must be an integer, got {brief(numbers[wrong[0]])}"
+    return ""
+
+
+def _is_ours(config: Any) -> bool:
+    if not isinstance(config, dict):
+        return False
+    names, trainer = map(config.get, ("names", "trainer"))
+    return isinstance(names, dict) and isinstance(trainer, dict) and "estimator" in names
+
+
+def flaw_of_record(record: Any) -> str:
+    """Say why run.json was not written by stelab; nothing where it was."""
+    if not isinstance(record, dict):
+        return "run.json must be a table"
+    status, metrics = record.get("status"), record.get("metrics")
+    if status not in STATUSES:
+        return f"run.json: its status is {brief(status)!r}, which is none of stelab's"
+    if not isinstance(metrics, dict):
+        return f"run.json: metrics must be a table, got {brief(metrics)}"
+    sizes = {"metrics": _METRICS, **dict.fromkeys(("machine", "git", "versions"), _ENTRIES)}
+    for name, most in sizes.items():
+        if len(part := part_of(record, name)) > most:
+            return f"run.json: {name} has {len(part)} entries, more than {most}"
+        if strange := [key for key in part if not is_name(key)]:
+            return f"run.json: {name} has an entry {brief(strange[0])!r}"
+    wrong = [
+        f"{part}.{key} is {brief(value)}"
+        for (part, key), check in _CHECKS.items()
+        if (value := part_of(record, part).get(key)) is not None and not check(value)
+    ]
+    if not _is_count(record.get("epochs", 1)):
+        wrong.append(f"epochs is {brief(record['epochs'])}")
+    return f"run.json: {', '.join(wrong)}" if wrong else ""
+
+
+def flaw_of_run(run: Run) -> str:
+    """Say why a configuration and its run.json are not those of one run; nothing where they are."""
+    try:
+        fingerprint_of_resolved(run.config)
+    except TypeError:
+        return "config.yaml has a table with keys of several types"
+    missing = [key for key in _GROUPS if key not in run.config]
+    if missing and not is_as_recorded(run):
+        return f"config.yaml is cut off: it has no {', '.join(missing)}"
+    epochs, most = run.record.get("epochs", 1), run.config["trainer"].get("max_epochs")
+    if most is not None and epochs > most:
+        return f"run.json: epochs is {epochs}, but trainer.max_epochs {most}"
+    return ""
+
+
+def is_as_recorded(run: Run) -> bool:
+    """Tell whether config.yaml is what run.json was made with, as far as it has a fingerprint."""
+    recorded, config = run.record.get("fingerprint"), run.config
+    if not isinstance(recorded, str) or fingerprint_of_resolved(config) == recorded:
+        return True
+    paths = [path for path in config.get("paths", {}).values() if isinstance(path, str)]
+    longest_first = sorted(paths, key=len, reverse=True)
+    return fingerprint_of_resolved(_masked(config, longest_first)) == recorded
+
+
+def _masked(node: Any, paths: Sequence[str]) -> Any:
+    """Take paths out of all texts: what interpolates them has none in a run's fingerprint."""
+    if isinstance(node, dict):
+        return {key: _masked(value, paths) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_masked(value, paths) for value in node]
+    for path in paths if isinstance(node, str) else []:
+        node = node.replace(path, "")
+    return node
+
+
+def is_name(value: Any) -> bool:
+    """Tell whether it is a text that can stand in a table as a name."""
+    return isinstance(value, str) and 0 < len(value) <= _NAME and value.isprintable()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def are_texts(value: Any) -> bool:
+    """Tell whether it is a list of texts."""
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(time.strptime(value, TIME))
+    except ValueError:
+        return False
+
+
+def _are_attempts(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(attempt, dict)
+        and _is_time(attempt.get("started"))
+        and is_finite(attempt.get("seconds", 0))
+        for attempt in value
+    )
+
+
+def is_integer(value: Any) -> bool:
+    """Tell whether it is an integer that a column can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_count(value: Any) -> bool:
+    return is_integer(value) and bool(value > 0)
+
+
+def is_finite(value: Any) -> bool:
+    """Tell whether a metric is a number that can be compared, its square too."""
+    return is_integer(value) or (isinstance(value, float) and abs(value) < 1e150)
+
+
+_CHECKS: dict[tuple[str, str], Callable[[Any], bool]] = {
+    ("timings", "started"): _is_time,
+    ("timings", "ended"): _is_time,
+    ("timings", "seconds"): is_finite,
+    ("timings", "attempts"): _are_attempts,
+    ("machine", "processor"): _is_text,
+    ("machine", "gpus"): are_texts,
+    ("git", "commit"): _is_text,
+    ("versions", "stelab"): _is_text,
+}
+
+
+def part_of(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a table of run.json; empty where an old or damaged one has none."""
+    part = record.get(name)
+    return part if isinstance(part, dict) else {}

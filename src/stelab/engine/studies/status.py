@@ -1,0 +1,174 @@
+"""How far a study has come, from its folder alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from stelab.engine.errors import InputError
+from stelab.engine.studies.documents import read_json
+from stelab.engine.studies.flaws import is_finite, part_of
+from stelab.engine.studies.lock import holder, is_locked
+from stelab.engine.studies.record import PROGRESS, read_record, read_run, reason
+from stelab.engine.studies.settings import swept
+from stelab.engine.studies.sweep import planned, settings_of
+from stelab.engine.terminal import visible
+
+LOSSES = ("train/loss", "val/loss")
+
+_MOST = 2**16  # bytes of progress.json
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run has come.
+
+    Attributes:
+        name: The run id.
+        state: ``"running"``: a living process holds its lock; ``"finished"``; ``"failed"``;
+            ``"interrupted"``: stopped by a signal or killed, the same command continues it;
+            ``"pruned"``; ``"missing"``: a sweep was to run it; ``"unreadable"``.
+        note: Why it failed or is unreadable, or who runs it.
+        settings: What was swept, where several runs were asked for.
+        step: Optimizer steps taken, of a running run that has begun to train.
+        steps: Optimizer steps in all, of the same.
+        left: Seconds that it still needs at its pace so far, of the same.
+        seconds: How long a finished run took.
+        losses: The last ``train/loss`` and ``val/loss``, as far as they are known.
+    """
+
+    name: str
+    state: str
+    note: str = ""
+    settings: str = ""
+    step: int | None = None
+    steps: int | None = None
+    left: float | None = None
+    seconds: float | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+def survey(study: Path) -> list[RunState]:
+    """Return the state of every run that a study holds or was to hold.
+
+    Raises:
+        InputError: There is no such study, or nothing in it.
+    """
+    _, unreadable = planned(study)
+    settings = settings_of(study)
+    others = [name for name in names_of(study) if name not in settings]
+    if not settings and not others and not unreadable:
+        raise InputError(f"{study} holds no runs (study=NAME, paths.outputs=FOLDER)")
+    settings |= _settings_of_configs([study / name for name in others])
+    lists = [RunState(name, "unreadable", note) for name, note in unreadable.items()]
+    runs = [replace(state_of(study / name), settings=text) for name, text in settings.items()]
+    return [*lists, *runs]
+
+
+def names_of(study: Path) -> list[str]:
+    """Return the names of all runs that a study was to hold, then of those that it holds."""
+    jobs, _ = planned(study)
+    begun = [path.name for path in sorted(study.glob("*")) if has_begun(path)]
+    return [*dict.fromkeys([*jobs, *begun])]
+
+
+def has_begun(folder: Path) -> bool:
+    """Tell whether anything in a folder says that it is a run's."""
+    for name in ("run.json", "lock"):
+        try:
+            os.lstat(folder / name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass  # `state_of` says why
+        return True
+    return False
+
+
+def time_left(states: Sequence[RunState]) -> float | None:
+    """Estimate the seconds until all runs of a study have ended, while a sweep goes on.
+
+    What has not begun is taken to need as long as those that are finished did on the average, with
+    as many at once as are running now. None where nothing is left, or nothing is known yet.
+    """
+    running = [state for state in states if state.state == "running"]
+    waiting = sum(state.state in ("missing", "interrupted") for state in states)
+    took = [state.seconds for state in states if state.seconds is not None]
+    lefts = [state.left for state in running]
+    known = [left for left in lefts if left is not None]
+    unknown = len(lefts) - len(known) + waiting
+    if not (known or unknown) or (unknown and not took):
+        return None
+    rest = sum(known) + (unknown * fmean(took) if took else 0)
+    return max([*known, rest / max(len(running), 1)])
+
+
+def _settings_of_configs(folders: Sequence[Path]) -> dict[str, str]:
+    """Name runs that no list of a sweep has, such as those that Optuna chose, by config.yaml."""
+    configs = {folder.name: config for folder in folders if (config := _config(folder))}
+    flats = dict(zip(configs, swept([*configs.values()]), strict=True))
+    return {
+        folder.name: " ".join(f"{k}={v}" for k, v in flats.get(folder.name, {}).items())
+        for folder in folders
+    }
+
+
+@cache
+def _config(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_run(folder).config
+    except InputError:
+        return None
+
+
+def state_of(folder: Path) -> RunState:
+    """Return the state of one run."""
+    name = visible(folder.name)
+    try:
+        if is_locked(folder):
+            return RunState(name, "running", holder(folder), **_progress(folder))
+        if not os.path.lexists(folder / "run.json"):
+            return RunState(name, "missing")
+        record = read_record(folder)
+    except (InputError, OSError) as error:
+        return RunState(name, "unreadable", visible(str(error)))
+    status = record["status"]
+    return RunState(
+        name,
+        "interrupted" if status == "running" else status,
+        reason(record),
+        seconds=part_of(record, "timings").get("seconds") if status == "finished" else None,
+        losses=_losses(record["metrics"]),
+    )
+
+
+def _progress(folder: Path) -> dict[str, Any]:
+    """Read progress.json as far as it makes sense: it may be anybody's, or of an older stelab."""
+    path = folder / PROGRESS
+    try:
+        content = read_json(path, limit=_MOST)
+        since = time.time() - path.stat().st_mtime
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    step, steps, left = (content.get(name) for name in ("step", "steps", "left"))
+    if not (is_finite(step) and is_finite(steps)):
+        return {}
+    left = max(left - since, 0) if left is not None and is_finite(left) else None
+    return {
+        "step": step,
+        "steps": steps,
+        "left": left,
+        "losses": _losses(part_of(content, "losses")),
+    }
+
+
+def _losses(metrics: dict[str, Any]) -> dict[str, float]:
+    return {name: metrics[name] for name in LOSSES if is_finite(metrics.get(name))}

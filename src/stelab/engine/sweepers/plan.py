@@ -1,0 +1,155 @@
+"""The jobs of a command line, composed and checked before the first one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.plugins import Plugins
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from stelab.engine.config.compose import compose_job, compose_whole, parse, search, without_hydra
+from stelab.engine.config.mistakes import Mistakes
+from stelab.engine.config.validate import keys_of, suggestion, validate_node
+from stelab.engine.errors import InputError
+from stelab.engine.sweepers import StudySweeper, has_failed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Checked configurations, one a job, in the order they will run.
+
+    Attributes:
+        jobs: The configurations; with ``only=failed``, those of failed runs, maybe none.
+        overrides: What each of them was composed with.
+        multirun: Whether they are a sweep.
+        whole: Whether they are all that will run. If not, they stand for what a sweeper will
+            choose as it goes.
+        count: How many will run, at most; None where only a foreign sweeper knows.
+        shared: What all jobs share: the configuration without what is swept, not checked.
+        replicates: Keys that repeat a setting.
+        first_is_baseline: Whether the first job is what the others are compared with.
+    """
+
+    jobs: list[DictConfig]
+    overrides: list[list[str]]
+    multirun: bool
+    whole: bool
+    count: int | None
+    shared: DictConfig
+    replicates: tuple[str, ...] = ("seed",)
+    first_is_baseline: bool = False
+
+
+def plan(
+    command: str,
+    arguments: Sequence[str],
+    *,
+    multirun: bool,
+    config_dir: str | None,
+    sweeps: bool = True,
+) -> Plan:
+    """Compose and check every job of a command line.
+
+    Args:
+        command: Its name.
+        arguments: Its overrides.
+        multirun: Whether lists of values are a sweep.
+        config_dir: A folder with further groups.
+        sweeps: Whether the command takes sweeps at all.
+
+    Raises:
+        InputError: Names the mistakes of all jobs; nothing was written.
+    """
+    with search(config_dir) as loader:
+        overrides = parse(loader, arguments)
+        fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+        swept = [str(o.input_line) for o in overrides if o.is_sweep_override()]
+        base = compose_whole(loader, command, fixed)
+        if not multirun and base.hydra.mode != RunMode.MULTIRUN:
+            if swept:
+                raise InputError(f"'{swept[0]}' is a sweep: add -m (--multirun)")
+            job = compose_job(loader, command, fixed)
+            return Plan([job], [fixed], multirun=False, whole=True, count=1, shared=job)
+        if not sweeps:
+            raise InputError(f"stelab {command} runs once: -m (--multirun) is for stelab train")
+        return _plan_sweep(loader, command, arguments, base)
+
+
+def _plan_sweep(
+    loader: ConfigLoader, command: str, arguments: Sequence[str], base: DictConfig
+) -> Plan:
+    overrides = parse(loader, arguments)
+    fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+    of_hydra = [str(o.input_line) for o in overrides if o.is_hydra_override()]
+    others = [str(o.input_line) for o in overrides if not o.is_hydra_override()]
+    sweeper = _sweeper(base)
+    if sweeper is None:
+        lists, whole, count = [[o for o in fixed if o in others]], False, None
+    else:
+        lists, whole = sweeper.jobs(loader, others), sweeper.whole
+        count = None if whole else sweeper.count(loader, others)
+    jobs, mistakes = list[DictConfig](), Mistakes(len(lists))
+    for job in lists:
+        with mistakes.of(job):
+            jobs.append(compose_job(loader, command, [*of_hydra, *job]))
+    mistakes.raise_any()
+    kept = list(zip(jobs, lists, strict=True))
+    if whole and base.get("only") == "failed":
+        kept = [(cfg, job) for cfg, job in kept if has_failed(cfg)]
+    return Plan(
+        jobs=[cfg for cfg, _ in kept],
+        overrides=[job for _, job in kept],
+        multirun=True,
+        whole=whole,
+        count=len(kept) if whole else count,
+        shared=without_hydra(base),
+        replicates=tuple(sweeper.replicates if sweeper else ()) or Plan.replicates,
+        first_is_baseline=sweeper is not None and sweeper.first_is_baseline,
+    )
+
+
+def _sweeper(base: DictConfig) -> StudySweeper | None:
+    """Make the sweeper that Hydra will make; None for a foreign one.
+
+    Raises:
+        InputError: It is not installed, or refuses its options, or the launcher does not fit.
+    """
+    classes = Plugins.instance().class_name_to_class
+    target, launcher = (_target(base, node) for node in ("sweeper", "launcher"))
+    chosen = classes.get(target)
+    if chosen is None or not issubclass(chosen, StudySweeper):
+        return None
+    if chosen.package and find_spec(chosen.package) is None:
+        package = chosen.package
+        raise InputError(f"sweep={package} needs {package}: pip install 'stelab[{package}]'")
+    for node, name in (("hydra.sweeper", target), ("hydra.launcher", launcher)):
+        if name.startswith("hydra_plugins.stelab."):
+            validate_node(base, node)
+    if chosen.streams and not hasattr(classes.get(launcher), "stream"):
+        ours = "serial, joblib, gpu, submitit_local, submitit_slurm or ray"
+        raise InputError(f"this sweep needs hydra/launcher={ours}, got {launcher}")
+    options: Any = OmegaConf.to_container(base.hydra.sweeper, resolve=True)
+    sweeper = chosen(**{k: v for k, v in options.items() if not k.startswith("_")})
+    for key in sweeper.replicates:
+        _check_replicate(key, base)
+    return sweeper
+
+
+def _target(base: DictConfig, node: str) -> str:
+    """Return the class of Hydra's sweeper or launcher."""
+    value = base.hydra[node]
+    target = value.get("_target_") if OmegaConf.is_dict(value) else None
+    if not isinstance(target, str):
+        raise InputError(f"hydra.{node} must have a _target_ (hydra/{node}=...), got {value}")
+    return target
+
+
+def _check_replicate(key: str, base: DictConfig) -> None:
+    known = [*keys_of(OmegaConf.to_container(without_hydra(base))), *base.hydra.runtime.choices]
+    if key not in known:
+        raise InputError(f"hydra.sweeper.replicates: {key} is not a key{suggestion(key, known)}")

@@ -1,0 +1,1 @@
+"""The laboratory: networks with binary layers, their data, their training, their gradients."""

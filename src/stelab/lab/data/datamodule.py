@@ -1,0 +1,137 @@
+"""What all image datasets share: splits, normalization, loaders."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from stelab.engine.errors import InputError
+from stelab.lab.data.batches import Batches
+
+MEAN, STD = 0.5, 0.5
+
+
+def normalize(pixels: Tensor) -> Tensor:
+    """Map uint8 pixels ``(n, 28, 28)`` to float32 images ``(n, 1, 28, 28)`` in [-1, 1]."""
+    images = pixels.to(torch.float32, copy=True)  # in place from here: a dataset is large
+    return images.div_(255).sub_(MEAN).div_(STD).unsqueeze(1)
+
+
+def denormalize(images: Tensor) -> Tensor:
+    """Map images ``(n, 1, 28, 28)`` in [-1, 1] to uint8 pixels ``(n, 28, 28)``, rounding."""
+    return ((images.float() * STD + MEAN) * 255).round().clamp(0, 255).to(torch.uint8).squeeze(1)
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Splits of a dataset, in batches whose order depends on (seed, epoch) only.
+
+    A dataset defines `load`. A split is loaded when it is first asked for, and its images move to
+    the training device once, as one tensor.
+
+    Attributes:
+        may_download: Whether what is absent may be downloaded. Not where a run that was read says
+            where to.
+    """
+
+    may_download = True
+
+    def __init__(self, *, limit: int | None, batch_size: int, seed: int):
+        super().__init__()
+        self.limit = limit
+        self.batch_size = batch_size
+        self.seed = seed
+        self._splits: dict[str, Tensor] = {}
+
+    def load(self, split: str) -> Tensor:
+        """Return all images ``(n, 1, 28, 28)`` of a split, normalized, in a fixed order.
+
+        `prepare_data` has made sure that they are on this machine.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define load(split)")
+
+    def images(self, split: str) -> Tensor:
+        """Return the first `limit` images of ``"train"``, ``"val"`` or ``"test"``.
+
+        Raises:
+            InputError: There are none.
+        """
+        if not self.has(split):
+            raise InputError(f"the {split} split is empty: data.{split}_size is 0")
+        return self._splits[split]
+
+    def test_labels(self) -> Tensor | None:
+        """Return the classes of the test images, shape ``(n,)``; None where there are none."""
+        return None
+
+    def has(self, split: str) -> bool:
+        """Tell whether a split has any images."""
+        if split not in self._splits:
+            self._splits[split] = self.load(split)[: self.limit]
+        return len(self._splits[split]) > 0
+
+    def steps_per_epoch(self) -> int:
+        """Return the number of training batches."""
+        return -(-len(self.images("train")) // self.batch_size)
+
+    def probe(self, at_most: int = 5000) -> Tensor:
+        """Return images to look at the code with: the validation split, else training images."""
+        return self.images("val" if self.has("val") else "train")[:at_most]
+
+    def train_dataloader(self) -> Batches:
+        """Return the training batches, reshuffled every epoch."""
+        return self._batches("train", seed=self.seed)
+
+    def val_dataloader(self) -> Batches:
+        """Return the validation batches in order."""
+        return self._batches("val", seed=None)
+
+    def test_dataloader(self) -> Batches:
+        """Return the test batches in order."""
+        return self._batches("test", seed=None)
+
+    def _batches(self, split: str, *, seed: int | None) -> Batches:
+        images = self.images(split)
+        if self.trainer is None:
+            return Batches(images, batch_size=self.batch_size, seed=seed)
+        return Batches(
+            images.to(self.trainer.strategy.root_device),
+            batch_size=self.batch_size,
+            seed=seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+
+def hold_out(
+    labels: Tensor, size: int, *, seed: int, what: str, among: str
+) -> tuple[Tensor, Tensor]:
+    """Split indices, stratified by label: ``(kept, held out)``, each in a shuffled order.
+
+    Args:
+        labels: Class of every image, shape ``(n,)``.
+        size: Number of images to hold out.
+        seed: Decides which.
+        what: Name of the configuration key of `size`, for the message.
+        among: What is split, for the message.
+
+    Raises:
+        InputError: Nothing would be kept.
+    """
+    if size >= len(labels):
+        raise InputError(
+            f"{what} must leave images to train on: got {size} of {len(labels)} {among}"
+        )
+    if size == 0:
+        return torch.arange(len(labels)), torch.arange(0)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    # Rank images within their class, then cut at equal fractions of every class.
+    position = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = order[labels[order] == label]
+        position[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    by_position = order[position[order].argsort(stable=True)]
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    held[by_position[:size]] = True
+    return order[~held[order]], order[held[order]]

@@ -1,0 +1,104 @@
+"""Image files of any kind and origin as grey pixels: right, or refused.
+
+Read are BMP, GIF, JPEG, JPEG 2000, PNG, PBM to PPM, TIFF and WebP of at most 2**25 pixels and
+2**27 bytes; of several frames, the first. Colours are weighed by how bright they look (ITU-R
+601-2). Pixels of 16 bits are divided by 257, in PNG and PGM, where white is 65,535. Refused, as
+what they show is not known: other pixels of more than 8 bits (which is white?), and pixels that
+are transparent (on what?).
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageMode, UnidentifiedImageError
+from torch import Tensor
+
+from stelab.engine.errors import InputError, first_line
+from stelab.engine.files import read_bounded
+from stelab.engine.terminal import visible
+
+# Not EPS, for which Pillow would start Ghostscript.
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_WHITE_IS_65535 = ("PNG", "PPM")
+_EIGHT_BITS = ("|u1", "|b1")
+_MOST_PIXELS = 2**25
+_MOST_BYTES = 2**27
+_SIZE = (28, 28)
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """Return what a folder holds, by name, but folders and hidden files.
+
+    Raises:
+        InputError: It is not a folder, or holds nothing.
+    """
+    try:
+        paths = sorted(p for p in folder.iterdir() if not (p.is_dir() or p.name.startswith(".")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"images must be a folder, got '{visible(str(folder))}'") from error
+    if not paths:
+        raise InputError(f"{visible(str(folder))} holds no images")
+    return paths
+
+
+def read_image(path: Path) -> Tensor:
+    """Read an image file: uint8 pixels ``(28, 28)``, 255 white.
+
+    Raises:
+        InputError: It cannot be read, or not without a guess at what it shows.
+    """
+    try:
+        content = io.BytesIO(read_bounded(path, limit=_MOST_BYTES))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a file says beside its pixels
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(content, formats=_FORMATS) as image:
+                grey = _grey(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _refused(path, _too_large()) from error
+    except UnidentifiedImageError as error:
+        raise _refused(path, f"it is none of {', '.join(_FORMATS)}") from error
+    # Whatever Pillow's readers raise on bytes that were made to confuse them.
+    except Exception as error:
+        raise _refused(path, first_line(error)) from error
+    if grey.size != _SIZE:
+        grey = grey.resize(_SIZE, Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(grey))
+
+
+def _refused(path: Path, why: str) -> InputError:
+    return InputError(f"{visible(str(path))} is not a readable image: {visible(why)}")
+
+
+def _too_large() -> str:
+    return f"it has more than {_MOST_PIXELS} pixels"
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Return 8-bit grey; size and kind are looked at before anything is decoded."""
+    if image.width * image.height > _MOST_PIXELS:
+        raise ValueError(_too_large())
+    deep = ImageMode.getmode(image.mode).typestr not in _EIGHT_BITS
+    if deep and image.format not in _WHITE_IS_65535:
+        raise ValueError(
+            f"where white is among its {image.mode} pixels is not known: save them with 8 bits, or "
+            "with 16 as PNG"
+        )
+    if image.has_transparency_data and (deep or _sees_through(image)):
+        raise ValueError("what is behind its transparent pixels is not known: save it without them")
+    return _to_8_bits(image) if deep else image.convert("L")
+
+
+def _sees_through(image: Image.Image) -> bool:
+    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < 255)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Divide by 257, which maps 65,535 to 255, rounding."""
+    pixels = np.asarray(image).astype(np.uint16)
+    return Image.fromarray((pixels // 257 + (pixels % 257 > 128)).astype(np.uint8))

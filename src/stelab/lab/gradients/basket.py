@@ -1,0 +1,114 @@
+"""A basket of estimators, measured while another one trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from stelab.annealing import advance
+from stelab.arguments import AtLeastTwo, Count, FewBits, Seed, Size, checked
+from stelab.lab.gradients.exact import Enumeration
+from stelab.lab.gradients.measure import adapt, measure, references
+from stelab.lab.gradients.subcode import Subcode, reconstruction
+from stelab.lab.training.means import Means
+from stelab.lab.training.monitors import model_of
+
+
+class GradientBasket(pl.Callback):
+    """Measure estimators against the exact gradient every few steps, on the training's own weights.
+
+    All see the same weights, the same images and the same sub-code; none of them moves a weight,
+    and what they draw is their own. Logged for every estimator of the basket, against logistic
+    noise or, where its surrogate is the density of another noise, against that one:
+
+    - ``gradients/<name>/cosine``: between exact gradient and mean estimate;
+    - ``gradients/<name>/relative_bias`` and ``.../variance``: see `stelab.lab.gradients.measure`.
+
+    TensorBoard gets every look (``_step``), metrics.csv the epoch's means. The loss is the squared
+    error of the image, in eval mode.
+
+    Args:
+        estimators: The basket, by name.
+        every_n_steps: Optimizer steps between two looks, the first at step 0.
+        bits: Length of the sub-code, at most 16, or the whole code where that is shorter; the
+            other bits are held.
+        examples: Images, the first of the batch.
+        samples: Estimates of those whose mean and variance cannot be enumerated.
+        adapt: Steps, before a look, in which estimators learn what lowers their variance.
+        seed: Of the choice of bits and of the draws.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        estimators: dict[str, Any],
+        every_n_steps: Count,
+        bits: FewBits,
+        examples: Count,
+        samples: AtLeastTwo,
+        adapt: Size,
+        seed: Seed,
+    ):
+        self.estimators = estimators
+        self.every_n_steps = every_n_steps
+        self.bits = bits
+        self.examples = examples
+        self.samples = samples
+        self.adapt = adapt
+        self.seed = seed
+        self.means = Means()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Look, every few steps."""
+        if trainer.global_step % self.every_n_steps or batch_idx % trainer.accumulate_grad_batches:
+            return
+        s, loss = reconstruction(model_of(pl_module), batch[: self.examples])
+        bits = min(self.bits, s[0].numel())
+        enumeration = Enumeration(Subcode(s, loss, bits=bits, seed=self.seed))
+        progress = trainer.global_step / trainer.estimated_stepping_batches
+        found: dict[str, float] = {}
+        with torch.enable_grad(), torch.autocast(s.device.type, enabled=False):
+            for name, estimator in self.estimators.items():
+                advance(estimator, progress)
+                found |= self._look(name, estimator.to(s.device), enumeration)
+        self.means.add(1, **{name: s.new_tensor(value) for name, value in found.items()})
+        for logger in trainer.loggers:
+            steps = {f"{name}_step": value for name, value in found.items()}
+            logger.log_metrics(steps, step=trainer.global_step)
+
+    def _look(self, name: str, estimator: Any, enumeration: Enumeration) -> dict[str, float]:
+        device = enumeration.codes.device
+        generator = torch.Generator(device).manual_seed(self.seed)
+        law = references(estimator)
+        exact = enumeration.gradient(law.get("own", law["logistic"]))
+        adapt(estimator, enumeration, steps=self.adapt, generator=generator)
+        m = measure(estimator, enumeration, {"": exact}, samples=self.samples, generator=generator)[
+            ""
+        ]
+        values = {"cosine": m.cosine, "relative_bias": m.bias, "variance": m.variance}
+        return {f"gradients/{name}/{key}": value for key, value in values.items()}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's means."""
+        pl_module.log_dict(self.means.reset(trainer.strategy), sync_dist=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch's means so far, and what the estimators have learned."""
+        return {
+            "means": self.means.state_dict(),
+            "estimators": {name: e.state_dict() for name, e in self.estimators.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them up."""
+        self.means.load_state_dict(state["means"])
+        for name, estimator in self.estimators.items():
+            estimator.load_state_dict(state["estimators"][name])

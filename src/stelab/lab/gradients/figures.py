@@ -1,0 +1,174 @@
+"""Measured gradients as a printed table and as figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from stelab.engine.report.console import console
+from stelab.engine.report.drawing import COLOURS, DASHES
+from stelab.lab.gradients.study import Row
+
+_NEGLIGIBLE = 1e-12  # rounding, relative to the gradient
+
+
+def print_measurements(rows: Sequence[Row]) -> None:
+    """Print a line for each row; a bias with its interval of 95 % where it was sampled."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("estimator", "against"):
+        table.add_column(name, no_wrap=True)
+    numbers = ("MSE", "bias", "variance", "SNR", "cos", "cos of one", "scaled bias", "scaled var")
+    for name in (*numbers, "evals", "µs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        m = row.measurement
+        bias = f"{m.bias:.3f}"
+        if m.samples:
+            bias += f" [{m.bias_low:.3f}, {m.bias_high:.3f}]"
+        values = (m.variance, m.snr, m.cosine, m.sample_cosine, m.scaled_bias, m.scaled_variance)
+        table.add_row(
+            row.label,
+            row.reference,
+            f"{m.mse:.4g}",
+            bias,
+            *(f"{value:.3g}" for value in values),
+            str(m.evaluations),
+            f"{m.microseconds:.1f}",
+        )
+    console().print(table)
+
+
+def draw_measurements(folder: Path, rows: Sequence[Row]) -> list[Path]:
+    """Draw the figures that these rows allow; return their paths."""
+    with mpl.rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar
+        figures = {"bias_variance": scatter(rows), "errors": bars(rows)}
+        if curves := _curves(rows):
+            figures["sweep"] = curves
+        paths = []
+        for name, figure in figures.items():
+            paths.append(folder / f"{name}.png")
+            figure.savefig(paths[-1], dpi=120)
+    return paths
+
+
+def _first_reference(rows: Sequence[Row]) -> list[Row]:
+    """Keep one row an estimator: against its own noise where it has one."""
+    own = {row.label for row in rows if row.reference == "own"}
+    return [row for row in rows if row.reference == "own" or row.label not in own]
+
+
+def scatter(rows: Sequence[Row]) -> Figure:
+    """Draw bias against variance, both after scaling.
+
+    Those in which no bias was found and those without variance have a ranking of their own: on
+    log axes neither 0 has a place.
+    """
+    shown = [r for r in _first_reference(rows) if not math.isnan(r.measurement.scaled_bias)]
+    steady = [r for r in shown if r.measurement.variance < _NEGLIGIBLE]
+    unbiased = [r for r in shown if r not in steady and r.measurement.bias_low < _NEGLIGIBLE]
+    both = [r for r in shown if r not in steady and r not in unbiased]
+    height = 1.2 + 0.19 * max(len(steady), len(unbiased), 14)
+    figure = Figure(figsize=(13, height), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.3, 1))
+    _ranking(left, unbiased, "scaled_variance", "no bias found: scaled variance")
+    for i, row in enumerate(both):
+        m = row.measurement
+        middle.plot(m.scaled_bias, m.scaled_variance, "o", color=COLOURS[i % len(COLOURS)])
+    _label(middle, both)
+    middle.set_xscale("log")
+    middle.set_yscale("log")
+    middle.margins(x=0.4, y=0.1)
+    for axis in (middle.xaxis, middle.yaxis):  # the points may lie within one power of ten
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())
+    middle.set_xlabel("scaled bias")
+    middle.set_ylabel("scaled variance")
+    middle.set_title("bias and variance", fontsize=10)
+    middle.grid(alpha=0.3, which="both")
+    _ranking(right, steady, "scaled_bias", "no variance: scaled bias")
+    return figure
+
+
+def _ranking(ax: Axes, rows: Sequence[Row], name: str, title: str) -> None:
+    """Draw a dot a row, the smallest value on top."""
+    ranked = sorted(rows, key=lambda row: getattr(row.measurement, name), reverse=True)
+    values = [getattr(row.measurement, name) for row in ranked]
+    ax.plot(values, range(len(ranked)), "o", color=COLOURS[0])
+    ax.set_yticks(range(len(ranked)), [_name(row) for row in ranked], fontsize=8)
+    if any(value > _NEGLIGIBLE for value in values):
+        ax.set_xscale("symlog", linthresh=0.01)
+        ax.set_xlim(0, 2 * max(values))
+    ax.set_title(title, fontsize=10)
+    ax.grid(alpha=0.3)
+
+
+def _label(ax: Axes, rows: Sequence[Row]) -> None:
+    """Write names beside points, from the lowest up, each at least a line above the last."""
+    last = -math.inf
+    for row in sorted(rows, key=lambda row: row.measurement.scaled_variance):
+        x, y = row.measurement.scaled_bias, row.measurement.scaled_variance
+        place = max(math.log10(y), last + 0.045)
+        last = place
+        ax.annotate(
+            _name(row), (x, y), (x * 1.12, 10**place), fontsize=8, verticalalignment="center"
+        )
+
+
+def _name(row: Row) -> str:
+    return row.label if row.reference == "logistic" else f"{row.label} (own noise)"
+
+
+def bars(rows: Sequence[Row]) -> Figure:
+    """Draw squared bias and variance after scaling, the smallest sum on top."""
+    shown = [r for r in _first_reference(rows) if not math.isnan(r.measurement.scaled_bias)]
+    pairs = [(r.measurement.scaled_bias**2, r.measurement.scaled_variance, r) for r in shown]
+    pairs.sort(key=lambda pair: pair[0] + pair[1], reverse=True)
+    figure = Figure(figsize=(7, 1.2 + 0.24 * len(shown)), layout="constrained")
+    ax = figure.subplots()
+    for i, (bias, variance, _) in enumerate(pairs):
+        ax.barh(i + 0.2, bias, 0.4, color=COLOURS[1], label="bias²" if i == 0 else None)
+        ax.barh(i - 0.2, variance, 0.4, color=COLOURS[0], label="variance" if i == 0 else None)
+    ax.set_yticks(range(len(pairs)), [_name(row) for *_, row in pairs], fontsize=7)
+    ax.set_xscale("symlog", linthresh=0.01)
+    ax.set_xlim(left=0)
+    ax.margins(y=0.01)
+    ax.set_xlabel("scaled squared error of the gradient, relative")
+    ax.legend(fontsize=8)
+    ax.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def _curves(rows: Sequence[Row]) -> Figure | None:
+    """Draw bias, variance and MSE over a number that was swept, if there is one."""
+    lines: dict[tuple[str, str, str], list[tuple[float, Row]]] = {}
+    for row in rows:
+        if len(row.swept) == 1:
+            ((key, value),) = row.swept.items()
+            if isinstance(value, int | float):
+                lines.setdefault((row.estimator, row.reference, key), []).append((value, row))
+    if not lines:
+        return None
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    for ax, name in zip(figure.subplots(1, 3), ("bias", "variance", "mse"), strict=True):
+        for i, ((estimator, reference, _), points) in enumerate(lines.items()):
+            style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)]}
+            style["linestyle"] = DASHES[i % len(DASHES)]
+            points = sorted(points, key=lambda point: point[0])
+            values = [getattr(row.measurement, name) for _, row in points]
+            label = f"{estimator} ({reference})"
+            ax.plot([x for x, _ in points], values, marker=".", label=label, **style)
+        ax.set_xlabel(", ".join(dict.fromkeys(key for _, _, key in lines)))
+        ax.set_title(f"relative {name}", fontsize=10)
+        ax.grid(alpha=0.3)
+    ax.legend(fontsize=7)
+    return figure

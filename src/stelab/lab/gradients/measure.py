@@ -1,0 +1,232 @@
+r"""Bias, variance and direction of an estimator, against the exact gradient.
+
+With :math:`\hat g` one estimate, all examples and bits in one vector, and :math:`g` the exact
+gradient, everything is relative to :math:`\|g\|`:
+
+- bias :math:`\|\mathbb{E}\hat g - g\|/\|g\|`, variance
+  :math:`\mathbb{E}\|\hat g - \mathbb{E}\hat g\|^2/\|g\|^2`, MSE: squared bias + variance;
+- SNR :math:`\|\mathbb{E}\hat g\|/\sqrt{\mathbb{E}\|\hat g - \mathbb{E}\hat g\|^2}`;
+- cosine between g and the mean, and the mean cosine between one example's estimate and gradient;
+- scaled bias and variance: after multiplying the estimate with
+  :math:`\|g\|/\|\mathbb{E}\hat g\|`, because a factor is a learning rate, not an error.
+
+Where an estimate depends on nothing but its bits, mean and variance come from enumerating them,
+without sampling. Otherwise they come from samples; the squared bias then has the variance of the
+mean subtracted, which would be counted as bias, and an interval of 95 %.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import cosine_similarity
+
+from stelab.estimators import Estimator, MultiEvaluation
+from stelab.lab.gradients.exact import Enumeration, Probability
+
+Z95 = 1.96
+TIMED = 256
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What an estimator's estimates look like beside one exact gradient; see the module.
+
+    Attributes:
+        samples: Estimates behind the numbers; 0 where they are exact.
+        bias: Relative; the squared bias is clamped at 0 where sampling error exceeds it.
+        bias_low: Lower end of the bias's interval of 95 %; the bias where it is exact.
+        bias_high: Upper end.
+        variance: Relative, total.
+        mse: Mean squared error, bias² + variance.
+        snr: Signal to noise, infinite without variance.
+        cosine: Of the mean.
+        sample_cosine: Mean cosine of one estimate of one example; one of length 0 counts as 0.
+        scaled_bias: After scaling, clamped as the bias is; not a number where the mean is 0.
+        scaled_variance: After scaling.
+        evaluations: Of the loss, for one estimate.
+        microseconds: Of one estimate, in batches of at least 256 where it is cheap.
+        mean: Mean estimate, in the shape of the logits.
+        variances: Variance of every entry.
+        exact: The exact gradient.
+    """
+
+    samples: int
+    bias: float
+    bias_low: float
+    bias_high: float
+    variance: float
+    mse: float
+    snr: float
+    cosine: float
+    sample_cosine: float
+    scaled_bias: float
+    scaled_variance: float
+    evaluations: int
+    microseconds: float
+    mean: Tensor
+    variances: Tensor
+    exact: Tensor
+
+
+def references(estimator: Estimator) -> dict[str, Probability]:
+    """Return the smoothed problems to measure against: logistic noise, and the estimator's own."""
+    laws: dict[str, Probability] = {"logistic": torch.sigmoid}
+    if type(estimator).probability is not Estimator.probability:
+        laws["own"] = estimator.probability
+    return laws
+
+
+def adapt(
+    estimator: Estimator, enumeration: Enumeration, *, steps: int, generator: Generator
+) -> None:
+    """Let a multi-evaluation estimator learn what lowers its variance, 100 estimates a step."""
+    if not isinstance(estimator, MultiEvaluation) or not estimator.state_dict():
+        return
+    optimizer = estimator.variance_optimizer()
+    for _ in range(steps):
+        estimates(estimator, enumeration, 100, generator)
+        if optimizer is not None:
+            optimizer.step()
+
+
+def measure(
+    estimator: Estimator,
+    enumeration: Enumeration,
+    exact: dict[str, Tensor],
+    *,
+    samples: int,
+    generator: Generator,
+) -> dict[str, Measurement]:
+    """Measure an estimator once against several exact gradients.
+
+    Args:
+        estimator: In training mode; it is not changed.
+        enumeration: The problem.
+        exact: Exact gradients by name, see `Enumeration.gradient`.
+        samples: Estimates where sampling is needed.
+        generator: Source of randomness.
+    """
+    estimator = copy.deepcopy(estimator)
+    start = time.perf_counter()
+    if estimator.randomness == "none":
+        drawn = estimates(estimator, enumeration, 1, generator)
+        weights, sampled = drawn.new_ones(1, drawn.shape[1]), 0
+    elif estimator.randomness == "bits" and not isinstance(estimator, MultiEvaluation):
+        drawn = estimates_of_codes(estimator, enumeration)
+        p = estimator.probability(enumeration.problem.logits).detach()
+        weights, sampled = enumeration.weights(p, enumeration.codes), 0
+    else:
+        drawn = estimates(estimator, enumeration, samples, generator)
+        weights, sampled = drawn.new_full(drawn.shape[:2], 1 / samples), samples
+    evaluations = estimator.evaluations(drawn.shape[2])
+    if len(drawn) < TIMED and evaluations < TIMED:  # a few would be the time of a call
+        start = time.perf_counter()
+        count = len(estimates(estimator, enumeration, TIMED, generator))
+    else:
+        count = len(drawn)
+    microseconds = (time.perf_counter() - start) / count * 1e6
+    return {
+        name: _compare(drawn, weights, g, sampled, evaluations, microseconds)
+        for name, g in exact.items()
+    }
+
+
+def estimates(
+    estimator: Estimator, enumeration: Enumeration, samples: int, generator: Generator
+) -> Tensor:
+    """Draw estimates, ``(samples, examples, bits)``."""
+    problem = enumeration.problem
+    examples, bits = problem.logits.shape
+    drawn = []
+    for size in _chunks(samples, problem.codes_at_once()):
+        s = problem.logits.repeat(size, 1).requires_grad_()
+        estimator.loss(s, problem, generator=generator).backward()
+        assert s.grad is not None
+        drawn.append(s.grad.reshape(size, examples, bits) * len(s))
+    return torch.cat(drawn)
+
+
+def estimates_of_codes(estimator: Estimator, enumeration: Enumeration) -> Tensor:
+    """Compute the estimate that every code would give, ``(codes, examples, bits)``."""
+    problem = enumeration.problem
+    examples, bits = problem.logits.shape
+    computed = []
+    for codes in enumeration.codes.split(problem.codes_at_once()):
+        s = problem.logits.repeat(len(codes), 1).requires_grad_()
+        rows = codes.repeat_interleave(examples, dim=0)
+        problem(estimator(s, bits=rows)).sum().backward()
+        assert s.grad is not None
+        computed.append(s.grad.reshape(-1, examples, bits))
+    return torch.cat(computed)
+
+
+def _chunks(total: int, most: int) -> Iterator[int]:
+    while total > 0:
+        yield min(total, most)
+        total -= most
+
+
+def _compare(
+    drawn: Tensor,
+    weights: Tensor,
+    exact: Tensor,
+    sampled: int,
+    evaluations: int,
+    microseconds: float,
+) -> Measurement:
+    """Sum up estimates, weighted per example: the bits of different examples are independent."""
+    mean = (weights[..., None] * drawn).sum(0)
+    variances = (weights[..., None] * (drawn - mean).square()).sum(0)
+    if sampled > 1:
+        variances = variances * sampled / (sampled - 1)
+    norm, size = exact.norm().item(), mean.norm().item()
+    deviation, variance = mean - exact, variances.sum().item()
+    squared = deviation.square().sum().item()
+    low = high = squared
+    if sampled:
+        squared -= variance / sampled
+        spread = Z95 * _error_of_squared_bias(drawn, deviation, mean)
+        low, high = squared - spread, squared + spread
+    bias, low, high = (math.sqrt(max(x, 0.0)) / norm for x in (squared, low, high))
+    factor = norm / size if size > 0 else math.nan
+    scaled = (factor * mean - exact).square().sum().item()
+    if sampled:
+        scaled -= factor**2 * variance / sampled
+    cosines = cosine_similarity(drawn, exact[None], dim=2)
+    return Measurement(
+        samples=sampled,
+        bias=bias,
+        bias_low=low,
+        bias_high=high,
+        variance=variance / norm**2,
+        mse=bias**2 + variance / norm**2,
+        snr=size / math.sqrt(variance) if variance > 0 else math.inf,
+        cosine=cosine_similarity(mean.flatten(), exact.flatten(), dim=0).item(),
+        sample_cosine=(weights * cosines).sum(0).mean().item(),
+        scaled_bias=math.sqrt(max(scaled, 0.0)) / norm if size > 0 else math.nan,
+        scaled_variance=factor**2 * variance / norm**2,
+        evaluations=evaluations,
+        microseconds=microseconds,
+        mean=mean,
+        variances=variances,
+        exact=exact,
+    )
+
+
+def _error_of_squared_bias(drawn: Tensor, deviation: Tensor, mean: Tensor) -> float:
+    r"""Estimate the standard error of :math:`\|\bar g - g\|^2`, g-bar the mean of n estimates.
+
+    Its variance is :math:`4 d^\top\Sigma d/n + 2\,\mathrm{tr}\,\Sigma^2/n^2`, d the bias.
+    """
+    n = len(drawn)
+    centred = (drawn - mean).flatten(1)
+    along = (centred @ deviation.flatten()).square().mean()
+    covariance = centred.T @ centred / n
+    return (4 * along / n + 2 * covariance.square().sum() / n**2).sqrt().item()

@@ -1,0 +1,168 @@
+r"""Losses of short codes, on which the exact gradient can be had by enumeration.
+
+All are in float64, and all random numbers in them depend on their `seed` only. The logits are
+drawn from a normal distribution of standard deviation `spread`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+
+from stelab.arguments import Count, FewBits, NonNegative, Real, Seed, checked
+from stelab.estimators.enumeration import MOST_BITS
+
+
+class Problem(nn.Module):
+    """A loss of codes, and the logits at which its gradient is asked for.
+
+    Attributes:
+        logits: Shape ``(examples, bits)``, float64.
+        rows: How many rows to evaluate at once: what bounds the memory of an enumeration.
+    """
+
+    logits: Tensor
+    rows = 2**12
+
+    def __init__(self, logits: Tensor):
+        super().__init__()
+        if logits.shape[1] > MOST_BITS:
+            raise ValueError(
+                f"the exact gradient takes all 2**bits codes, so bits must be at most {MOST_BITS}, "
+                f"got {logits.shape[1]}"
+            )
+        self.register_buffer("logits", logits)
+
+    def codes_at_once(self) -> int:
+        """Return how many codes of all examples are `rows` rows, at least one."""
+        return max(1, self.rows // len(self.logits))
+
+    def forward(self, bits: Tensor) -> Tensor:
+        """Return the loss of every row of `bits`, ``(rows, bits) -> (rows,)``.
+
+        Row i is a code of example ``i % examples``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define forward(bits)")
+
+
+def normal(*shape: int, generator: Generator) -> Tensor:
+    """Draw standard normal numbers in float64."""
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+class Linear(Problem):
+    r""":math:`f(b) = w^\top b`, w standard normal.
+
+    Args:
+        bits: Bits of a code, at most 16.
+        spread: Standard deviation of the logits.
+        seed: Of w and the logits.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    w: Tensor
+
+    @checked
+    def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(spread * normal(1, bits, generator=generator))
+        self.register_buffer("w", normal(bits, generator=generator))
+
+    def forward(self, bits: Tensor) -> Tensor:
+        """See `Problem.forward`."""
+        return bits @ self.w
+
+
+class Quadratic(Linear):
+    r""":math:`f(b) = w^\top b + b^\top A b/\sqrt N`, A symmetric, w and A standard normal.
+
+    Arguments: see `Linear`.
+    """
+
+    a: Tensor
+
+    @checked
+    def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
+        super().__init__(bits=bits, spread=spread, seed=seed)
+        a = normal(bits, bits, generator=torch.Generator().manual_seed(seed + 1))
+        self.register_buffer("a", (a + a.T) / 2 / bits**0.5)
+
+    def forward(self, bits: Tensor) -> Tensor:
+        """See `Problem.forward`."""
+        return super().forward(bits) + ((bits @ self.a) * bits).sum(1)
+
+
+class Cubic(Quadratic):
+    r""":math:`f(b)` of `Quadratic` plus :math:`\sum_k (v_k^\top b)^3/N^2`, v standard normal.
+
+    Arguments: see `Linear`.
+    """
+
+    v: Tensor
+
+    @checked
+    def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
+        super().__init__(bits=bits, spread=spread, seed=seed)
+        v = normal(bits, bits, generator=torch.Generator().manual_seed(seed + 2))
+        self.register_buffer("v", v)
+
+    def forward(self, bits: Tensor) -> Tensor:
+        """See `Problem.forward`."""
+        return super().forward(bits) + (bits @ self.v).pow(3).sum(1) / bits.shape[1] ** 2
+
+
+class Toy(Problem):
+    r""":math:`f(b) = \frac1N\sum_i (b_i - p_0)^2`, the toy of the REBAR and ARM papers.
+
+    Args:
+        bits: Bits of a code, at most 16.
+        spread: Standard deviation of the logits.
+        target: :math:`p_0`.
+        seed: Of the logits.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    @checked
+    def __init__(self, *, bits: FewBits, spread: NonNegative, target: Real, seed: Seed):
+        super().__init__(spread * normal(1, bits, generator=torch.Generator().manual_seed(seed)))
+        self.target = target
+
+    def forward(self, bits: Tensor) -> Tensor:
+        """See `Problem.forward`."""
+        return (bits - self.target).square().mean(1)
+
+
+class MLPLoss(Problem):
+    r""":math:`f(b) = v^\top\tanh(W b + c)`, a random network of one hidden layer.
+
+    W, c and v are normal, of variance :math:`4/N`, 1 and :math:`1/H`.
+
+    Args:
+        bits: Bits of a code, at most 16.
+        hidden: H, width of the hidden layer.
+        spread: Standard deviation of the logits.
+        seed: Of the network and the logits.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    w: Tensor
+    c: Tensor
+    v: Tensor
+
+    @checked
+    def __init__(self, *, bits: FewBits, hidden: Count, spread: NonNegative, seed: Seed):
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(spread * normal(1, bits, generator=generator))
+        self.register_buffer("w", 2 * normal(bits, hidden, generator=generator) / bits**0.5)
+        self.register_buffer("c", normal(hidden, generator=generator))
+        self.register_buffer("v", normal(hidden, generator=generator) / hidden**0.5)
+
+    def forward(self, bits: Tensor) -> Tensor:
+        """See `Problem.forward`."""
+        return torch.tanh(bits @ self.w + self.c) @ self.v

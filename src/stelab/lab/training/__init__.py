@@ -1,0 +1,18 @@
+"""Training: a Lightning module around encoder, binary layer and decoder, and what watches it."""
+
+from stelab.lab.training.losses import SquaredError
+from stelab.lab.training.metrics_file import MetricsFile
+from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.monitors import CodeMonitor, GradientMonitor, Throughput
+from stelab.lab.training.run import build_module, train
+
+__all__ = [
+    "AutoencoderModule",
+    "CodeMonitor",
+    "GradientMonitor",
+    "MetricsFile",
+    "SquaredError",
+    "Throughput",
+    "build_module",
+    "train",
+]

@@ -1,0 +1,225 @@
+"""Checkpoints on disk: whole, or not there; and read as data, whoever wrote them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import pickletools
+import struct
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, BinaryIO
+from zipfile import ZIP_STORED, ZipFile
+
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from torch import Tensor
+
+from stelab.engine.errors import InputError, RunError, first_line
+from stelab.engine.files import open_regular, write_atomically
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+# torch writes a zip archive; it may end in a comment, whose length stands in its last two bytes.
+_PREFIX = b"sha256:"
+_COMMENT = len(_PREFIX) + 64
+
+# How torch's archives end: where and how large the list of their records is.
+_END = struct.Struct("<4s36xQQ4s4xQ4x22x")
+_END64, _LOCATOR64 = b"PK\x06\x06", b"PK\x06\x07"
+
+_LARGEST = 2**34
+_MOST_LISTED = 2**22
+_MOST_PICKLED = 2**25
+_MOST_INSTRUCTIONS = 2**21
+
+# What a pickle of tensors and plain values names. Torch admits more, some of which makes gigabytes
+# out of a few bytes, such as bytearray(10**10).
+_NAMES = {
+    *("collections OrderedDict", "collections Counter", "__builtin__ set", "__builtin__ complex"),
+    *("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"),
+}
+
+
+class SealedCheckpointIO(TorchCheckpointIO):
+    """Writes torch's own format, atomically, with a checksum as the comment of the archive.
+
+    ``torch.load(path, weights_only=True)`` reads it, and `read_checkpoint` what may be damaged.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Serialize, seal, write, flush to disk, rename.
+
+        Raises:
+            RunError: It holds what could not be read back.
+        """
+        write_sealed(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint into memory, on the CPU: what continues replaces the file."""
+        return copy.deepcopy(_load(Path(path)))
+
+
+def write_sealed(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint as `SealedCheckpointIO` does.
+
+    Raises:
+        RunError: It holds what could not be read back.
+    """
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    try:
+        with ZipFile(buffer) as archive:
+            _check_pickle(_records(archive))
+    except ValueError as error:
+        raise RunError(
+            f"a checkpoint holds tensors and plain values alone, but {error}: change the "
+            "state_dict of the callback that adds it"
+        ) from error
+    buffer.seek(-2, io.SEEK_END)
+    buffer.write(_COMMENT.to_bytes(2, "little"))
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    buffer.write(_PREFIX + digest.encode())
+    write_atomically(path, buffer.getbuffer())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, of which nothing is believed: not its sizes, names or types.
+
+    A stranger can compute the checksum too: it tells damage, not who wrote it. No code of the file
+    runs. Tensors are mapped from it: one that is larger than expected costs no memory before its
+    shape is compared.
+
+    Returns:
+        What was saved, with the network's tensors by name under ``"state_dict"``.
+
+    Raises:
+        InputError: It is absent, damaged, or nothing that `SealedCheckpointIO` wrote.
+    """
+    try:
+        content: dict[str, Any] = _load(path)
+        _check_state(content)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    # Whatever torch, zipfile and pickle raise on bytes that were made to confuse them.
+    except Exception as error:
+        raise InputError(f"{path} is damaged: {first_line(error)}") from error
+    return content
+
+
+def mismatch(state: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str | None:
+    """Name the first tensor that a network's state cannot take from `state`; None if it fits.
+
+    Floating-point tensors may differ in precision.
+    """
+    if names := sorted(state.keys() ^ network.keys()):
+        (name, *_) = names
+        return f"it holds no {name}" if name in network else f"the network has no {name}"
+    for name, own in network.items():
+        came = state[name]
+        if came.shape != own.shape:
+            return f"{name} has shape {tuple(came.shape)} instead of {tuple(own.shape)}"
+        if came.dtype != own.dtype and not (came.is_floating_point() and own.is_floating_point()):
+            return f"{name} is of {came.dtype} instead of {own.dtype}"
+        if came.layout != own.layout or came.is_meta:  # a network's own may be, before it is built
+            return f"{name} is no plain tensor"
+    return None
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Name the first tensor that holds a NaN or an infinity; None if all are finite."""
+    return next((name for name, value in state.items() if not value.isfinite().all()), None)
+
+
+def _load(path: Path) -> Any:
+    with open_regular(path) as file:
+        _check(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except UnpicklingError as error:  # whose message is on how to run code that torch refuses
+            raise ValueError("it holds what is neither a tensor nor a plain value") from error
+
+
+def _check(file: BinaryIO) -> None:
+    """Check size, seal, the list of records and the pickle, in that order."""
+    size = file.seek(0, io.SEEK_END) - _COMMENT
+    if size < _END.size:
+        raise ValueError("it is too short")
+    if size > _LARGEST:
+        raise ValueError(f"it has {size} bytes, more than {_LARGEST}")
+    file.seek(-_COMMENT - _END.size, io.SEEK_END)
+    end, comment = file.read(_END.size), file.read(_COMMENT)
+    if not comment.startswith(_PREFIX):
+        raise ValueError(
+            "it does not end in a checksum: it was cut off, or stelab did not write it"
+        )
+    # One list, where all readers look for it: two could be shown to two readers.
+    mark, listed, offset, locator, located = _END.unpack(end)
+    place = size - _END.size
+    if (mark, locator, located, offset + listed) != (_END64, _LOCATOR64, place, place):
+        raise ValueError("its list of records is not where it belongs")
+    if listed > _MOST_LISTED:
+        raise ValueError("its list of records is too long")
+    if comment != _PREFIX + _digest(file, size):
+        raise ValueError("its checksum is wrong")
+    with ZipFile(file) as archive:
+        _check_pickle(_records(archive))
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    digest, left = hashlib.sha256(), size
+    file.seek(0)
+    while block := file.read(min(left, 2**20)):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest().encode()
+
+
+def _records(archive: ZipFile) -> Mapping[str, bytes]:
+    """Return the records but tensors by their names below the archive's folder, all small.
+
+    Raises:
+        ValueError: They are not what torch writes, or larger than the archive.
+    """
+    entries = archive.infolist()
+    folder, _, _ = entries[0].filename.partition("/")
+    names = [entry.filename.removeprefix(f"{folder}/") for entry in entries]
+    if len({name.lower() for name in names}) < len(names) or "constants.pkl" in names:
+        raise ValueError("its records are not those of a checkpoint")
+    if any(entry.compress_type != ZIP_STORED for entry in entries):
+        raise ValueError("its records are compressed, which torch's never are")
+    small = [e for e, name in zip(entries, names, strict=True) if not name.startswith("data/")]
+    if sum(entry.file_size for entry in small) > _MOST_PICKLED:
+        raise ValueError(f"it holds more than {_MOST_PICKLED} bytes beside its tensors")
+    return {e.filename.removeprefix(f"{folder}/"): archive.read(e) for e in small}
+
+
+def _check_pickle(records: Mapping[str, bytes]) -> None:
+    """Look at what a pickle would do before it is let."""
+    for number, (instruction, value, _) in enumerate(pickletools.genops(records["data.pkl"])):
+        if number > _MOST_INSTRUCTIONS:
+            raise ValueError(f"it holds more than {_MOST_INSTRUCTIONS} values")
+        if instruction.name == "GLOBAL" and not _is_plain(str(value)):
+            raise ValueError(f"it names {str(value).replace(' ', '.')}, which is no plain value")
+
+
+def _is_plain(name: str) -> bool:
+    module, _, attribute = name.partition(" ")
+    # Kinds of numbers, and what holds them: torch.float32, torch.FloatStorage, torch.Size.
+    kind = isinstance(getattr(torch, attribute, None), type | torch.dtype)
+    return name in _NAMES or (module == "torch" and kind)
+
+
+def _check_state(content: Any) -> None:
+    state = content["state_dict"]
+    if not all(isinstance(name, str) and isinstance(v, Tensor) for name, v in dict(state).items()):
+        raise ValueError("its state_dict must hold tensors by name")

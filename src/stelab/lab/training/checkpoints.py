@@ -1,0 +1,202 @@
+"""When a run's state is saved, and what belongs to it beside what Lightning saves."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from stelab.engine.files import link_atomically
+from stelab.lab.data.batches import Batches
+from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS
+from stelab.lab.training.interrupts import Interrupted, Interrupts
+from stelab.lab.training.processes import gather, leave, own
+from stelab.lab.training.resume import logged
+
+
+class Checkpoints(pl.Callback):
+    """Saves a run's state so that it continues bit by bit as if it had never stopped.
+
+    The state is saved where nothing is under way: after all of one batch (its step, its logging
+    and, after an epoch's last batch, validation and the epoch's metrics), before anything of the
+    next. So every checkpoint stands at the start of some batch, or at the end of training.
+
+    Args:
+        folder: The run's folder.
+        monitor: The metric that best.ckpt minimizes.
+        every_n_steps: Optimizer steps between two checkpoints within an epoch; None for no limit.
+        every_n_minutes: Minutes between two of them; None for no limit.
+        interrupts: Signals to stop at.
+
+    Attributes:
+        metrics: Values of the last finished epoch, by name.
+        begun: Whether all state that a checkpoint holds, if there was one, has been taken up.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        monitor: str,
+        every_n_steps: int | None,
+        every_n_minutes: float | None,
+        interrupts: Interrupts,
+    ):
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.monitor = monitor
+        self.every_n_steps = every_n_steps
+        self.seconds = None if every_n_minutes is None else 60 * every_n_minutes
+        self.interrupts = interrupts
+        self.metrics: dict[str, float] = {}
+        self.best = float("inf")
+        self.saved_step = 0
+        self.saved_at = time.monotonic()
+        self.random: list[dict[str, Any]] = []
+        self.begun = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the signals, and let random generators continue."""
+        self.interrupts.install()
+        self._restore_random()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let them continue where training was finished already, and only the test is missing."""
+        self._restore_random()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where it is time to; stop where a signal asks for it."""
+        if self.interrupts.lock_lost:
+            self.interrupts.check()
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # gradients in the making are not saved
+        new_epoch = batch_idx == 0 and trainer.global_step > self.saved_step
+        if new_epoch:
+            self._note_metrics(trainer)
+        stop = self.interrupts.received
+        wanted = new_epoch or self._is_time(trainer.global_step) or stop is not None
+        if trainer.world_size > 1:
+            wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
+            (stop, *_) = [number for number in gather(stop) if number is not None] or [None]
+        if wanted and trainer.global_step > self.saved_step:
+            self._save(trainer, at=(trainer.current_epoch, batch_idx))
+        if stop is not None:
+            raise Interrupted(stop)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the end."""
+        if trainer.global_step > self.saved_step:
+            self._note_metrics(trainer)
+            self._save(trainer, at=(trainer.current_epoch, 0))
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let no process end while another one still talks to it."""
+        if trainer.world_size > 1:
+            trainer.strategy.barrier("teardown")
+            leave()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Do the same where all processes stop at one step; one that failed cannot wait."""
+        if isinstance(exception, Interrupted):
+            self.teardown(trainer, pl_module, "fit")
+
+    def _is_time(self, step: int) -> bool:
+        by_steps = self.every_n_steps is not None and step % self.every_n_steps == 0
+        waited = time.monotonic() - self.saved_at
+        return by_steps or (self.seconds is not None and waited >= self.seconds)
+
+    def _note_metrics(self, trainer: pl.Trainer) -> None:
+        self.metrics = floats(trainer.callback_metrics)
+
+    def _save(self, trainer: pl.Trainer, *, at: tuple[int, int]) -> None:
+        self.saved_step, self.saved_at = trainer.global_step, time.monotonic()
+        value = self.metrics.get(self.monitor, float("inf"))
+        improved, self.best = value < self.best, min(value, self.best)
+        batches = trainer.train_dataloader
+        assert isinstance(batches, Batches)
+        batches.resume = at
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.save()  # flush: what is logged up to here belongs to the checkpoint
+        # The best first: what is killed in between writes it again, as it continues from before.
+        best, last = self.checkpoints / BEST, self.checkpoints / LAST
+        if improved:
+            trainer.save_checkpoint(best, weights_only=False)
+        if trainer.is_global_zero and last.exists():
+            last.replace(self.checkpoints / PREVIOUS)
+        if not improved:
+            trainer.save_checkpoint(last, weights_only=False)
+        elif trainer.is_global_zero:
+            link_atomically(best, last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what this callback must know again."""
+        return {"best": self.best, "saved_step": self.saved_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it up."""
+        self.best, self.saved_step = state["best"], state["saved_step"]
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add random generators, logs, metrics; the batch at hand is not under way yet."""
+        checkpoint["random"] = gather(_random_states())
+        checkpoint["logged"] = logged(self.folder)
+        checkpoint["metrics"] = self.metrics
+        loops = checkpoint["loops"]["fit_loop"]
+        batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+        at_start = batches["current"]["started"] == 0
+        for part in ("current", "total"):
+            batches[part]["ready"] = batches[part]["started"]
+            if at_start:  # Lightning continues best from the end of the epoch before
+                epochs[part]["ready"] = epochs[part]["started"] = epochs[part]["completed"]
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take them up; random generators wait until nothing but training draws from them."""
+        self.metrics = checkpoint["metrics"]
+        self.random = own(checkpoint["random"])
+
+    def _restore_random(self) -> None:
+        if self.random:
+            _set_random_states(self.random[0])
+        self.random = []
+        self.begun = True
+
+
+def floats(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return epoch metrics as numbers; a step's own values are TensorBoard's."""
+    return {name: float(value) for name, value in metrics.items() if not name.endswith("_step")}
+
+
+def _random_states() -> dict[str, Any]:
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+    }
+
+
+def _set_random_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    version, keys, gauss = states["python"]
+    random.setstate((version, tuple(keys), gauss))
+    kind, words, *rest = states["numpy"]
+    np.random.set_state((kind, words.numpy().astype(np.uint32), *rest))

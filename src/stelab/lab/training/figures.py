@@ -1,0 +1,95 @@
+"""Figures of one run, drawn with matplotlib's object interface: no global state, no display."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from stelab.engine.errors import InputError, first_line
+from stelab.engine.files import read_bounded, require_own
+from stelab.engine.report.drawing import COLOURS, DASHES, set_log, write_figure
+
+_LARGEST = 2**26  # bytes of metrics.csv
+
+
+def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> None:
+    """Draw ``figures/reconstructions.png`` and ``figures/loss.png`` of a run.
+
+    Args:
+        folder: The run's folder, with metrics.csv.
+        module: The trained `stelab.lab.training.AutoencoderModule`.
+        data: The `stelab.lab.data.ImageDataModule`.
+        split: Where the shown images come from.
+
+    Raises:
+        InputError: metrics.csv is not one, or figures is a link.
+    """
+    images = data.images(split)[:12].cpu()
+    rows = {"original": images, "reconstruction": reconstruct(module, images)}
+    figures = folder / "figures"
+    require_own(figures)
+    write_figure(image_rows(rows), figures / "reconstructions.png", dpi=120)
+    write_figure(run_curves(folder / "metrics.csv"), figures / "loss.png", dpi=120)
+
+
+@torch.no_grad()
+def reconstruct(module: Any, images: Tensor) -> Tensor:
+    """Return the reconstructions of `images`, in eval mode, on the CPU in float32."""
+    module.eval()
+    parameter = next(module.parameters())
+    reconstruction: Tensor = module(images.to(parameter.device, parameter.dtype))
+    return reconstruction.float().cpu()
+
+
+def image_rows(rows: dict[str, Tensor]) -> Figure:
+    """Draw one labelled row of images per entry, each ``(n, 1, 28, 28)`` in [-1, 1]."""
+    columns = max(len(images) for images in rows.values())
+    margin = 0.3 + 0.08 * max(len(label) for label in rows)  # inches
+    width, height = margin + 0.62 * columns, 0.66 * len(rows)
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    figure.subplots_adjust(left=margin / width, right=0.99, bottom=0.01, top=0.99, hspace=0.05)
+    for ax, (label, images) in zip(axes, rows.items(), strict=True):
+        strip = torch.cat(list(images.squeeze(1)), dim=1)
+        ax.imshow(strip.numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        ax.set_xticks([], [])
+        ax.set_yticks([], [])
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+def run_curves(path: Path, *, metric: str = "mse") -> Figure:
+    """Draw a run's ``train/<metric>`` and ``val/<metric>`` over epochs in one picture."""
+    table = _read_table(path, f"train/{metric}", f"val/{metric}")
+    figure = Figure(figsize=(4.8, 3.2))
+    ax = figure.subplots()
+    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.15, top=0.96)
+    names = [name for name in table if name != "epoch" and table[name].notna().any()]
+    for name, colour, dashes in zip(names, COLOURS, DASHES, strict=False):
+        own = table[["epoch", name]].dropna()
+        marker = "o" if len(own) == 1 else None
+        ax.plot(own["epoch"] + 1, own[name], dashes, color=colour, marker=marker, label=name)
+    ax.set_xlabel("epoch")
+    set_log(ax, "y")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=7)
+    return figure
+
+
+def _read_table(path: Path, *names: str) -> pd.DataFrame:
+    """Return the epochs and those of the columns `names` that there are."""
+    try:
+        table = pd.read_csv(io.BytesIO(read_bounded(path, limit=_LARGEST)))
+        return table[["epoch", *(name for name in names if name in table)]].astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} is not the table of a run's metrics: {first_line(error)}"
+        ) from error

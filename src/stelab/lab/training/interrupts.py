@@ -1,0 +1,115 @@
+"""Signals that ask a run to stop: held back until its state is saved."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any
+
+from stelab.engine.errors import RunError
+
+# SLURM, and submitit on it, announce the end of a job's time with SIGUSR1 or SIGUSR2.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Interrupted(BaseException):
+    """A run stopped because a signal asked for it, after its state was saved.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class LockLost(RunError):
+    """Another process holds the lock of this run's folder: nothing may be written there."""
+
+
+class Interrupts:
+    """Notes the first signal; training looks at `received` between two steps.
+
+    A context: when it ends, the handlers from before are back, and a signal that was noted is
+    passed on to its own, as if it came now. A second Ctrl-C does not wait.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.lock_lost = False
+        self.before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Take over the signals in this process, also from handlers that came after the last call.
+
+        Lightning sets a handler of its own when it starts, which would stop training without
+        having saved its state.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            handler = signal.getsignal(number)
+            # Ignored: a shell's background job. No handler of one's own: the signal kills, and
+            # saving first is only useful where something would stop the run gently.
+            fatal = handler is signal.SIG_DFL and number in (signal.SIGUSR1, signal.SIGUSR2)
+            if handler is None or handler is signal.SIG_IGN or fatal or handler == self._receive:
+                continue
+            self.before.setdefault(number, handler)
+            signal.signal(number, self._receive)
+
+    def check(self) -> None:
+        """Raise Interrupted or LockLost where there is a reason to."""
+        if self.lock_lost:
+            raise LockLost("another process holds the lock of this run now: this one stops")
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def __enter__(self) -> Interrupts:
+        self.install()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        if self.received is not None and (error is None or isinstance(error, Interrupted)):
+            self._pass_on(self.received)
+
+    def _pass_on(self, number: int) -> None:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            handler(number, None)
+        else:
+            raise SystemExit(128 + number)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = self.received or number
+        _signal_children(number)
+
+    def lose_lock(self) -> None:
+        """Note, from another thread, that nothing may be written any more."""
+        self.lock_lost = True
+        _signal_children(signal.SIGKILL)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Handlers belong to a process: a child installs its own.
+        return {"received": None, "lock_lost": False, "before": {}}
+
+
+def _signal_children(number: int) -> None:
+    """Pass a signal to the processes that train for this one (trainer=ddp)."""
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, number)

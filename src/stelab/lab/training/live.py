@@ -1,0 +1,143 @@
+"""What a running run says of itself: progress.json, for `stelab status`, and a bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+
+from stelab.engine.studies.record import PROGRESS
+
+SECONDS = 1.0
+PARTS = 100
+
+
+class LiveProgress(pl.Callback):
+    """Writes how far training is, its last losses and the time left, as a reader sees a change.
+
+    At most once a second and once per cent, so that a thousand runs are no load for a file system
+    that they share; and after the last step. ``{"step", "steps", "epoch", "left", "losses"}``:
+    `left` are the seconds to the last of `steps` at this process's pace so far, evaluation
+    included.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / PROGRESS
+        self.written = float("-inf")
+        self.next_step = 0
+        self.steps = 0
+        self.begun, self.first = 0.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; a continued run has steps behind it that this process did not take."""
+        self.steps = int(trainer.estimated_stepping_batches)  # which is slow to ask for
+        self.begun, self.first = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write, where a per cent and a second are over."""
+        step = trainer.global_step
+        if step < self.next_step or not trainer.is_global_zero:
+            return
+        now = time.monotonic()
+        if now - self.written < SECONDS and step < self.steps:
+            return
+        self.written = now
+        # The first step of the next per cent; the last step of all is one.
+        self.next_step = -(-self.steps * (PARTS * step // self.steps + 1) // PARTS)
+        taken = step - self.first
+        self._write(
+            {
+                "step": step,
+                "steps": self.steps,
+                "epoch": trainer.current_epoch,
+                "left": (now - self.begun) * (self.steps - step) / taken if taken else None,
+                "losses": last_losses(trainer),
+            }
+        )
+
+    def _write(self, progress: dict[str, Any]) -> None:
+        # Renamed for readers, but not flushed to disk: a crash may lose it.
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text(json.dumps(progress))
+        temporary.replace(self.path)
+
+
+class RunBar(ProgressBar):
+    """One bar for a whole run: its epoch and step, the time left at its pace, its last losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar = Tqdm(disable=True)
+        self._enabled = True
+
+    def enable(self) -> None:
+        """Draw, in the process that speaks for all."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Draw nothing."""
+        self._enabled = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin where a checkpoint stood."""
+        self._bar = Tqdm(
+            total=int(trainer.estimated_stepping_batches),
+            initial=trainer.global_step,
+            file=sys.stdout,
+            unit="step",
+            dynamic_ncols=True,
+            smoothing=0,
+            disable=not self._enabled,
+        )
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Go on, and look at the losses only where the bar is drawn: a GPU waits for that."""
+        if self._bar.update(trainer.global_step - self._bar.n):
+            self._tell(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the last losses on the screen."""
+        self._tell(trainer)
+        self._bar.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the line to what is said of it."""
+        self._bar.close()
+
+    def _tell(self, trainer: pl.Trainer) -> None:
+        epoch = min(trainer.current_epoch + 1, trainer.max_epochs or 0)
+        self._bar.set_description(f"epoch {epoch} of {trainer.max_epochs}", refresh=False)
+        losses = {name: f"{loss:.4g}" for name, loss in last_losses(trainer).items()}
+        self._bar.set_postfix(losses)
+
+
+def last_losses(trainer: pl.Trainer) -> dict[str, float]:
+    """Return the loss of the last step as ``train/loss``, and ``val/loss`` of the last epoch."""
+    metrics = trainer.callback_metrics
+    logged = {"train/loss": "train/loss_step", "val/loss": "val/loss"}
+    return {name: float(metrics[key]) for name, key in logged.items() if key in metrics}

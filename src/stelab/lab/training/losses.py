@@ -1,0 +1,34 @@
+"""Reconstruction losses, one value an example."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from stelab.arguments import checked
+
+
+class SquaredError(nn.Module):
+    r"""Squared error between normalized images, shape ``(batch, 1, 28, 28) -> (batch,)``.
+
+    The mean over the batch of what it returns is
+
+    - ``reduction="mean"``: the mean over pixels and examples, torch's ``mse_loss``;
+    - ``reduction="sum"``: the sum over pixels and examples, torch's
+      ``mse_loss(reduction="sum")``. Gradients are then ``batch * 784`` times as large, which is
+      what decides whether an estimator that clips gradients ever clips one.
+
+    Args:
+        reduction: ``"mean"`` or ``"sum"``.
+    """
+
+    @checked
+    def __init__(self, *, reduction: Literal["mean", "sum"]):
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+        """Return one loss an example."""
+        error = (reconstruction - images).square().flatten(1)
+        return error.mean(1) if self.reduction == "mean" else error.sum(1) * len(images)

@@ -1,0 +1,191 @@
+"""The Lightning module: encoder, binary layer and decoder under one loss."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from stelab.annealing import advance
+from stelab.engine.config import build
+from stelab.estimators import Estimator, MultiEvaluation
+from stelab.lab.models import Autoencoder
+from stelab.lab.training.finite import NonFiniteError, require_finite
+from stelab.lab.training.losses import SquaredError
+from stelab.lab.training.means import Means
+
+
+class AutoencoderModule(pl.LightningModule):
+    """Trains ``x_hat = decoder(binarizer(encoder(x)))`` through the binarizer's estimator.
+
+    Logged every epoch for each split: ``loss`` (as configured) and ``mse`` (always the mean over
+    pixels of normalized images). Training averages over the epoch, so over changing weights and
+    in training mode; validation and test are in eval mode.
+
+    Random bits depend on the seed, the step and the process only. Parameters that only lower an
+    estimator's variance are not the network's: their optimizer is the estimator's own, and a
+    checkpoint holds them apart from the network's state, under ``"variance"``.
+
+    Args:
+        model: The autoencoder.
+        loss: ``(reconstruction, images) -> (batch,)``.
+        optimizer: Plain configuration of the optimizer. Checkpoints hold plain values only, so
+            they load with ``weights_only=True``.
+        scheduler: Plain configuration of the learning-rate schedule, a step an epoch.
+        seed: Of the bits that estimators draw.
+
+    Attributes:
+        WEIGHTS: What `on_load_checkpoint` and `load_state_dict` read of a checkpoint.
+    """
+
+    WEIGHTS: ClassVar[tuple[str, ...]] = ("state_dict", "means", "variance")
+
+    def __init__(
+        self,
+        *,
+        model: Autoencoder,
+        loss: nn.Module,
+        optimizer: dict[str, Any],
+        scheduler: dict[str, Any],
+        seed: int,
+    ):
+        super().__init__()
+        self.model = model
+        self.reconstruction_loss = loss
+        self.optimizer_config = optimizer
+        self.scheduler_config = scheduler
+        self.seed = seed
+        self.variance_optimizer = self.estimator.variance_optimizer()
+        self.squared_error = SquaredError(reduction="mean")
+        self.means = {split: Means() for split in ("train", "val", "test")}
+
+    @property
+    def estimator(self) -> Estimator:
+        """Return the estimator that trains the encoder."""
+        return self.model.binarizer.estimator
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstruct `images`."""
+        reconstruction: Tensor = self.model(images)
+        return reconstruction
+
+    def on_train_start(self) -> None:
+        """Warn where the decoder breaks what the estimator assumes."""
+        batch_norm = any(isinstance(m, _BatchNorm) for m in self.model.decoder.modules())
+        if batch_norm and isinstance(self.estimator, MultiEvaluation):
+            warnings.warn(
+                f"{type(self.estimator).__name__} assumes that an example's loss depends on its "
+                "own bits only, but the decoder has batch norm, which biases its gradient: set "
+                "model.norm=group (or none)",
+                stacklevel=2,
+            )
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move every schedule to where training stands: at 1 after the last step."""
+        advance(self, self.global_step / self.trainer.estimated_stepping_batches)
+
+    def training_step(self, images: Tensor, batch_index: int) -> Tensor:
+        """Return the scalar whose gradient the estimator estimates."""
+        first: list[Tensor] = []  # an enumerating estimator evaluates the loss a thousand times
+
+        def per_example_loss(bits: Tensor) -> Tensor:
+            reconstruction = self.model.decode(bits)
+            if not first:
+                first.append(reconstruction.detach())
+            losses: Tensor = self.reconstruction_loss(reconstruction, images)
+            return losses
+
+        x = self.model.encoder(images)
+        loss = self.model.binarizer.loss(x, per_example_loss, generator=self._generator(x))
+        require_finite(
+            loss, x, step=self.global_step, model=self.model, forward=lambda: self.model(images)
+        )
+        self._lower_variance()
+        self._record("train", loss.detach(), first[0], images)
+        self.log("train/loss_step", loss.detach())
+        return loss
+
+    def _generator(self, x: Tensor) -> Generator:
+        # Hashed together, so that step 1 of seed 0 is not step 0 of seed 1.
+        entropy = (self.seed, self.global_step, self.global_rank)
+        state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+        return torch.Generator(x.device).manual_seed(int(state[0]) >> 1)
+
+    def _lower_variance(self) -> None:
+        """Step the parameters that only lower the variance, the same in every process."""
+        if self.variance_optimizer is None:
+            return
+        for group in self.variance_optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
+        self.variance_optimizer.step()
+
+    def validation_step(self, images: Tensor, batch_index: int) -> None:
+        """Record the loss of the reconstructions."""
+        self._evaluate("val", images)
+
+    def test_step(self, images: Tensor, batch_index: int) -> None:
+        """Record the loss of the reconstructions."""
+        self._evaluate("test", images)
+
+    def _evaluate(self, split: str, images: Tensor) -> None:
+        reconstruction = self(images)
+        loss = self.reconstruction_loss(reconstruction, images).mean()
+        self._record(split, loss, reconstruction, images)
+
+    def _record(self, split: str, loss: Tensor, reconstruction: Tensor, images: Tensor) -> None:
+        mse = self.squared_error(reconstruction.float(), images).mean()
+        self.means[split].add(len(images), loss=loss, mse=mse)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means."""
+        self._log_means("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch's means."""
+        self._log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means."""
+        self._log_means("test")
+
+    def _log_means(self, split: str) -> None:
+        means = self.means[split].reset(self.trainer.strategy)
+        for name, value in means.items():
+            if not value.isfinite():
+                raise NonFiniteError(f"step {self.global_step}: {split}/{name} is {value.item()}")
+        named = {f"{split}/{name}": value for name, value in means.items()}
+        self.log_dict(named, sync_dist=True)  # they are equal already; it saves a warning
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and the schedule from their plain configurations."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        optimizer: Optimizer = build(self.optimizer_config, params=parameters)
+        return [optimizer], [build(self.scheduler_config, optimizer=optimizer)]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the epoch's means; take what only lowers the variance out of the network's state."""
+        checkpoint["means"] = self.means["train"].state_dict()
+        if self.variance_optimizer is not None:
+            state = checkpoint["state_dict"]
+            checkpoint["variance"] = {
+                "parameters": {name: state.pop(name) for name in self._variance_names()},
+                "optimizer": self.variance_optimizer.state_dict(),
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put both back."""
+        self.means["train"].load_state_dict(checkpoint["means"])
+        if self.variance_optimizer is not None:
+            checkpoint["state_dict"].update(checkpoint["variance"]["parameters"])
+            self.variance_optimizer.load_state_dict(checkpoint["variance"]["optimizer"])
+
+    def _variance_names(self) -> list[str]:
+        own = {name for name, p in self.estimator.named_parameters() if not p.requires_grad}
+        return [f"model.binarizer.estimator.{name}" for name in sorted(own)]

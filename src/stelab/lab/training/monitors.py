@@ -1,0 +1,218 @@
+"""Callbacks that say what the bits and the gradients look like."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from stelab.arguments import Count, checked
+from stelab.lab.models import Autoencoder
+from stelab.lab.training.means import Means
+
+SATURATION = 1.0
+
+
+class CodeMonitor(pl.Callback):
+    """Look at the code after every epoch.
+
+    Encodes a fixed set of images in eval mode and logs
+
+    - ``code/mean``: share of ones;
+    - ``code/dead_bits``: share of bits that are the same for all images;
+    - ``code/entropy``: sum over bits of their binary entropies, in bits; at most the bits a code;
+    - ``code/flip_ratio``: share of bits that changed since the epoch before (from the second on).
+
+    The images are the validation split, or the first training images where there is none (at
+    most 5,000). Warns where every bit is constant, naming the range of the pre-activations.
+    """
+
+    def __init__(self) -> None:
+        self.previous: Tensor | None = None
+        self.warned = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Encode, log, compare."""
+        x, bits = probe_code(trainer, pl_module)
+        bits = bits.flatten(1)
+        mean = bits.mean(0, dtype=torch.float32)
+        constant = (mean == 0) | (mean == 1)
+        entropy = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum()
+        log = {
+            "code/mean": mean.mean(),
+            "code/dead_bits": constant.float().mean(),
+            "code/entropy": entropy / torch.log(torch.tensor(2.0)),
+        }
+        bits = bits.bool()
+        if self.previous is not None:
+            log["code/flip_ratio"] = (bits != self.previous.to(bits.device)).float().mean()
+        self.previous = bits
+        pl_module.log_dict(log, sync_dist=True)
+        if constant.all() and not self.warned:
+            self.warned = True
+            warn_constant(x, mean)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next epoch is compared with."""
+        previous = None if self.previous is None else self.previous.cpu()
+        return {"previous": previous, "warned": self.warned}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it up."""
+        self.previous, self.warned = state["previous"], state["warned"]
+
+
+def model_of(pl_module: pl.LightningModule) -> Autoencoder:
+    """Return the network inside an `AutoencoderModule`."""
+    return cast(Autoencoder, pl_module.model)
+
+
+@torch.no_grad()
+def probe_code(trainer: pl.Trainer, pl_module: pl.LightningModule) -> tuple[Tensor, Tensor]:
+    """Return pre-activations and bits of the probe images, in eval mode."""
+    images = trainer.datamodule.probe()  # type: ignore[attr-defined]
+    precision, training = trainer.precision_plugin, pl_module.training
+    pl_module.eval()
+    try:
+        with precision.val_step_context():
+            parts = [
+                model_of(pl_module).encoder(precision.convert_input(part.to(pl_module.device)))
+                for part in images.split(500)
+            ]
+        x = torch.cat(parts)
+        return x, model_of(pl_module).binarizer(x)
+    finally:
+        pl_module.train(training)
+
+
+def warn_constant(x: Tensor, mean: Tensor) -> None:
+    """Warn that no bit depends on the image."""
+    which = "1" if (mean == 1).all() else "0" if (mean == 0).all() else "constant"
+    warnings.warn(
+        f"every bit is {which}: the pre-activations lie in [{x.min():.4g}, {x.max():.4g}], and the "
+        "threshold does not separate them, so the code says nothing about the image. "
+        "Move threshold.value into that range (a ReLU before the bits, "
+        "model.relu_before_bits=true, leaves nothing below 0).",
+        stacklevel=2,
+    )
+
+
+class GradientMonitor(pl.Callback):
+    """Look at the gradient on both sides of the binary layer every few steps; log epoch means.
+
+    With g the gradient at the bits and s the centred pre-activation,
+
+    - ``estimator/grad_norm``: Euclidean norm of g over the batch;
+    - ``estimator/clip_fraction``: share of entries of g that the estimator clamps;
+    - ``estimator/zero_grad_fraction``: share of exact zeros in the gradient at s;
+    - ``estimator/saturation``: share of s beyond -1 and 1.
+
+    Multi-evaluation estimators have no gradient at the bits, so neither of the first two.
+
+    Args:
+        every_n_steps: Steps between two looks, the first at step 0.
+    """
+
+    @checked
+    def __init__(self, *, every_n_steps: Count):
+        self.every_n_steps = every_n_steps
+        self.means = Means()
+        self.hooks: list[RemovableHandle] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Put hooks on threshold and estimator."""
+        if batch_idx % self.every_n_steps == 0:
+            binarizer = model_of(pl_module).binarizer
+            self.hooks = [
+                binarizer.threshold.register_forward_hook(self._look_before),
+                binarizer.estimator.register_forward_hook(self._look_behind),
+            ]
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Take the hooks away."""
+        while self.hooks:
+            self.hooks.pop().remove()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's means."""
+        means = self.means.reset(trainer.strategy)
+        named = {f"estimator/{name}": value for name, value in means.items()}
+        pl_module.log_dict(named, sync_dist=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch's means so far."""
+        return self.means.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them up."""
+        self.means.load_state_dict(state)
+
+    def _look_before(self, threshold: Any, inputs: tuple[Tensor, ...], theta: Tensor) -> None:
+        (x,) = inputs
+        s = x.detach() - theta.detach()
+        self.means.add(1, saturation=(s.abs() > SATURATION).float().mean())
+        if x.requires_grad:
+            x.register_hook(self._look_at_s)
+
+    def _look_at_s(self, grad: Tensor) -> None:
+        self.means.add(1, zero_grad_fraction=(grad == 0).float().mean())
+
+    def _look_behind(self, estimator: Any, inputs: tuple[Tensor, ...], bits: Tensor) -> None:
+        if bits.requires_grad:
+            bits.register_hook(lambda g: self._look_at_bits(estimator, g))
+
+    def _look_at_bits(self, estimator: Any, grad: Tensor) -> None:
+        clipped = estimator.clipped(grad).float().mean()
+        self.means.add(1, grad_norm=grad.float().norm(), clip_fraction=clipped)
+
+
+class Throughput(pl.Callback):
+    """Log ``time/images_per_s``: images trained on in a second of the epoch's training steps.
+
+    Of an epoch that was continued in its middle, the steps since then.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock at the first batch."""
+        if not self.images:
+            self.start = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stop the clock at the last batch, before validation."""
+        self.images += len(batch) * trainer.world_size
+        if batch_idx + 1 == trainer.num_training_batches:
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)
+            self.end = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the rate."""
+        rate = self.images / max(self.end - self.start, 1e-9)
+        self.images = 0
+        pl_module.log("time/images_per_s", rate, sync_dist=True)

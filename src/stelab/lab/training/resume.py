@@ -1,0 +1,148 @@
+"""Make a run's folder what it was when a checkpoint was saved."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, NonNegativeInt, ValidationError
+
+from stelab.engine.errors import InputError
+from stelab.engine.files import require_own, write_atomically
+from stelab.engine.studies.record import PROGRESS
+from stelab.lab.training.checkpoint_file import LAST, PREVIOUS, mismatch, read_checkpoint
+from stelab.lab.training.module import AutoencoderModule
+
+# What is written while training goes on. Event files only grow; the table is small.
+_EVENTS, _TABLE = "tb", "metrics.csv"
+
+_WRITTEN = (
+    "config.yaml",
+    "run.json",
+    PROGRESS,
+    "progress.new",
+    "checkpoints",
+    "figures",
+    _EVENTS,
+    _TABLE,
+)
+
+log = logging.getLogger(__name__)
+
+
+class _Logged(BaseModel):
+    """See `logged`."""
+
+    events: dict[str, NonNegativeInt]
+    table: str | None
+
+
+class _Saved(BaseModel):
+    """What a checkpoint says of its run, beside what Lightning reads."""
+
+    global_step: NonNegativeInt
+    metrics: dict[str, float]
+    logged: _Logged
+
+
+def logged(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint must know of the logs, to be able to go back to them."""
+    events = sorted(path for path in (folder / _EVENTS).rglob("*") if path.is_file())
+    table = folder / _TABLE
+    return {
+        "events": {str(path.relative_to(folder)): path.stat().st_size for path in events},
+        "table": table.read_text(encoding="utf-8") if table.exists() else None,
+    }
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts from.
+
+    Attributes:
+        checkpoint: To load; None: from scratch.
+        step: Optimizer steps that were taken then.
+        metrics: Of the last epoch before it.
+    """
+
+    checkpoint: Path | None = None
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def rewind(folder: Path, module: AutoencoderModule) -> Start:
+    """Go back to the newest checkpoint that `module` can continue from, or to an empty folder.
+
+    What was logged after the checkpoint is removed: training will log it again. Checkpoints that
+    are damaged or another network's are deleted, with a warning.
+
+    Raises:
+        InputError: Something that is no file has a checkpoint's name, or its folders are links.
+    """
+    require_own(folder / "checkpoints", folder / _EVENTS, folder / "figures")
+    found = _newest(folder / "checkpoints", module)
+    if found is None:
+        empty(folder)
+        return Start()
+    checkpoint, content = found
+    _cut_events(folder, content["logged"]["events"])
+    table = content["logged"]["table"]
+    if table is None:
+        (folder / _TABLE).unlink(missing_ok=True)
+    else:
+        write_atomically(folder / _TABLE, table)
+    for leftover in (folder / "checkpoints").glob(".*.ckpt.*"):  # of a write that was killed
+        leftover.unlink()
+    return Start(checkpoint, content["global_step"], content["metrics"])
+
+
+def _newest(folder: Path, module: AutoencoderModule) -> tuple[Path, dict[str, Any]] | None:
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not os.path.lexists(path):
+            continue
+        if not path.is_file():  # perhaps somebody's; and nothing could take its place
+            raise InputError(f"{path} must be a checkpoint, but is no file: move it away")
+        try:
+            content = read_checkpoint(path)
+            _check(content, module, path)
+            return path, content
+        except InputError as error:
+            log.warning("%s: going back to the one before", error)
+            path.unlink()
+    return None
+
+
+def _check(content: dict[str, Any], module: AutoencoderModule, path: Path) -> None:
+    """Compare a checkpoint with what `module` and `logged` would save."""
+    own: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(own)
+    if difference := mismatch(content["state_dict"], own["state_dict"]):
+        raise InputError(f"{path} is of another network: {difference}")
+    try:
+        _Saved.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{path} does not say what was logged") from error
+
+
+def _cut_events(folder: Path, sizes: dict[str, int]) -> None:
+    for path in (folder / _EVENTS).rglob("*"):
+        name = str(path.relative_to(folder))
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if name not in sizes or path.is_symlink():  # what a link leads to is not the run's
+            path.unlink()
+        elif path.stat().st_size > sizes[name]:
+            with path.open("r+b") as file:
+                file.truncate(sizes[name])
+
+
+def empty(folder: Path) -> None:
+    """Remove what a run writes, but for the lock; what somebody else has put there stays."""
+    for path in folder.iterdir():
+        half_written = path.name.startswith(".") and path.name[1:].rpartition(".")[0] in _WRITTEN
+        if path.name in _WRITTEN or half_written:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

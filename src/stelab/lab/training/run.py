@@ -1,0 +1,322 @@
+"""One run: from a configuration to a finished folder."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+
+from stelab.engine.config import build
+from stelab.engine.config.mistakes import Mistakes
+from stelab.engine.config.validate import validate
+from stelab.engine.errors import InputError, RunError, first_line
+from stelab.engine.studies.lock import locked
+from stelab.engine.studies.record import Pruned, Recorder, Run, finished_run, read_record, read_run
+from stelab.engine.terminal import one_line
+from stelab.lab.data import ImageDataModule
+from stelab.lab.training.arithmetic import arithmetic
+from stelab.lab.training.checkpoint_file import PREVIOUS, SealedCheckpointIO
+from stelab.lab.training.checkpoints import Checkpoints, floats
+from stelab.lab.training.figures import draw_run
+from stelab.lab.training.interrupts import Interrupted, Interrupts, LockLost
+from stelab.lab.training.isolation import isolated
+from stelab.lab.training.keep import keep
+from stelab.lab.training.live import LiveProgress, RunBar
+from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.resume import Start, empty, rewind
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> Run:
+    """Train one network as `cfg` says (see `stelab.compose`) and test it.
+
+    A run that its folder shows finished is returned from there, unless ``cfg.rerun``. A run that
+    was killed, interrupted, pruned or failed continues from its last checkpoint. While another
+    process trains the same run, this one waits, and returns what that one made.
+
+    SIGINT and SIGTERM let the step under way end and its state be saved; then they do what they
+    would have done at once.
+
+    Returns:
+        The finished run. Its folder holds config.yaml, run.json, metrics.csv, tb/, figures/ and,
+        as far as ``cfg.checkpoint.keep`` says, checkpoints/{last,best}.ckpt.
+
+    Raises:
+        InputError: The configuration is wrong; nothing was started.
+        Pruned: A sweeper's pruner stopped it.
+        NonFiniteError: A loss or pre-activation was NaN or infinite.
+        OtherProcessFailed: It was waited for, and failed.
+        LockLost: This process was taken for dead, and another one holds the run's lock now.
+        RunError: There is no space left, and what was saved before is whole; or a checkpoint is not
+            one to continue from.
+    """
+    validate(cfg, "train")
+    folder = Path(cfg.paths.run)
+    cfg = copy.deepcopy(cfg)
+    cfg.paths.run = str(folder)  # computed once
+    if finished := finished_run(cfg):
+        log.info("%s is finished already (rerun=true runs it again)", finished.name)
+        return finished
+    with isolated(cfg.seed, threads=cfg.threads):
+        data = _load(cfg)
+        module = build_module(cfg)
+        interrupts = Interrupts()
+        with _full_disk_told(folder), locked(folder, on_loss=interrupts.lose_lock) as waited:
+            if waited and (finished := _made_by_another(folder)):
+                return finished
+            with interrupts:
+                _train(cfg, module, data, interrupts)
+    return read_run(folder)
+
+
+class OtherProcessFailed(RunError):
+    """The run failed in another process while this one waited for it."""
+
+
+def _made_by_another(folder: Path) -> Run | None:
+    run = read_run(folder) if (folder / "run.json").exists() else None
+    if run is not None and run.status == "failed":
+        raise OtherProcessFailed(f"{run.name} failed in another process: {run.reason}")
+    return run if run is not None and run.status == "finished" else None
+
+
+@contextmanager
+def _full_disk_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(
+            f"{folder.name}: there is no space left for {folder}. What was saved before is whole: "
+            "free some space, and the same command continues from there"
+        ) from error
+
+
+def _train(
+    cfg: DictConfig, module: AutoencoderModule, data: ImageDataModule, interrupts: Interrupts
+) -> None:
+    """Train in a folder whose lock is held; record how it went."""
+    folder = Path(cfg.paths.run)
+    if cfg.rerun and _ended(folder):
+        empty(folder)
+    start = rewind(folder, module)
+    if start.checkpoint is not None:
+        log.info("%s continues from step %d", folder.name, start.step)
+    recorder = Recorder(folder, cfg, from_step=start.step)
+    try:
+        outcome = _fit_and_test(cfg, module, data, interrupts, start)
+    except LockLost:
+        raise  # the folder is another process's now
+    except (Interrupted, KeyboardInterrupt) as error:
+        recorder.stop(error, status="interrupted")
+        raise
+    except Pruned as error:
+        recorder.stop(error, status="pruned")
+        raise
+    except BaseException as error:
+        recorder.stop(error, status="failed")
+        raise
+    (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
+    recorder.finish(**outcome)
+    keep(cfg.checkpoint.keep, folder / "checkpoints")
+
+
+def build_module(cfg: Any) -> AutoencoderModule:
+    """Build the Lightning module of a configuration: model, loss, optimizer, schedule."""
+    model, loss = build(cfg.model), build(cfg.loss)
+    return AutoencoderModule(
+        model=model,
+        loss=loss,
+        optimizer=_plain(cfg.optimizer),
+        scheduler=_plain(cfg.scheduler),
+        seed=cfg.seed,
+    )
+
+
+def check(jobs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> None:
+    """Build everything that `train` would, networks on the meta device, and load every dataset.
+
+    Jobs that differ by what cannot change the objects (seed, study) are looked at once.
+
+    Args:
+        jobs: Configurations.
+        overrides: What each was composed with.
+
+    Raises:
+        InputError: Things refuse their arguments, or datasets cannot be had: names all of it.
+    """
+    mistakes = Mistakes(len(jobs))
+    known: dict[str, InputError | None] = {}
+
+    def once(what: Any, action: Callable[[DictConfig], object]) -> None:
+        key = json.dumps(what, sort_keys=True)
+        if key not in known:
+            known[key] = None
+            try:
+                action(cfg)
+            except InputError as error:
+                known[key] = error
+        if (mistake := known[key]) is not None:
+            raise mistake
+
+    for cfg, job in zip(jobs, overrides, strict=True):
+        tree = OmegaConf.to_container(cfg, resolve=False)
+        assert isinstance(tree, dict)
+        with mistakes.of(job):
+            once({**tree, "seed": 0, "study": "", "paths": None, "names": None}, _check_objects)
+            once({**_plain(cfg.data), "seed": 0}, _load)
+    mistakes.raise_any()
+
+
+def _check_objects(cfg: DictConfig) -> None:
+    with isolated(cfg.seed, threads=cfg.threads):
+        with torch.device("meta"):
+            module = build_module(cfg)
+        parameter = torch.nn.Parameter(torch.zeros(()))
+        optimizer = build(module.optimizer_config, params=[parameter])
+        build(module.scheduler_config, optimizer=optimizer)
+        trainer = _trainer(cfg)
+    _check_processes(trainer)
+    _check_clipping(trainer, optimizer)
+
+
+def _check_processes(trainer: pl.Trainer) -> None:
+    """Refuse processes that Lightning would make of this command line, so of a whole sweep."""
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        raise InputError(
+            f"trainer.devices asks for {trainer.num_devices} processes, and trainer.strategy must "
+            "say how they start: use trainer=ddp (strategy=ddp_spawn), or trainer.devices=1"
+        )
+
+
+def _check_clipping(trainer: pl.Trainer, optimizer: torch.optim.Optimizer) -> None:
+    """Clip no gradients, as every step will clip its own."""
+    clip = trainer.gradient_clip_val
+    try:
+        trainer.precision_plugin.clip_gradients(optimizer, clip or 0.0)
+    except RuntimeError as error:
+        raise InputError(
+            f"trainer.gradient_clip_val={clip} with trainer.precision={trainer.precision} needs "
+            f"optimizer.fused=false (Lightning: {one_line(str(error))})"
+        ) from error
+
+
+def _ended(folder: Path) -> bool:
+    """Tell whether a run came to its own end; a killed one goes on even with rerun=true."""
+    try:
+        return read_record(folder)["status"] in ("finished", "failed", "pruned")
+    except InputError:
+        return False
+
+
+def _load(cfg: DictConfig) -> ImageDataModule:
+    data: ImageDataModule = build(cfg.data)
+    data.prepare_data()
+    data.images("train")  # what cannot be read or split is told now
+    return data
+
+
+def _trainer(
+    cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = (), steps_per_epoch: int | None = None
+) -> pl.Trainer:
+    options = _plain(cfg.trainer)
+    # At least one train/loss_step an epoch; Lightning would warn that there are none.
+    interval = options["log_every_n_steps"]
+    options["log_every_n_steps"] = min(interval, steps_per_epoch or interval)
+    bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
+    profiler = options.pop("profiler")
+    callbacks = [*callbacks, *(build(node) for node in cfg.callbacks.values())]
+    if bar:
+        callbacks.append(RunBar())
+    try:
+        return pl.Trainer(
+            **options,
+            callbacks=callbacks,
+            logger=[build(node) for node in cfg.logger.values()],
+            profiler=build(profiler) if profiler else None,
+            # A job of a cluster is one run, whatever Lightning would make of its environment.
+            plugins=[SealedCheckpointIO(), LightningEnvironment()],
+            enable_checkpointing=False,
+            enable_progress_bar=bar,
+            enable_model_summary=False,
+            default_root_dir=cfg.paths.run,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"trainer refuses its arguments: {one_line(str(error))}") from error
+
+
+def _fit_and_test(
+    cfg: DictConfig,
+    module: AutoencoderModule,
+    data: ImageDataModule,
+    interrupts: Interrupts,
+    start: Start,
+) -> dict[str, Any]:
+    """Train and test; return what `Recorder.finish` takes."""
+    folder = Path(cfg.paths.run)
+    checkpoints = Checkpoints(
+        folder,
+        monitor=cfg.monitor,
+        every_n_steps=cfg.checkpoint.every_n_steps,
+        every_n_minutes=cfg.checkpoint.every_n_minutes,
+        interrupts=interrupts,
+    )
+    # Before all others: its checkpoint is of the state that they have not touched yet.
+    callbacks: list[pl.Callback] = [checkpoints, LiveProgress(folder)]
+    if cfg.trial is not None:
+        from stelab.lab.training.pruning import TrialReport
+
+        callbacks.append(TrialReport(**cfg.trial, checkpoints=checkpoints))
+    trainer = _trainer(cfg, callbacks=callbacks, steps_per_epoch=data.steps_per_epoch())
+    if not data.has("val"):
+        trainer.limit_val_batches = 0
+    # Lightning would do it after it has loaded a checkpoint, which then loses digits.
+    trainer.precision_plugin.convert_module(module)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
+        interrupts.check()
+        # None where nothing was left to train, and only the test is missing.
+        metrics = floats(trainer.callback_metrics) or start.metrics
+        trainer.test(module, datamodule=data, verbose=False)
+    except Exception as error:
+        interrupts.check()  # what trains in other processes ends with another error
+        if start.checkpoint is not None and not checkpoints.begun:
+            raise RunError(
+                f"{folder.name} cannot continue from {start.checkpoint}: {first_line(error)}. "
+                "Move it away to go on from the checkpoint before, or from the start"
+            ) from error
+        raise
+    draw_run(folder, module, data)
+    return {
+        "metrics": metrics | floats(trainer.callback_metrics),
+        "epochs": _epochs(folder / "metrics.csv"),
+        "arithmetic": arithmetic(trainer.strategy.root_device),
+    }
+
+
+def _epochs(table: Path) -> int:
+    """Count rows; the trainer of this process has counted none where others train (trainer=ddp)."""
+    with table.open(encoding="utf-8") as file:
+        return sum(1 for _ in file) - 1
+
+
+def _plain(node: DictConfig) -> Any:
+    return OmegaConf.to_container(node, resolve=True)

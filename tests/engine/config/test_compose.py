@@ -1,0 +1,117 @@
+"""Every configuration in the tree composes, validates and builds; run ids say what they should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import stelab
+from stelab.engine.config import CONF_DIR
+from stelab.engine.config.identity import fingerprint, run_id
+from stelab.lab.training import AutoencoderModule, build_module
+
+DEFAULTS = OmegaConf.load(CONF_DIR / "train.yaml").defaults
+GROUPS = [g for entry in DEFAULTS[2:] for g in entry if "hydra/" not in g]  # after _self_, paths
+OPTIONS = [
+    f"{group}={path.stem}"
+    for group in GROUPS
+    for path in sorted(Path(CONF_DIR, group).glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_builds(option: str) -> None:
+    cfg = stelab.compose(option, "model.bits=8")  # so few that estimator=exact takes them
+    with torch.device("meta"):
+        module = build_module(cfg)
+    assert isinstance(module, AutoencoderModule)
+    assert isinstance(stelab.build(cfg.data).batch_size, int)
+
+
+def test_defaults_are_one_value_everywhere() -> None:
+    cfg = stelab.compose("experiment=tutorial")
+    assert cfg.optimizer.lr == 1e-3
+    assert cfg.optimizer.betas == [0.5, 0.999]
+    assert cfg.data.batch_size == 64
+    assert cfg.data.val_size == 0
+    assert cfg.trainer.max_epochs == 5
+    assert cfg.model._target_ == "stelab.lab.models.tutorial"
+    assert stelab.compose("experiment=tutorial", "optimizer.lr=0.01").optimizer.lr == 0.01
+
+
+def ids(*overrides: str) -> str:
+    return run_id(stelab.compose(*overrides))
+
+
+def test_run_id_reads_well() -> None:
+    name = ids("estimator=hardtanh_clip", "threshold.value=0.25", "seed=1")
+    assert name.startswith("hardtanh_clip-fixed0.25-s1-")
+    assert len(name.rpartition("-")[2]) == 8
+    assert ids("threshold=learned").startswith("identity-learned-s0-")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "paths.outputs=/elsewhere",
+        "study=other",
+        "rerun=true",
+        "trainer.enable_progress_bar=false",
+        "trainer.log_every_n_steps=1",
+        "data.root=/elsewhere",
+        "threshold.value=0",
+        "trainer=auto",
+    ],
+)
+def test_what_cannot_change_the_result_does_not_change_the_id(override: str) -> None:
+    assert ids(override).rpartition("-")[2] == ids().rpartition("-")[2]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "estimator=hardtanh_clip",
+        "threshold.value=0.001",
+        "model.signed=true",
+        "loss.reduction=sum",
+        "data=kmnist",
+        "data.limit=100",
+        "data.batch_size=32",
+        "optimizer.lr=0.002",
+        "trainer.max_epochs=6",
+        "trainer=gpu",
+        "trainer.precision=bf16-mixed",
+        "scheduler=cosine",
+    ],
+)
+def test_what_can_change_the_result_changes_the_id(override: str) -> None:
+    assert ids(override).rpartition("-")[2] != ids().rpartition("-")[2]
+
+
+def test_fingerprint_is_the_same_in_another_order() -> None:
+    cfg = stelab.compose()
+    shuffled = DictConfig({key: cfg._get_node(key) for key in reversed(list(cfg))})
+    assert fingerprint(shuffled) == fingerprint(cfg)
+
+
+def test_own_groups_come_from_config_dir(tmp_path: Path) -> None:
+    (tmp_path / "estimator").mkdir()
+    (tmp_path / "estimator" / "mine.yaml").write_text(
+        "_target_: stelab.estimators.HardtanhClip\nbound: 0.5\n"
+    )
+    cfg = stelab.compose("estimator=mine", config_dir=str(tmp_path))
+    assert stelab.build(cfg.model).binarizer.estimator.bound == 0.5
+    assert run_id(cfg).startswith("mine-fixed0-s0-")
+
+
+def test_compose_leaves_no_trace_in_hydra() -> None:
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    stelab.compose()
+    assert not GlobalHydra.instance().is_initialized()
+    assert not HydraConfig.initialized()

@@ -1,0 +1,117 @@
+"""The launchers of one machine, with real processes and real digits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from sweeps import Sweep, processes
+
+from stelab.engine.launchers.processes import jobs_at_once
+from stelab.engine.report.words import count_kinds
+from waiting import PATIENCE, wait_until
+
+SLOW = ("estimator.sleep=0.1", "trainer.max_epochs=1000")
+
+
+def test_every_launcher_makes_the_same_files(tmp_path: Path) -> None:
+    made = {}
+    for name in ("serial", "joblib", "submitit_local"):
+        sweep = Sweep(tmp_path / name)
+        code, output = sweep.run("seed=0,1,2,3", f"hydra/launcher={name}")
+        assert code == 0, output
+        made[name] = sweep.metrics()
+    assert set(made["serial"]) == {0, 1, 2, 3}
+    assert made["serial"] == made["joblib"] == made["submitit_local"]
+
+
+def test_a_killed_worker_is_one_failed_run_which_a_retry_finishes(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    command = (
+        "seed=0,1,2",
+        "hydra/launcher=joblib",
+        "estimator.victim=1",
+        "estimator.deaths=2",
+    )
+    code, output = sweep.run(*command)
+    assert code == 1
+    assert "its worker process was ended by signal 9 (SIGKILL)" in output
+    assert "Traceback" not in output
+    records = sweep.records()
+    assert [records[seed]["status"] for seed in range(3)] == ["finished", "failed", "finished"]
+    assert "SIGKILL" in records[1]["error"]
+
+    code, output = sweep.run(*command, "retries=1")
+    assert code == 0, output
+    assert output.count("SIGKILL") == output.count("trying again") == 1
+    assert output.count("(finished already: ") == 2
+    assert {record["status"] for record in sweep.records().values()} == {"finished"}
+
+
+def test_on_failure_stop(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    code, output = sweep.run("seed=0,1", "on_failure=stop", "estimator.notes=nowhere")
+    assert code == 1
+    assert "failed: FileNotFoundError: " in output
+    assert "(traceback: outputs/debug/probe-fixed0-s0-" in output
+    assert "Traceback" not in output
+    (record,) = sweep.records().values()
+    assert "Traceback" in record["error"]
+
+
+def test_gpus_are_shared_round_robin(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    options = ("hydra/launcher=gpu", "hydra.launcher.devices=[0,1]", "hydra.launcher.per_device=2")
+    code, output = sweep.run("seed=0,1,2,3", *options, "estimator.sleep=0.5")
+    assert code == 0, output
+    assert sorted(note.read_text() for note in sweep.notes.iterdir()) == ["0", "0", "1", "1"]
+
+
+def test_gpus_that_are_not_there_are_an_input_error(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, CUDA_VISIBLE_DEVICES="")
+    code, output = sweep.run("seed=0,1", "hydra/launcher=gpu")
+    assert code == 2
+    assert "hydra/launcher=gpu needs a GPU, and none is visible here" in output
+    assert "Traceback" not in output
+    assert not sweep.records()
+
+
+def interrupt(process: subprocess.Popen[str], name: str) -> None:
+    if name == "Ctrl-C":  # which a terminal sends to all processes
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(getattr(signal, name))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "name", "code"),
+    [
+        ("joblib", "SIGTERM", 128 + signal.SIGTERM),
+        ("joblib", "Ctrl-C", 128 + signal.SIGINT),
+        ("joblib", "SIGKILL", -signal.SIGKILL),
+        ("submitit_local", "SIGKILL", -signal.SIGKILL),
+    ],
+)
+def test_no_worker_outlives_its_driver(tmp_path: Path, launcher: str, name: str, code: int) -> None:
+    sweep = Sweep(tmp_path)
+    options = (f"hydra/launcher={launcher}", "hydra.launcher.threads=1", *SLOW)
+    at_once = min(2, jobs_at_once(1))
+    sweep.environment["LOKY_MAX_CPU_COUNT"] = str(at_once)
+    with sweep.start("seed=0,1,2", *options) as driver:
+        wait_until(lambda: sweep.seen() == set(range(at_once)))
+        interrupt(driver, name)
+        output = "".join(driver.communicate(timeout=PATIENCE))
+        assert driver.returncode == code, output
+        assert "Traceback" not in output
+        left = count_kinds({"interrupted": at_once, "missing": 3 - at_once})
+        assert output.count("missing") == int(name != "SIGKILL")
+        assert (f"{left}; the same command continues\n" in output) == (name != "SIGKILL")
+    wait_until(lambda: not processes(driver.pid))
+    records = sweep.records()
+    # Each has saved its state at the signal, and the third was not begun.
+    assert {seed: r["status"] for seed, r in records.items()} == dict.fromkeys(
+        range(at_once), "interrupted"
+    )

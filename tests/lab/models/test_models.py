@@ -1,0 +1,197 @@
+"""The networks: layers, shapes, dead weights, and equality with the tutorial's own loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import stelab
+from stelab.engine.config import CONF_DIR
+from stelab.lab.models import Autoencoder
+from stelab.lab.training import AutoencoderModule, build_module
+
+NAMES = sorted(path.stem for path in Path(CONF_DIR, "model").glob("*.yaml"))
+
+
+def build(*overrides: str) -> Autoencoder:
+    torch.manual_seed(0)
+    return stelab.build(stelab.compose(*overrides).model)
+
+
+class TutorialSTE(torch.autograd.Function):
+    """The tutorial's straight-through function."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return (x > 0).float()
+
+    @staticmethod
+    def backward(ctx: object, g: Tensor) -> Tensor:
+        return F.hardtanh(g)
+
+
+class Plain(nn.Module):
+    """The tutorial's network, written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def down(i: int, o: int) -> nn.Conv2d:
+            return nn.Conv2d(i, o, (4, 4), (2, 2), (1, 1))
+
+        def up(i: int, o: int, k: int) -> nn.ConvTranspose2d:
+            return nn.ConvTranspose2d(i, o, (k, k), (2, 2), (1, 1))
+
+        bn, relu = nn.BatchNorm2d, nn.ReLU
+        self.encoder = nn.Sequential(
+            *(down(1, 64), relu()),
+            *(down(64, 128), bn(128), relu()),
+            *(down(128, 256), bn(256), relu()),
+            *(down(256, 512), bn(512), relu()),
+        )
+        self.decoder = nn.Sequential(
+            *(up(512, 256, 5), bn(256), relu()),
+            *(up(256, 128, 5), bn(128), relu()),
+            *(up(128, 64, 4), bn(64), relu()),
+            *(up(64, 1, 4), nn.Tanh()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(TutorialSTE.apply(self.encoder(x)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bits", [2, 4, 8, 12, 68, 512])
+def test_group_norm_leaves_the_images_apart(name: str, bits: int) -> None:
+    model = build(f"model={name}", f"model.bits={bits}", "model.norm=group")
+    x = model.encoder(torch.randn(8, 1, 28, 28)).flatten(1)
+    assert (x - x[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_shapes_and_exact_codes(name: str, norm: str) -> None:
+    model = build(f"model={name}", "model.bits=24", f"model.norm={norm}")
+    images = torch.rand(5, 1, 28, 28) * 2 - 1
+    bits = model.encode(images)
+    assert bits.shape == (5, *model.code_shape)
+    assert bits.flatten(1).shape[1] == 24
+    assert ((bits == 0) | (bits == 1)).all()
+    out = model(images)
+    assert out.shape == images.shape
+    assert out.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_relu_before_the_bits_is_configuration(name: str) -> None:
+    images = torch.randn(20, 1, 28, 28)
+    assert build(f"model={name}", "model.relu_before_bits=true").encoder(images).min() == 0
+    assert build(f"model={name}", "model.relu_before_bits=false").encoder(images).min() < 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signed_feeds_plus_and_minus_one(name: str) -> None:
+    plain, signed = (build(f"model={name}", f"model.signed={v}").eval() for v in ("false", "true"))
+    bits = torch.randint(0, 2, (3, *plain.code_shape)).float()
+    assert torch.equal(signed.decode(bits), plain.decode(2 * bits - 1))
+
+
+def test_tutorial_has_the_tutorials_tensors_in_its_order() -> None:
+    ours, theirs = build("model=tutorial").state_dict(), Plain().state_dict()
+    assert [t.shape for t in ours.values()] == [t.shape for t in theirs.values()]
+
+
+def test_weights_saved_by_the_tutorials_code_load() -> None:
+    plain, model = Plain().eval(), build("model=tutorial").eval()
+    weights = plain.state_dict()
+    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    images = torch.rand(4, 1, 28, 28) * 2 - 1
+    assert torch.equal(model(images), plain(images))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Tensor:
+    data = stelab.build(stelab.compose("data=mnist5k").data)
+    images: Tensor = data.images("train")
+    return images
+
+
+def step_by_lightnings_rules(module: AutoencoderModule, batches: list[Tensor]) -> list[float]:
+    """Train with the module's own step and optimizer, without a trainer."""
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    (optimizer,), _ = module.configure_optimizers()
+    losses = []
+    for i, batch in enumerate(batches):
+        optimizer.zero_grad()
+        loss = module.training_step(batch, i)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_twenty_steps_equal_a_plain_loop(digits: Tensor, fused: bool) -> None:
+    torch.manual_seed(0)
+    plain = Plain().train()
+    options = ["optimizer.fused=true"] if fused else []
+    cfg = stelab.compose("experiment=tutorial", "estimator=hardtanh_clip", *options)
+    module = build_module(cfg).train()
+    weights = plain.state_dict().values()
+    module.model.load_state_dict(dict(zip(module.model.state_dict(), weights, strict=True)))
+
+    batches = list(digits[: 20 * 64].split(64))
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3, betas=(0.5, 0.999), fused=fused)
+    expected = []
+    for batch in batches:
+        loss = F.mse_loss(plain(batch), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+
+    losses = step_by_lightnings_rules(module, batches)
+    assert losses == pytest.approx(expected, rel=0, abs=1e-6)
+
+
+def copy_live_weights(conv: Autoencoder, tutorial: Autoencoder) -> None:
+    weights = dict(tutorial.state_dict())
+    for name, target in conv.state_dict().items():
+        if target.shape != weights[name].shape:
+            encoder = name.startswith("encoder")
+            weights[name] = (
+                weights[name][:, :, 1:, 1:] if encoder else weights[name][:, :, 1:4, 1:4]
+            )
+    conv.load_state_dict(weights)
+
+
+def test_conv_is_the_tutorials_function_without_its_dead_weights(digits: Tensor) -> None:
+    tutorial, conv = (build(f"model={name}").double() for name in ("tutorial", "conv"))
+    copy_live_weights(conv, tutorial)
+    images = digits[:32].double()
+    bits = tutorial.encode(images)
+    assert 0 < bits.mean() < 1
+    assert torch.equal(conv.encode(images), bits)
+    assert torch.allclose(conv.decode(bits), tutorial.decode(bits), rtol=0, atol=1e-12)
+
+    def count(model: Autoencoder) -> int:
+        return sum(p.numel() for p in model.parameters())
+
+    dead = 256 * 512 * (16 - 9) + 512 * 256 * (25 - 9)
+    assert count(tutorial) - count(conv) == dead == 3_014_656
+
+
+def test_the_dead_weights_of_the_tutorial_never_receive_a_gradient(digits: Tensor) -> None:
+    model = build("model=tutorial")
+    F.mse_loss(model(digits[:64]), digits[:64]).backward()
+    last, first = model.get_parameter("encoder.8.weight"), model.get_parameter("decoder.0.weight")
+    for weight, live in ((last, (slice(1, 4),) * 2), (first, (slice(1, 4),) * 2)):
+        assert weight.grad is not None
+        dead = torch.ones(weight.shape[2:], dtype=torch.bool)
+        dead[live] = False
+        assert weight.grad[:, :, dead].abs().max() == 0
+        assert (weight.grad[:, :, ~dead] != 0).any(dim=0).any(dim=0).all()
