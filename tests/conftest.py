@@ -98,3 +98,20 @@ def train(outputs: Path, *overrides: str) -> Run:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run of the convolutional network, for tests that read one."""
     return train(tmp_path_factory.mktemp("outputs"), "model=conv")
+
+
+@pytest.fixture(scope="session")
+def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and install it, without its dependencies, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(REPOSITORY)]
+    subprocess.run([*pip, *build], check=True, capture_output=True)
+    (wheel,) = folder.glob("stelab-*.whl")
+    site = folder / "site"
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--target", str(site), str(wheel)],
+        check=True,
+        capture_output=True,
+    )
+    return site

@@ -100,23 +100,6 @@ def test_a_checkout_runs_from_any_folder(tmp_path: Path) -> None:
     assert "_target_: stelab.estimators.Identity" in result.stdout, result.stderr
 
 
-@pytest.fixture(scope="module")
-def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel and install it, without its dependencies, in a folder of its own."""
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(REPOSITORY)]
-    subprocess.run([*pip, *build], check=True, capture_output=True)
-    (wheel,) = folder.glob("stelab-*.whl")
-    site = folder / "site"
-    subprocess.run(
-        [*pip, "install", "--no-deps", "--target", str(site), str(wheel)],
-        check=True,
-        capture_output=True,
-    )
-    return site
-
-
 def test_the_wheel_has_its_configuration_and_types(installed_wheel: Path) -> None:
     package = installed_wheel / "stelab"
     assert (package / "py.typed").is_file()

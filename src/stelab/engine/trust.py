@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from inspect import isfunction
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 
 from stelab.engine.config.lists import split_commas
 from stelab.engine.errors import InputError
+from stelab.engine.project import Component, project
 from stelab.engine.studies.record import Run
 from stelab.engine.terminal import brief, one_line, visible
 
@@ -30,56 +30,8 @@ _MOST_NODES = 5000  # of a configuration; a real one has a hundred. Its aliases 
 _SPECIAL = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What a node may be.
-
-    Attributes:
-        base: The class that it is a subclass of.
-        homes: Modules, and packages, in which it is defined.
-        builders: A module whose functions will do as well, those that it exports.
-    """
-
-    base: str
-    homes: tuple[str, ...]
-    builders: str | None = None
-
-
 # Of these only components are built, whoever trusts them.
 _JUDGED = ("stelab", "torch", "torchvision", "pytorch_lightning", "lightning")
-_MODULES = ("torch.nn.modules", "torchvision.models", "torchvision.ops")
-_LAYERS = ("stelab.lab.models", "stelab.binarizer", "stelab.estimators", "stelab.thresholds")
-_MODEL = _Kind("torch.nn.Module", (*_LAYERS, *_MODULES), builders="stelab.lab.models")
-_ESTIMATOR = _Kind("stelab.estimators.Estimator", ("stelab.estimators",))
-_THRESHOLD = _Kind("stelab.thresholds.Threshold", ("stelab.thresholds",))
-_GROUPS = {
-    "model": _MODEL,
-    "estimator": _MODEL,
-    "threshold": _MODEL,
-    "loss": _Kind("torch.nn.Module", ("stelab.lab.training.losses", "torch.nn.modules")),
-    "data": _Kind("stelab.lab.data.ImageDataModule", ("stelab.lab.data",)),
-    "optimizer": _Kind("torch.optim.Optimizer", ("torch.optim",)),
-    "scheduler": _Kind("torch.optim.lr_scheduler.LRScheduler", ("torch.optim.lr_scheduler",)),
-    "logger": _Kind(
-        "pytorch_lightning.loggers.Logger",
-        ("stelab.lab.training.metrics_file", "pytorch_lightning.loggers"),
-    ),
-    "callbacks": _Kind(
-        "pytorch_lightning.Callback", ("stelab.lab.training", "pytorch_lightning.callbacks")
-    ),
-    "trainer": _Kind("pytorch_lightning.profilers.Profiler", ("pytorch_lightning.profilers",)),
-}
-# What nodes of these names are, wherever they stand.
-_PARTS = {
-    "binarizer": _Kind("stelab.binarizer.Binarizer", ("stelab.binarizer",)),
-    "estimator": _ESTIMATOR,
-    "threshold": _THRESHOLD,
-}
-_PRODUCTS = {
-    "model": "stelab.lab.models.Autoencoder",
-    "loss": "torch.nn.Module",
-    "data": "stelab.lab.data.ImageDataModule",
-}
 
 
 def packages(names: str | None) -> tuple[str, ...]:
@@ -154,8 +106,8 @@ def rebuild(run: Run, group: str, *, trust: Sequence[str] = ()) -> Any:
         raise InputError(f"{visible(str(run.folder))}: {error}") from error
     except RecursionError as error:
         raise InputError(f"{visible(str(run.folder))}: {group} is nested too deep") from error
-    if not isinstance(made, _locate(_PRODUCTS[group])):
-        product = _PRODUCTS[group].rpartition(".")[2]
+    if not isinstance(made, _locate(project().products[group])):
+        product = project().products[group].rpartition(".")[2]
         found = type(made).__name__
         raise InputError(f"{visible(str(run.folder))}: {group} must be of {product}, got {found}")
     return made
@@ -188,12 +140,11 @@ def _targets(tree: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
             raise InputError(f"config.yaml must have at most {_MOST_NODES} entries, but has more")
 
 
-def _kind(path: _Path) -> _Kind | None:
+def _kind(path: _Path) -> Component | None:
     """Return what a node may be that stands at `path`; None where there must be none."""
-    last = path[-1] if path else ""
-    if last in _PARTS:
-        return _PARTS[last]
-    return _ESTIMATOR if path[-2:-1] == ("estimators",) else _GROUPS.get(path[0] if path else "")
+    last, table = path[-1] if path else "", path[-2] if len(path) > 1 else ""
+    found = project().parts.get(last) or project().members.get(table)
+    return found or project().components.get(path[0] if path else "")
 
 
 def _refused(where: str, path: _Path, target: Any, why: str) -> str:
@@ -206,7 +157,7 @@ def _refused(where: str, path: _Path, target: Any, why: str) -> str:
     )
 
 
-def _judge_name(target: Any, kind: _Kind | None, trust: tuple[str, ...]) -> str:
+def _judge_name(target: Any, kind: Component | None, trust: tuple[str, ...]) -> str:
     """Say why a target is refused, from its name; nothing where it may be looked up."""
     if not isinstance(target, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", target):
         return "is not a dotted name like package.module.Name"
@@ -218,7 +169,7 @@ def _judge_name(target: Any, kind: _Kind | None, trust: tuple[str, ...]) -> str:
     return "" if _is_in(target, roots) else "is not of a package that is trusted"
 
 
-def _of(kind: _Kind | None) -> tuple[str, ...]:
+def _of(kind: Component | None) -> tuple[str, ...]:
     return kind.homes if kind else ()
 
 
@@ -228,7 +179,7 @@ def _root(home: str) -> str:
     return f"{top}.{rest.partition('.')[0]}" if top == "torch" else top
 
 
-def _judge(target: Any, kind: _Kind | None, trust: tuple[str, ...]) -> str:
+def _judge(target: Any, kind: Component | None, trust: tuple[str, ...]) -> str:
     """Say why a target is refused, from its name and from what it leads to."""
     if refusal := _judge_name(target, kind, trust):
         return refusal
@@ -244,7 +195,7 @@ def _judge(target: Any, kind: _Kind | None, trust: tuple[str, ...]) -> str:
     return "" if kind and _is_of(found, home, kind) else f"is no {_word(kind)}"
 
 
-def _is_of(found: Any, home: str, kind: _Kind) -> bool:
+def _is_of(found: Any, home: str, kind: Component) -> bool:
     """Tell whether an object that is defined in the module `home` is of a kind."""
     if not _is_in(home, kind.homes):
         return False
@@ -255,7 +206,7 @@ def _is_of(found: Any, home: str, kind: _Kind) -> bool:
     return isfunction(found) and any(builders[name] is found for name in names)
 
 
-def _word(kind: _Kind | None) -> str:
+def _word(kind: Component | None) -> str:
     return kind.base.rpartition(".")[2] if kind else "component"
 
 

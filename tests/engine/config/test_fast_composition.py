@@ -77,7 +77,7 @@ def test_a_job_is_what_hydra_composes(job: list[str], folders: tuple[Path, Path]
             unresolved = OmegaConf.to_container(cfg.paths, resolve=False)
             assert isinstance(unresolved, dict)
             assert unresolved["run"] == plain.paths.run
-            cfg.paths.run = "${paths.outputs}/${study}/${run_id:}"
+            cfg.paths.run = "${paths.outputs}/${study}/${stelab.run_id:}"
             assert OmegaConf.to_yaml(cfg) == OmegaConf.to_yaml(plain)
             assert OmegaConf.to_yaml(cfg, resolve=True) == OmegaConf.to_yaml(plain, resolve=True)
             assert OmegaConf.is_struct(cfg)

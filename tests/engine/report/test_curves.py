@@ -12,7 +12,7 @@ from scipy import stats
 
 from made_study import make_study
 from stelab.engine.comparison import compare
-from stelab.engine.report.curves import draw_code_health, draw_curves
+from stelab.engine.report.curves import draw_curves, draw_panels
 from stelab.engine.report.drawing import Picture, style
 
 T = stats.t.ppf(0.975, 2) / 3**0.5  # of three values with standard deviation 1
@@ -140,7 +140,7 @@ def test_no_curves_no_picture() -> None:
     assert draw_curves(comparison, log_scale=True) is None
     bare = make_study(TWO)
     codeless = bare.curves[["study", "run", "epoch", "step", "train/mse", "val/mse"]]
-    assert draw_code_health(compare(replace(bare, curves=codeless))) is None
+    assert draw_panels(compare(replace(bare, curves=codeless)), "code_health") is None
 
 
 def test_a_group_without_the_metric_is_named() -> None:
@@ -170,7 +170,7 @@ def test_the_legend_lies_below_the_axes(groups: int) -> None:
 
 
 def test_code_health_starts_where_it_is_known() -> None:
-    picture = draw_code_health(compare(make_study(TWO)))
+    picture = draw_panels(compare(make_study(TWO)), "code_health")
     assert picture is not None
     dead, entropy, flips = picture.figure.axes
     assert np.asarray(dead.lines[0].get_ydata()).tolist() == [0, 0, 0, 0]

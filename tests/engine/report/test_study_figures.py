@@ -15,7 +15,7 @@ from PIL import Image
 
 from made_study import make_study
 from stelab.engine.comparison import compare
-from stelab.engine.report.curves import draw_code_health, draw_curves
+from stelab.engine.report.curves import draw_curves, draw_panels
 from stelab.engine.report.drawing import Drawn, style
 from stelab.engine.report.lines import all_lines, shown_lines
 from stelab.engine.report.points import draw_points
@@ -74,7 +74,7 @@ def test_a_group_has_one_colour_in_all_figures() -> None:
     comparison = compare(make_study(settings, seeds=1), by=["estimator"])
     expected = {line.label: line.colour for line in all_lines(comparison)}
     assert len(set(expected.values())) == 7
-    pictures = [draw_wall_clock(comparison), draw_code_health(comparison)]
+    pictures = [draw_wall_clock(comparison), draw_panels(comparison, "code_health")]
     curves, slices = draw_curves(comparison, log_scale=False), draw_slices(comparison)
     for picture in (*pictures, curves):
         assert picture

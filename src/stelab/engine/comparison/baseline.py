@@ -19,8 +19,8 @@ from stelab.engine.comparison.groups import Group
 from stelab.engine.config import compose
 from stelab.engine.config.validate import plain
 from stelab.engine.errors import InputError
+from stelab.engine.project import project
 from stelab.engine.studies.settings import plain_value
-from stelab.engine.studies.tables import NAMES
 
 
 def find_baseline(text: str | None, groups: Sequence[Group], by: Sequence[str]) -> Conditions:
@@ -54,7 +54,7 @@ def find_baseline(text: str | None, groups: Sequence[Group], by: Sequence[str]) 
 def _default(key: str) -> str | None:
     """Return what ``stelab train`` takes for a setting that is not given, as tables write it."""
     cfg = _defaults()
-    node: Any = cfg["names"] if key in NAMES else cfg
+    node: Any = cfg["names"] if key in project().named_groups else cfg
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
             return None

@@ -31,6 +31,7 @@ from stelab.engine.comparison.statistics import Interval
 from stelab.engine.comparison.twins import Twins, find_twins
 from stelab.engine.config.validate import suggestion
 from stelab.engine.errors import InputError
+from stelab.engine.project import project
 from stelab.engine.studies.tables import Study, write_table
 
 Better = Literal["lower", "higher"]
@@ -142,7 +143,7 @@ class Comparison:
 def compare(
     study: Study,
     *,
-    metrics: Sequence[str] = ("test/mse",),
+    metrics: Sequence[str] | None = None,
     by: Sequence[str] | None = None,
     where: str | None = None,
     baseline: str | None = None,
@@ -155,7 +156,7 @@ def compare(
 
     Args:
         study: See `stelab.engine.studies.load`.
-        metrics: Names of metrics; groups are sorted by the first one.
+        metrics: Names of metrics; groups are sorted by the first one. None: the project's.
         by: Settings to group by; None: all that were swept, but the replicates. The mean over a
             setting left out is taken replicate by replicate.
         where: Conditions that runs must meet, e.g. ``"estimator=identity,none model=mlp"``.
@@ -172,6 +173,7 @@ def compare(
     Raises:
         InputError: Nothing is left to compare, or a metric, key or value is not there.
     """
+    metrics = (project().metric,) if metrics is None else metrics
     _check_options(metrics, confidence, interval)
     directions = _directions(metrics, better)
     metrics = [*directions]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from stelab.engine.comparison.conditions import order, write_value
 from stelab.engine.comparison.statistics import Array
-from stelab.engine.studies.tables import NAMES
+from stelab.engine.project import project
 
 Replicate = str
 
@@ -68,7 +68,7 @@ def group_runs(runs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
 def label(settings: dict[str, Any]) -> str:
     """Name a setting: options of groups by themselves, other keys with their values."""
     parts = [
-        write_value(value) if key in NAMES else f"{key}={write_value(value)}"
+        write_value(value) if key in project().named_groups else f"{key}={write_value(value)}"
         for key, value in settings.items()
         if value is not None
     ]

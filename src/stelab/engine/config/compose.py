@@ -54,7 +54,6 @@ def _conf_dir() -> Path:
 
 
 CONF_DIR = _conf_dir()
-register_resolvers()
 
 
 def compose(*overrides: str, command: str = "train", config_dir: str | None = None) -> DictConfig:
@@ -94,6 +93,7 @@ def application(config_dir: str | None) -> Iterator[Hydra]:
     """
     if config_dir is not None and not Path(config_dir).is_dir():
         raise InputError(f"--config-dir must be a folder, got '{config_dir}'")
+    register_resolvers()
     version.setbase("1.3")
     # The public API has no counterpart of --config-dir; this is what the flag itself does.
     path = create_config_search_path(str(CONF_DIR))

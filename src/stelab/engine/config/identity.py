@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-# What may differ between two runs of the same result: names, places and displays.
-WITHOUT_EFFECT = (
-    "study",
-    "rerun",
-    "dry_run",
-    "retries",
-    "on_failure",
-    "only",
-    "checkpoint",
-    "trial",
-    "names",
-    "logger",
-    "data.root",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.profiler",
-)
+from stelab.engine.project import first_called, project
 
 
 def fingerprint(cfg: DictConfig) -> str:
@@ -49,7 +34,7 @@ def fingerprint_of_resolved(config: dict[str, Any]) -> str:
 
 
 def _masked(tree: dict[Any, Any]) -> dict[Any, Any]:
-    for key in WITHOUT_EFFECT:
+    for key in project().without_effect:
         *parents, last = key.split(".")
         node = tree
         for parent in parents:
@@ -66,15 +51,13 @@ def _digest(resolved: Any) -> str:
 
 def run_id(cfg: DictConfig) -> str:
     """Return e.g. ``hardtanh_clip-fixed0.25-s1-3f2a9c1d``."""
-    value = cfg.threshold.get("value")
-    position = f"{value:g}" if isinstance(value, int | float) else ""
-    estimator, threshold = cfg.names.estimator, cfg.names.threshold
-    return f"{estimator}-{threshold}{position}-s{cfg.seed}-{fingerprint(cfg)[:8]}"
+    return f"{project().run_name(cfg)}-{fingerprint(cfg)[:8]}"
 
 
 def _canonical(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: _canonical(value) for key, value in node.items()}
+        named = {"_target_": first_called(node["_target_"])} if _is_named(node) else {}
+        return {key: _canonical(value) for key, value in (node | named).items()}
     if isinstance(node, list):
         return [_canonical(value) for value in node]
     if isinstance(node, float) and node.is_integer():
@@ -82,12 +65,16 @@ def _canonical(node: Any) -> Any:
     return node
 
 
+def _is_named(node: dict[Any, Any]) -> bool:
+    return isinstance(node.get("_target_"), str)
+
+
 def register_resolvers() -> None:
-    """Let YAML say ``${run_id:}`` and ``${bits:}``; safe to call again."""
-    OmegaConf.register_new_resolver("run_id", lambda *, _root_: run_id(_root_), replace=True)
-    OmegaConf.register_new_resolver("bits", lambda *, _root_: _bits(_root_), replace=True)
+    """Let YAML say ``${stelab.run_id:}`` and what the project declares; safe to call again."""
+    for name, resolve in {"run_id": run_id, **project().resolvers}.items():
+        if not OmegaConf.has_resolver(f"stelab.{name}"):
+            OmegaConf.register_new_resolver(f"stelab.{name}", _of_all(resolve))
 
 
-def _bits(cfg: DictConfig) -> int:
-    """Return the bits of a code: a trained model's, or those of a problem that is measured."""
-    return cfg.model.bits if "model" in cfg else cfg.bits
+def _of_all(resolve: Callable[[DictConfig], Any]) -> Callable[..., Any]:
+    return lambda *, _root_: resolve(_root_)

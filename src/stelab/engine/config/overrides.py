@@ -12,12 +12,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from stelab.engine.config.identity import WITHOUT_EFFECT
+from stelab.engine.project import project
 
 Tree = dict[str, Any]
 
-_SKIPPED = ("paths", *WITHOUT_EFFECT)
 _REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)(?:,\w*)?\}")
+
+
+def _skipped() -> tuple[str, ...]:
+    return ("paths", *project().without_effect)
 
 
 def changes(composed: Tree, wanted: Tree, raw: Tree, prefix: str = "") -> Iterator[str]:
@@ -33,7 +36,7 @@ def changes(composed: Tree, wanted: Tree, raw: Tree, prefix: str = "") -> Iterat
     for name in [*composed, *(name for name in wanted if name not in composed)]:
         key, source = f"{prefix}{name}", raw.get(name, {})
         ours, theirs = composed.get(name), wanted.get(name)
-        if key in _SKIPPED or (isinstance(source, str) and "${" in source):
+        if key in _skipped() or (isinstance(source, str) and "${" in source):
             continue
         if name not in wanted:
             yield f"~{key}"
@@ -59,13 +62,13 @@ def agrees(raw: Tree, wanted: Tree, whole: Tree, prefix: str = "") -> bool:
     """
     for name, source in raw.items():
         key, value = f"{prefix}{name}", wanted.get(name)
-        if key in _SKIPPED:
+        if key in _skipped():
             continue
         if isinstance(source, dict) and isinstance(value, dict):
             if not agrees(source, value, whole, f"{key}."):
                 return False
         elif isinstance(source, str) and "${" in source:
-            found = _REFERENCE.fullmatch(source.replace("${bits:}", "${model.bits}"))
+            found = _REFERENCE.fullmatch(source.replace("${stelab.bits:}", "${model.bits}"))
             if (
                 found is None
                 or name not in wanted
@@ -77,10 +80,10 @@ def agrees(raw: Tree, wanted: Tree, whole: Tree, prefix: str = "") -> bool:
 
 def without_effect_from(composed: Tree, wanted: Tree, prefix: str = "") -> Tree:
     """Return `wanted` with what cannot change a result as it is in `composed`."""
-    found = {key: value for key, value in wanted.items() if f"{prefix}{key}" not in _SKIPPED}
+    found = {key: value for key, value in wanted.items() if f"{prefix}{key}" not in _skipped()}
     for name, value in composed.items():
         key = f"{prefix}{name}"
-        if key in _SKIPPED:
+        if key in _skipped():
             found[name] = value
         elif isinstance(value, dict) and isinstance(found.get(name), dict):
             found[name] = without_effect_from(value, found[name], f"{key}.")

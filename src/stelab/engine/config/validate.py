@@ -15,9 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
-from stelab.engine.config.schema import SCHEMAS
+from stelab.engine.config.identity import register_resolvers
 from stelab.engine.config.signature import Signature, read_signature
 from stelab.engine.errors import InputError, first_line
+from stelab.engine.project import project
 from stelab.engine.terminal import shortened
 
 Path = tuple[str | int, ...]
@@ -54,7 +55,7 @@ def _mistakes(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
     yield from _not_finite(tree)
     yield from _against_schema(tree, command)
     yield from _against_signatures(tree)
-    yield from _contradictions(tree)
+    yield from project().contradictions(tree)
 
 
 def validate_node(cfg: DictConfig, key: str) -> None:
@@ -75,7 +76,7 @@ def _raise(mistakes: list[tuple[Path, str]], cfg: DictConfig) -> None:
 
 def require_keys(cfg: DictConfig, command: str) -> None:
     """Raise InputError where a top-level key of `command` was deleted."""
-    fields = dataclasses.fields(SCHEMAS[command])
+    fields = dataclasses.fields(project().schemas[command])
     needed = {f.name for f in fields if f.default is dataclasses.MISSING}
     deleted = sorted(needed - {str(key) for key in cfg})
     if deleted:
@@ -84,6 +85,7 @@ def require_keys(cfg: DictConfig, command: str) -> None:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return `cfg` without its `hydra` node as plain containers, interpolations resolved."""
+    register_resolvers()  # this process may not have composed it
     own = without_hydra(cfg) if "hydra" in cfg else cfg
     try:
         return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
@@ -140,7 +142,7 @@ def _against_schema(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, 
 
 @cache
 def _schema(command: str) -> TypeAdapter[Any]:
-    return TypeAdapter(SCHEMAS[command])
+    return TypeAdapter(project().schemas[command])
 
 
 def _against_signatures(tree: Any, where: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -207,16 +209,6 @@ def _siblings(tree: dict[str, Any], loc: tuple[str | int, ...]) -> list[str]:
     for part in loc[:-1]:
         node = node[part]
     return [str(key) for key in node if key != loc[-1]]
-
-
-def _contradictions(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    data, monitor = tree.get("data"), tree.get("monitor")
-    if isinstance(data, dict) and data.get("val_size") == 0 and str(monitor).startswith("val/"):
-        yield (
-            ("monitor",),
-            f"is {monitor}, but data.val_size=0 leaves no validation images; "
-            "set monitor=train/loss, or data.val_size above 0",
-        )
 
 
 # ${key}, or ${oc.select:key,default}

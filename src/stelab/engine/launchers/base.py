@@ -99,7 +99,7 @@ class StudyLauncher(Launcher):
         """Take what the sweep is.
 
         `task_function` is a closure of this process, which no worker could be sent: jobs call
-        what it calls, `stelab.apps.train.train_or_return`.
+        what it calls, what the project declares.
         """
         self.hydra_context = hydra_context
         self.config = config

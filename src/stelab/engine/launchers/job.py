@@ -13,6 +13,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from stelab.engine.errors import InputError
+from stelab.engine.project import load, project
 
 _abandoned = threading.Event()
 
@@ -49,11 +50,10 @@ class Attempt:
 
     def __call__(self) -> Outcome:
         """Train in this process; what is no `Exception`, such as a signal, ends the process."""
-        from stelab.apps.train import train_or_return
         from stelab.engine.studies.record import Pruned
 
         try:
-            value, told = train_or_return(self.cfg)
+            value, told = load(project().train)(self.cfg)
             return Outcome("finished", value=value, told=told)
         except Pruned as error:
             return Outcome("pruned", reason=str(error))

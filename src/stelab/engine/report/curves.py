@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.bands import bands
+from stelab.engine.project import project
 from stelab.engine.report.drawing import (
     WIDE,
     WIDTH,
@@ -26,7 +27,6 @@ from stelab.engine.report.drawing import (
 from stelab.engine.report.lines import Line, shown_lines, tell_not_shown, tell_same, tell_single
 from stelab.engine.report.numbers import percent
 
-CODE = ("code/dead_bits", "code/entropy", "code/flip_ratio")
 _LEFT, _GAP = 0.55, 0.1  # inches
 
 
@@ -43,9 +43,10 @@ def draw_curves(comparison: Comparison, *, log_scale: bool) -> Picture | None:
     return _over_epochs(comparison, "curves", names, log_scale=log_scale, beside=True)
 
 
-def draw_code_health(comparison: Comparison) -> Picture | None:
-    """Draw what the bits do: how many are dead, their entropy, how many flip in an epoch."""
-    return _over_epochs(comparison, "code_health", CODE, log_scale=False, beside=False)
+def draw_panels(comparison: Comparison, name: str) -> Picture | None:
+    """Draw a figure that the project declares: its metrics over epochs, one above the other."""
+    metrics = project().panels[name]
+    return _over_epochs(comparison, name, metrics, log_scale=False, beside=False)
 
 
 def _over_epochs(

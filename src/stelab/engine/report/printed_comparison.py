@@ -10,6 +10,7 @@ import pandas as pd
 
 from stelab.engine.comparison import Comparison, Regression
 from stelab.engine.comparison.regression import JUDGED
+from stelab.engine.project import project
 from stelab.engine.report.console import PlainConsole, coloured, console
 from stelab.engine.report.fitting import Column, print_table
 from stelab.engine.report.numbers import MISSING, interval, number, p_value, percent, setting_text
@@ -18,7 +19,6 @@ from stelab.engine.report.words import counted
 Row = dict[str, Any]
 
 # Of each group beside the compared metrics, where runs have them; the last gives way first.
-ASIDE = {"code/dead_bits": "dead bits", "estimator/clip_fraction": "clipped"}
 
 SHORTEST_NAME = 12
 """Characters to which the names of settings are folded in a narrow terminal, at the least."""
@@ -131,11 +131,12 @@ def _columns(comparison: Comparison, metric: str) -> list[Column]:
     columns = [*_settings(comparison, records), *_means(comparison, metric, records, spread)]
     if comparison.baseline:
         columns += _differences(comparison, records, spread)
-    aside = [name for name in ASIDE if name in comparison.runs and name != metric]
+    titles = project().asides
+    aside = [name for name in titles if name in comparison.runs and name != metric]
     means = comparison.runs.groupby("group")[aside].mean().loc[rows["group"]]
-    turns = {name: turn for turn, name in enumerate(reversed(ASIDE), start=1)}
+    turns = {name: turn for turn, name in enumerate(reversed([*titles]), start=1)}
     return columns + [
-        Column(ASIDE[name], [_share(value) for value in means[name]], turn=turns[name])
+        Column(titles[name], [_share(value) for value in means[name]], turn=turns[name])
         for name in aside
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Group
 from rich.text import Text
 
+from stelab.engine.project import project
 from stelab.engine.report.console import PlainConsole, coloured, console
 from stelab.engine.report.fitting import Column, fitted
 from stelab.engine.report.numbers import number
@@ -39,8 +40,10 @@ def status_table(
         Column("settings", [state.settings for state in rows], left=True, turn=1, below=True),
         Column("state", [_coloured_state(state) for state in rows], left=True),
         Column("steps", [_steps(state) for state in rows], turn=3),
-        Column("train/loss", [_loss(state, "train/loss") for state in rows], turn=2),
-        Column("val/loss", [_loss(state, "val/loss") for state in rows]),
+        *(
+            Column(name, [_loss(state, name) for state in rows], turn=turn)
+            for name, turn in zip(project().losses, (2, 0), strict=True)
+        ),
         Column("left", [_left(state) for state in rows]),
         Column("", [state.note for state in rows], left=True, least=_SHORTEST_NOTE),
     ]

@@ -7,23 +7,18 @@ from pathlib import Path
 
 from stelab.engine.comparison import Comparison
 from stelab.engine.errors import InputError
-from stelab.engine.report.curves import draw_code_health, draw_curves
+from stelab.engine.project import load, project
+from stelab.engine.report.curves import draw_curves, draw_panels
 from stelab.engine.report.drawing import Drawn, style
 from stelab.engine.report.heatmap import draw_heatmap
 from stelab.engine.report.points import draw_points
 from stelab.engine.report.scatters import draw_slices, draw_wall_clock
-from stelab.lab.training.reconstructions import picture_reconstructions
 
-FIGURES = (
-    "curves",
-    "points",
-    "heatmap",
-    "code_health",
-    "wall_clock",
-    "slices",
-    "reconstructions",
-)
-"""Names of all figures; not each comparison has each."""
+
+def figure_names() -> tuple[str, ...]:
+    """Return the names of all figures; not each comparison has each."""
+    ours = ("curves", "points", "heatmap", *project().panels, "wall_clock", "slices")
+    return (*ours, "reconstructions")
 
 
 def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> list[Drawn]:
@@ -36,7 +31,7 @@ def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> li
         folder: Where they are written, each as SVG and PNG; the same bytes for the same tables.
         log_scale: Whether the metric's curves have a logarithmic axis.
     """
-    for name in FIGURES:
+    for name in figure_names():
         for suffix in (".svg", ".png"):
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
     with style():
@@ -44,7 +39,7 @@ def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> li
             draw_curves(comparison, log_scale=log_scale),
             draw_points(comparison),
             draw_heatmap(comparison),
-            draw_code_health(comparison),
+            *(draw_panels(comparison, name) for name in project().panels),
             draw_wall_clock(comparison),
             draw_slices(comparison),
         )
@@ -73,7 +68,7 @@ def draw_study(
         if curves := draw_curves(comparison, log_scale=True):
             curves.save_png(loss)
         try:
-            picture = picture_reconstructions(comparison, trust=trust)
+            picture = load(project().reconstructions)(comparison, trust=trust)
             picture.save_png(reconstructions)
             missing += picture.drawn.missing
         except InputError as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stelab.engine.config.identity import fingerprint_of_resolved
-from stelab.engine.config.schema import Train
+from stelab.engine.project import project
 from stelab.engine.terminal import brief
 
 if TYPE_CHECKING:
@@ -21,24 +22,29 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
 
-# What a configuration ends with: where one of them is missing, and nothing vouches for the rest, it
-# was cut off.
-_GROUPS = ("model", "loss", "data", "optimizer", "scheduler", "trainer", "logger", "callbacks")
-_TABLES = ("names", "paths", "estimator", "threshold", *_GROUPS)
-_KEYS = {field.name for field in dataclasses.fields(Train)}
 _NAME = 255  # characters, as a file's
 _METRICS = 1_000
 _ENTRIES = 200
 """How many entries run.json may have on a machine, or on versions; there are about ten."""
 
 
+def _tables() -> tuple[str, ...]:
+    """Return the keys of a configuration that are tables."""
+    return ("names", "paths", *dict.fromkeys((*project().named_groups, *project().groups)))
+
+
+@cache
+def _keys() -> set[str]:
+    return {field.name for field in dataclasses.fields(project().schemas["train"])}
+
+
 def flaw_of_config(config: Any) -> str:
     """Say why a configuration is none of a run; nothing where it is one."""
     if not _is_ours(config):
         return NOT_OURS
-    if strange := [key for key in config if key not in _KEYS]:
+    if strange := [key for key in config if key not in _keys()]:
         return f"config.yaml: {brief(strange[0])} is not a key of a run"
-    if wrong := [key for key in _TABLES if not isinstance(config.get(key, {}), dict)]:
+    if wrong := [key for key in _tables() if not isinstance(config.get(key, {}), dict)]:
         return f"config.yaml: {wrong[0]} must be a table, got {brief(config[wrong[0]])}"
     named = {**config["names"], "study": config.get("study")}
     if wrong := [key for key, value in named.items() if not is_name(value)]:
@@ -56,7 +62,9 @@ def _is_ours(config: Any) -> bool:
     if not isinstance(config, dict):
         return False
     names, trainer = map(config.get, ("names", "trainer"))
-    return isinstance(names, dict) and isinstance(trainer, dict) and "estimator" in names
+    return (
+        isinstance(names, dict) and isinstance(trainer, dict) and project().named_groups[0] in names
+    )
 
 
 def flaw_of_record(record: Any) -> str:
@@ -90,7 +98,8 @@ def flaw_of_run(run: Run) -> str:
         fingerprint_of_resolved(run.config)
     except TypeError:
         return "config.yaml has a table with keys of several types"
-    missing = [key for key in _GROUPS if key not in run.config]
+    # It ends with them: where one is missing, and nothing vouches for the rest, it was cut off.
+    missing = [key for key in project().groups if key not in run.config]
     if missing and not is_as_recorded(run):
         return f"config.yaml is cut off: it has no {', '.join(missing)}"
     epochs, most = run.record.get("epochs", 1), run.config["trainer"].get("max_epochs")

@@ -22,6 +22,7 @@ from stelab.engine.config.identity import fingerprint
 from stelab.engine.config.validate import plain
 from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
+from stelab.engine.project import now_called, project
 from stelab.engine.studies.documents import read_json, read_yaml
 from stelab.engine.studies.flaws import (
     TIME,
@@ -38,8 +39,6 @@ PROGRESS = "progress.json"
 
 # The most bytes that are read: about a thousand times what stelab writes.
 _RECORD, _CONFIG = 4 * 2**20, 2**20
-
-_PACKAGES = ("stelab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy")
 
 
 class Pruned(Exception):
@@ -100,6 +99,7 @@ def read_run(folder: Path | str) -> Run:
         # Written resolved: plain YAML, which needs no OmegaConf.
         config = read_yaml(folder / "config.yaml", limit=_CONFIG)
         _require(flaw_of_config(config))
+        config = _with_names_of_today(config)
     return Run(
         folder=folder,
         status=record["status"],
@@ -107,6 +107,15 @@ def read_run(folder: Path | str) -> Run:
         metrics=record["metrics"],
         record=record,
     )
+
+
+def _with_names_of_today(node: Any) -> Any:
+    if isinstance(node, dict):
+        found = {key: _with_names_of_today(value) for key, value in node.items()}
+        if isinstance(target := node.get("_target_"), str):
+            found["_target_"] = now_called(target)
+        return found
+    return [_with_names_of_today(value) for value in node] if isinstance(node, list) else node
 
 
 def _require(flaw: str) -> None:
@@ -139,7 +148,7 @@ def finished_run(cfg: DictConfig) -> Run | None:
         run = read_run(folder)
     except InputError:
         return None
-    asked = (cfg.monitor, "test/mse")
+    asked = (cfg.monitor, project().metric)
     return run if all(is_finite(run.metrics.get(name)) for name in asked) else None
 
 
@@ -189,7 +198,7 @@ class Recorder:
             "fingerprint": fingerprint(cfg),
             "metrics": {},
             "git": git_state(),
-            "versions": {name: version(name) for name in _PACKAGES},
+            "versions": {name: version(name) for name in project().versions},
             "machine": _machine(threads=cfg.threads),
             "timings": {
                 "started": (earlier or [self.attempt])[0]["started"],

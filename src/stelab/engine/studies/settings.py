@@ -12,8 +12,8 @@ from typing import Any, cast
 import yaml
 
 from stelab.engine.config import CONF_DIR
-from stelab.engine.config.identity import WITHOUT_EFFECT
 from stelab.engine.path_names import is_path_name
+from stelab.engine.project import project
 from stelab.engine.studies.flaws import is_integer
 
 Value = str | int | float
@@ -22,7 +22,6 @@ Flat = dict[str, Value]
 _TARGET = "._target_"
 _LONGEST = 200
 _WORD = re.compile(r"[\w-]+").fullmatch
-_HIDDEN = ("paths", "names", *WITHOUT_EFFECT)
 
 
 def swept(configs: Sequence[dict[str, Any]]) -> list[Flat]:
@@ -56,7 +55,7 @@ def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """
     for name, value in node.items():
         key = f"{prefix}{name}"
-        if key in _HIDDEN:
+        if key in ("paths", "names", *project().without_effect):
             continue
         if isinstance(value, dict) and value and all(_WORD(str(k)) for k in value):
             yield from leaves(value, f"{key}.")

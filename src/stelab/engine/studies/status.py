@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from stelab.engine.errors import InputError
+from stelab.engine.project import project
 from stelab.engine.studies.documents import read_json
 from stelab.engine.studies.flaws import is_finite, part_of
 from stelab.engine.studies.lock import holder, is_locked
@@ -19,8 +20,6 @@ from stelab.engine.studies.record import PROGRESS, read_record, read_run, reason
 from stelab.engine.studies.settings import swept
 from stelab.engine.studies.sweep import planned, settings_of
 from stelab.engine.terminal import visible
-
-LOSSES = ("train/loss", "val/loss")
 
 _MOST = 2**16  # bytes of progress.json
 
@@ -171,4 +170,4 @@ def _progress(folder: Path) -> dict[str, Any]:
 
 
 def _losses(metrics: dict[str, Any]) -> dict[str, float]:
-    return {name: metrics[name] for name in LOSSES if is_finite(metrics.get(name))}
+    return {name: metrics[name] for name in project().losses if is_finite(metrics.get(name))}

@@ -15,13 +15,13 @@ import pandas as pd
 from stelab.engine.config.identity import fingerprint_of_resolved
 from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
+from stelab.engine.project import project
 from stelab.engine.studies.flaws import is_as_recorded, is_finite, part_of
 from stelab.engine.studies.found import Found, find
 from stelab.engine.studies.record import Run
 from stelab.engine.studies.settings import Flat, plain_value, swept
 
 TABLES = ("runs", "curves", "left_out")
-NAMES = ("estimator", "threshold", "model", "data")
 # Of run.json, in the table of runs under the same names; machine, git and versions besides.
 _TIMINGS = ("started", "ended", "seconds")
 _LEFT_OUT = ("study", "run", "state", "reason")
@@ -130,7 +130,7 @@ def _row(each: Found, run: Run, settings: Flat) -> dict[str, Any]:
         "study": each.study,
         "run": each.name,
         "status": run.status,
-        **{name: run.config["names"].get(name) for name in NAMES},
+        **{name: run.config["names"].get(name) for name in project().named_groups},
         **settings,
         "seed": run.config.get("seed"),
         "epochs": float(len(each.curves["epoch"])) if each.curves else math.nan,

@@ -8,10 +8,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from stelab.engine.project import project
 from stelab.engine.report.numbers import percent
-
-LIVE = ("val/mse", "train/mse")
-"""Metrics that every run logs while it is training."""
 
 
 def layout(means: Sequence[str], *, confidence: float) -> Summary:
@@ -22,13 +20,15 @@ def layout(means: Sequence[str], *, confidence: float) -> Summary:
         confidence: Of their intervals.
     """
     kind = f"means with {percent(confidence)} intervals"
-    charts = {f"mse: {kind}": [], "mse: all runs": [_all_runs(name) for name in LIVE]}
+    _, _, headline = project().metric.partition("/")
+    all_runs = [_all_runs(name) for name in project().live]
+    charts = {f"{headline}: {kind}": [], f"{headline}: all runs": all_runs}
     for name in means:
         family, _, measure = name.partition("/")
         title = measure if family in ("train", "val") else family
         charts.setdefault(f"{title}: {kind}", []).append(_band(name))
     categories = [
-        layout_pb2.Category(title=title, chart=shown, closed=not title.startswith("mse"))
+        layout_pb2.Category(title=title, chart=shown, closed=not title.startswith(headline))
         for title, shown in charts.items()
         if shown
     ]

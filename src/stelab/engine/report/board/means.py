@@ -8,15 +8,16 @@ import pandas as pd
 
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.bands import bands
+from stelab.engine.project import project
 from stelab.engine.report.board.events import Step, scalar
-from stelab.engine.report.board.layout import LIVE
 
 
 def curve_names(comparison: Comparison) -> list[str]:
     """Return the metrics that have a value an epoch, losses first."""
     names = [name for name in comparison.study.curves.columns if "/" in name]
-    found = [name for name in (*LIVE, "val/loss", "train/loss") if name in names]
-    return found + [name for name in names if name.startswith(("code/", "estimator/"))]
+    first = (*project().live, *reversed(project().losses))
+    found = [name for name in first if name in names]
+    return found + [name for name in names if name.startswith(project().families)]
 
 
 def mean_runs(comparison: Comparison) -> dict[str, list[Step]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -14,13 +14,12 @@ from stelab.engine.comparison.conditions import parse_conditions, require_keys, 
 from stelab.engine.comparison.groups import label
 from stelab.engine.comparison.place import folder_of
 from stelab.engine.errors import InputError
+from stelab.engine.project import load as load_named
+from stelab.engine.project import project
 from stelab.engine.report.board.hparams import Settings
 from stelab.engine.report.board.names import folder_names
 from stelab.engine.studies.record import read_run
 from stelab.engine.studies.tables import Study, load
-
-if TYPE_CHECKING:
-    from stelab.lab.training.projector import Codes
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class ShownRun:
     status: str
     started: float | None
     ended: float | None
-    codes: Codes | None
+    codes: Any
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,10 @@ def _selected(study: Study, where: str | None) -> Study:
     return replace(study, runs=kept)
 
 
-def _codes(
-    comparison: Comparison, trust: Sequence[str]
-) -> tuple[dict[str, Codes], tuple[str, ...]]:
+def _codes(comparison: Comparison, trust: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Encode with the first replicate of each group, by the run's folder; say what cannot be."""
-    from stelab.lab.training.projector import read_codes  # torch is imported when it is needed
-
-    codes: dict[str, Codes] = {}
+    read_codes = load_named(project().read_codes)
+    codes: dict[str, Any] = {}
     missing: list[str] = []
     for group in comparison.groups:
         folder = group.first(comparison.replicates)["folder"]
@@ -115,7 +111,7 @@ def _codes(
     return codes, tuple(missing)
 
 
-def _runs(study: Study, replicates: Sequence[str], codes: dict[str, Codes]) -> dict[str, ShownRun]:
+def _runs(study: Study, replicates: Sequence[str], codes: dict[str, Any]) -> dict[str, ShownRun]:
     several = study.runs["study"].nunique() > 1
     keys = [*(["study"] if several else []), *study.swept, *replicates]
     keys = [key for key in keys if key not in replicates] + list(replicates)

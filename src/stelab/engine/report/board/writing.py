@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from stelab.engine.errors import InputError
+from stelab.engine.project import load, project
 from stelab.engine.report.board import hparams
 from stelab.engine.report.board.events import pictures, write_events
-from stelab.engine.report.board.layout import LIVE, layout
+from stelab.engine.report.board.layout import layout
 from stelab.engine.report.board.links import link_events
 from stelab.engine.report.board.means import curve_names, mean_runs
 from stelab.engine.report.board.names import folder_names
@@ -79,9 +80,7 @@ def _write_run(run: ShownRun, folder: Path) -> None:
         shown = [ended, *pictures(run.folder / "figures")]
         write_events(folder / LAST, [(0, summary) for summary in shown])
     if run.codes and not (folder / "projector_config.pbtxt").exists():
-        from stelab.lab.training.projector import write_codes
-
-        write_codes(folder, run.codes)
+        load(project().write_codes)(folder, run.codes)
 
 
 def _study_name(view: View) -> str:
@@ -96,6 +95,7 @@ def _write_study(view: View, folder: Path) -> None:
         measured = [name for name in view.comparison.runs if "/" in name]
         means, confidence = curve_names(view.comparison), view.comparison.confidence
     settings = [run.settings for run in view.runs.values()]
-    experiment = hparams.experiment(settings, list(dict.fromkeys(["test/mse", *LIVE, *measured])))
+    metrics = dict.fromkeys([project().metric, *project().live, *measured])
+    experiment = hparams.experiment(settings, list(metrics))
     summaries = (experiment, layout(means, confidence=confidence), *pictures(view.figures))
     write_events(folder / FIRST, [(0, summary) for summary in summaries])

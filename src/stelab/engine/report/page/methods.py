@@ -9,10 +9,10 @@ import pandas as pd
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.conditions import write_value, written
 from stelab.engine.comparison.statistics import ENOUGH, RESAMPLES
+from stelab.engine.project import project
 from stelab.engine.report.numbers import percent
 from stelab.engine.report.page.table import Table, text
 from stelab.engine.report.words import counted, join_words
-from stelab.engine.studies.tables import NAMES
 
 _PARTS = ("versions.", "machine.", "git.")
 
@@ -21,7 +21,7 @@ def method_sentences(comparison: Comparison) -> list[str]:
     """Return what is trained, and how a mean, an interval and a difference come about."""
     repeats = join_words(comparison.replicates)
     return [
-        f"Every run trains one network with a layer of bits ({_trained(comparison)}). A metric is "
+        f"Every run trains {project().trained} ({_trained(comparison)}). A metric is "
         "its final value in run.json.",
         f"Runs of the same {join_words(comparison.by or ['settings'])} are a group; those that "
         f"differ by {repeats} alone are replicates, and n is their number. Means and standard "
@@ -62,7 +62,9 @@ def _dates(comparison: Comparison) -> list[str]:
 
 def _trained(comparison: Comparison) -> str:
     runs = comparison.runs
-    parts = [f"{name}: {', '.join(written(runs[name]))}" for name in reversed(NAMES)]
+    parts = [
+        f"{name}: {', '.join(written(runs[name]))}" for name in reversed(project().named_groups)
+    ]
     return "; ".join(parts)
 
 

@@ -1,0 +1,120 @@
+"""What the study engine knows of stelab: all of it is declared here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig
+
+from stelab.apps.schema import SCHEMAS
+from stelab.engine.project import Component, Mistake, Project
+
+_LAYER = ("stelab.binarizer", "stelab.estimators", "stelab.thresholds")
+_MODULES = ("torch.nn.modules", "torchvision.models", "torchvision.ops")
+_MODEL = Component(
+    "torch.nn.Module", ("stelab.lab.models", *_LAYER, *_MODULES), builders="stelab.lab.models"
+)
+_ESTIMATOR = Component("stelab.estimators.Estimator", ("stelab.estimators",))
+_THRESHOLD = Component("stelab.thresholds.Threshold", ("stelab.thresholds",))
+
+
+def _run_name(cfg: DictConfig) -> str:
+    """Return e.g. ``hardtanh_clip-fixed0.25-s1``."""
+    value = cfg.threshold.get("value")
+    position = f"{value:g}" if isinstance(value, int | float) else ""
+    return f"{cfg.names.estimator}-{cfg.names.threshold}{position}-s{cfg.seed}"
+
+
+def _bits(cfg: DictConfig) -> int:
+    """Return the bits of a code: a trained model's, or those of a problem that is measured."""
+    return cfg.model.bits if "model" in cfg else cfg.bits
+
+
+def _contradictions(tree: dict[str, Any]) -> Iterator[Mistake]:
+    data, monitor = tree.get("data"), tree.get("monitor")
+    if isinstance(data, dict) and data.get("val_size") == 0 and str(monitor).startswith("val/"):
+        yield (
+            ("monitor",),
+            f"is {monitor}, but data.val_size=0 leaves no validation images; "
+            "set monitor=train/loss, or data.val_size above 0",
+        )
+
+
+PROJECT = Project(
+    schemas=SCHEMAS,
+    contradictions=_contradictions,
+    resolvers={"bits": _bits},
+    run_name=_run_name,
+    without_effect=(
+        "study",
+        "rerun",
+        "dry_run",
+        "retries",
+        "on_failure",
+        "only",
+        "checkpoint",
+        "trial",
+        "names",
+        "logger",
+        "data.root",
+        "trainer.enable_progress_bar",
+        "trainer.log_every_n_steps",
+        "trainer.profiler",
+    ),
+    named_groups=("estimator", "threshold", "model", "data"),
+    groups=("model", "loss", "data", "optimizer", "scheduler", "trainer", "logger", "callbacks"),
+    metric="test/mse",
+    live=("val/mse", "train/mse"),
+    losses=("train/loss", "val/loss"),
+    panels={"code_health": ("code/dead_bits", "code/entropy", "code/flip_ratio")},
+    asides={"code/dead_bits": "dead bits", "estimator/clip_fraction": "clipped"},
+    families=("code/", "estimator/"),
+    clipped="estimator/clip_fraction",
+    trained="one network with a layer of bits",
+    versions=("stelab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy"),
+    components={
+        "model": _MODEL,
+        "estimator": _MODEL,
+        "threshold": _MODEL,
+        "loss": Component("torch.nn.Module", ("stelab.lab.training.losses", "torch.nn.modules")),
+        "data": Component("stelab.lab.data.ImageDataModule", ("stelab.lab.data",)),
+        "optimizer": Component("torch.optim.Optimizer", ("torch.optim",)),
+        "scheduler": Component(
+            "torch.optim.lr_scheduler.LRScheduler", ("torch.optim.lr_scheduler",)
+        ),
+        "logger": Component(
+            "pytorch_lightning.loggers.Logger",
+            ("stelab.lab.training.metrics_file", "pytorch_lightning.loggers"),
+        ),
+        "callbacks": Component(
+            "pytorch_lightning.Callback",
+            ("stelab.lab.training", "stelab.lab.gradients.basket", "pytorch_lightning.callbacks"),
+        ),
+        "trainer": Component(
+            "pytorch_lightning.profilers.Profiler", ("pytorch_lightning.profilers",)
+        ),
+    },
+    parts={
+        "binarizer": Component("stelab.binarizer.Binarizer", ("stelab.binarizer",)),
+        "estimator": _ESTIMATOR,
+        "threshold": _THRESHOLD,
+    },
+    members={"estimators": _ESTIMATOR},
+    products={
+        "model": "stelab.lab.models.Autoencoder",
+        "loss": "torch.nn.Module",
+        "data": "stelab.lab.data.ImageDataModule",
+    },
+    moved={
+        "stelab.training.GradientBasket": "stelab.lab.gradients.GradientBasket",
+        "stelab.models": "stelab.lab.models",
+        "stelab.data": "stelab.lab.data",
+        "stelab.training": "stelab.lab.training",
+        "stelab.gradients": "stelab.lab.gradients",
+    },
+    train="stelab.apps.train.train_or_return",
+    reconstructions="stelab.lab.training.reconstructions.picture_reconstructions",
+    read_codes="stelab.lab.training.projector.read_codes",
+    write_codes="stelab.lab.training.projector.write_codes",
+)
