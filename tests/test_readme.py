@@ -37,13 +37,20 @@ def test_commands_compose(command: str, arguments: str) -> None:
 
 @pytest.mark.parametrize(
     "group",
-    ["estimator", "threshold", "model", "data", "trainer", "debug", "problem", "callbacks"]
-    + ["sweep", "hydra/launcher"],
+    ["estimator", "threshold", "model", "data", "trainer", "debug", "problem", "callbacks"],
 )
 def test_the_table_lists_every_option(group: str) -> None:
     (row,) = re.findall(rf"^\| `{group}=` \| (.*) \|$", README, flags=re.MULTILINE)
     options = {path.stem for path in Path(CONF_DIR, group).glob("*.yaml")}
     assert options <= set(re.findall(r"`(\w+)`", row))
+
+
+@pytest.mark.parametrize("group", ["sweep", "hydra/launcher"])
+def test_every_sweep_and_launcher_is_told_of(group: str) -> None:
+    options = {path.stem for path in Path(CONF_DIR, group).glob("*.yaml")} - {"grid"}
+    assert options
+    for option in options:
+        assert re.search(rf"`(?:{group}=)?{option}`", README), option
 
 
 def test_pictures_and_links_are_there() -> None:
