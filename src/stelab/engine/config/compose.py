@@ -182,6 +182,7 @@ def build(node: Any, *args: Any, **kwargs: Any) -> Any:
     """
     from hydra.utils import instantiate
 
+    register_resolvers()  # a node that was not composed may refer to them too
     try:
         return instantiate(node, *args, _convert_="all", **kwargs)
     except InputError:
