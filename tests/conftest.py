@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 import stelab
 from stelab.engine.studies import Run
 from waiting import PATIENCE
+from zygote import Zygote
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -68,9 +70,43 @@ def no_leaks() -> Iterator[None]:
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """The process of which `cli` makes forks."""
+    made = Zygote(os.environ)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    """Run ``stelab ARGS...`` as a real process in an empty folder."""
+def cli(tmp_path: Path, zygote: Zygote) -> Cli:
+    """Run ``stelab ARGS...`` in an empty folder, as a fork of a process that has imported it."""
+
+    def run(
+        *arguments: str, cwd: Path = tmp_path, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        assert not any(name.startswith("PYTHON") for name in environment)
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            answer = zygote.run(
+                arguments,
+                cwd=cwd,
+                environment={**os.environ, **environment},
+                out=out,
+                err=err,
+                seconds=PATIENCE,
+            )
+            assert answer["code"] is not None, f"it hung: {arguments}"
+            return subprocess.CompletedProcess(
+                ["stelab", *arguments], answer["code"], out.read_text(), err.read_text()
+            )
+
+    return run
+
+
+@pytest.fixture
+def cli_process(tmp_path: Path) -> Cli:
+    """Run ``stelab ARGS...`` in an empty folder, as a process of its own from the start."""
 
     def run(
         *arguments: str, cwd: Path = tmp_path, **environment: str

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 
 from conftest import REPOSITORY
+
+# What is no public module of its package, besides names that begin with an underscore.
+INTERNAL = ("joblib.externals", "tensorboard.compat", "tensorboard.plugins", "submitit.core")
+DISTRIBUTIONS = {"hydra": "hydra-core"}
 
 LINT = Path(sys.executable).with_name("lint-imports")
 
@@ -45,3 +52,26 @@ def test_a_forbidden_import_is_noticed(
     broken = lint(tmp_path)
     assert broken.returncode == 1
     assert f"{contract}" in broken.stdout.partition("Broken contracts")[2]
+
+
+def internals_used() -> set[str]:
+    """Return the packages whose internals src/ imports."""
+    found = set()
+    for path in (REPOSITORY / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.module is None:
+                continue
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+            private = any(name.startswith("_") and not name.startswith("__") for name in names)
+            if private or node.module.startswith(INTERNAL):
+                found.add(names[0])
+    return found - {"stelab", "hydra_plugins", "__future__"}
+
+
+def test_packages_whose_internals_are_used_are_bounded_above() -> None:
+    used = internals_used()
+    assert used >= {"hydra", "omegaconf", "tensorboard", "joblib", "ray"}
+    for name in used | {"torch", "pytorch_lightning"}:  # their checkpoints are read and edited
+        distribution = DISTRIBUTIONS.get(name, name.replace("_", "-"))
+        bounds = [r for r in requires("stelab") or [] if re.match(rf"{distribution}[<>]", r)]
+        assert bounds and all("<" in bound for bound in bounds), distribution

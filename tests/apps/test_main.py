@@ -18,18 +18,18 @@ from waiting import PATIENCE, wait_until
 COMMANDS = "train status compare tensorboard evaluate gradients encode decode".split()
 
 
-def test_alone_it_lists_the_commands(cli: Cli) -> None:
+def test_alone_it_lists_the_commands(cli_process: Cli) -> None:
     for arguments in ([], ["--help"], ["-h"]):
-        result = cli(*arguments)
+        result = cli_process(*arguments)
         assert result.returncode == 0
         for command in COMMANDS:
             assert f"\n  {command} " in result.stdout
 
 
-def test_version(cli: Cli) -> None:
+def test_version(cli_process: Cli) -> None:
     import stelab
 
-    assert cli("--version").stdout == f"stelab {stelab.__version__}\n"
+    assert cli_process("--version").stdout == f"stelab {stelab.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -60,32 +60,32 @@ def test_help_answers_without_torch(arguments: list[str], tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_gradients_help_shows_every_problem(cli: Cli) -> None:
+def test_gradients_help_shows_every_problem(cli_process: Cli) -> None:
     problems = sorted(path.stem for path in Path(CONF_DIR, "problem").glob("*.yaml"))
-    assert f"\nproblem: {', '.join(problems)}\n" in cli("gradients", "--help").stdout
+    assert f"\nproblem: {', '.join(problems)}\n" in cli_process("gradients", "--help").stdout
 
 
-def test_train_help_shows_groups_and_keys(cli: Cli) -> None:
-    text = cli("train", "--help").stdout
+def test_train_help_shows_groups_and_keys(cli_process: Cli) -> None:
+    text = cli_process("train", "--help").stdout
     assert "gumbel_st, hardtanh_clip, identity" in text
     assert "threshold: annealed, batch_median, fixed, learned, running_median" in text
     assert "experiment=quickstart" in text
     assert "lr: 0.001" in text
 
 
-def completions(cli: Cli, line: str) -> list[str]:
-    result = cli("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+def completions(cli_process: Cli, line: str) -> list[str]:
+    result = cli_process("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
 
 
-def test_tab_completion(cli: Cli) -> None:
-    assert completions(cli, "stelab tr") == ["train"]
-    assert completions(cli, "stelab ") == COMMANDS
-    assert "estimator=hardtanh_clip" in completions(cli, "stelab train estimator=h")
-    assert "threshold.value=" in completions(cli, "stelab train threshold.")
-    assert completions(cli, "stelab nope x") == []
-    assert "complete" in cli("-sc", "install=bash").stdout
+def test_tab_completion(cli_process: Cli) -> None:
+    assert completions(cli_process, "stelab tr") == ["train"]
+    assert completions(cli_process, "stelab ") == COMMANDS
+    assert "estimator=hardtanh_clip" in completions(cli_process, "stelab train estimator=h")
+    assert "threshold.value=" in completions(cli_process, "stelab train threshold.")
+    assert completions(cli_process, "stelab nope x") == []
+    assert "complete" in cli_process("-sc", "install=bash").stdout
 
 
 def test_a_checkout_runs_from_any_folder(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def test_the_exit_code_tells_where_nothing_else_can(line: str, code: int, tmp_pa
     assert "Traceback" not in result.stderr and "Exception" not in result.stderr
 
 
-def test_a_terminal_that_lacks_a_character_gets_an_escape(cli: Cli, tmp_path: Path) -> None:
-    result = cli("status", "study=a", "paths.outputs='→ \x1b[2J'", PYTHONIOENCODING="latin-1")
+def test_a_terminal_that_lacks_a_character_gets_an_escape(cli_process: Cli, tmp_path: Path) -> None:
+    result = cli_process(
+        "status", "study=a", "paths.outputs='→ \x1b[2J'", PYTHONIOENCODING="latin-1"
+    )
     assert result.returncode == 2
     assert result.stderr.startswith("stelab: \\u2192 \\x1b[2J/a holds no runs")

@@ -124,11 +124,11 @@ def fragile(tmp_path: Path, broken: str) -> None:
 
 
 def test_failures_are_listed_with_the_command_that_runs_only_those(
-    cli: Cli, tmp_path: Path
+    cli_process: Cli, tmp_path: Path
 ) -> None:
     fragile(tmp_path, "(1, 3)")
     command = ("train", "-m", "--config-dir", "conf", *FAST, "estimator=fragile")
-    result = cli(*command, "seed=0,1,2,3,4", "study=s", PYTHONPATH=str(tmp_path))
+    result = cli_process(*command, "seed=0,1,2,3,4", "study=s", PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     states = [read_run(folder).status for folder in folders(tmp_path, "s")]
     assert states == ["finished", "failed", "finished", "failed", "finished"]
@@ -140,7 +140,7 @@ def test_failures_are_listed_with_the_command_that_runs_only_those(
     fragile(tmp_path, "(3,)")  # one of them is mended
     words = again.partition("stelab ")[2].split()
     before = {f: (f / "run.json").stat().st_mtime_ns for f in folders(tmp_path, "s")}
-    result = cli(*words, PYTHONPATH=str(tmp_path))
+    result = cli_process(*words, PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     assert result.stdout.startswith("2 jobs, 0 finished already\n")
     changed = [f for f in before if (f / "run.json").stat().st_mtime_ns != before[f]]
@@ -148,16 +148,16 @@ def test_failures_are_listed_with_the_command_that_runs_only_those(
     assert [read_run(f).status for f in changed] == ["finished", "failed"]
 
     fragile(tmp_path, "()")
-    assert cli(*words, PYTHONPATH=str(tmp_path)).returncode == 0
-    nothing = cli(*words, PYTHONPATH=str(tmp_path))
+    assert cli_process(*words, PYTHONPATH=str(tmp_path)).returncode == 0
+    nothing = cli_process(*words, PYTHONPATH=str(tmp_path))
     assert nothing.returncode == 2
     assert "no job of this sweep failed" in nothing.stderr
 
 
-def test_a_sweep_that_stops_at_a_failure(cli: Cli, tmp_path: Path) -> None:
+def test_a_sweep_that_stops_at_a_failure(cli_process: Cli, tmp_path: Path) -> None:
     fragile(tmp_path, "(1,)")
     command = ("train", "-m", "--config-dir", "conf", *FAST, "estimator=fragile")
-    result = cli(*command, "seed=0,1,2,3", "on_failure=stop", PYTHONPATH=str(tmp_path))
+    result = cli_process(*command, "seed=0,1,2,3", "on_failure=stop", PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     assert [read_run(f).status for f in folders(tmp_path)] == ["finished", "failed"]
     assert result.stdout.count("\n2 missing: the same command runs them\n") == 1

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from zygote import Zygote
 
 SECRET = "qz7f-secret-of-the-environment-wk31"  # in $STELAB_SECRET; nobody may see it
 CANARY = "canary"  # a file that only what executes foreign code makes
@@ -124,30 +122,19 @@ class Runner:
             "http_proxy": "http://127.0.0.1:9",  # nothing is downloaded
             "https_proxy": "http://127.0.0.1:9",
         }
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **self.environment},
-        )
-        assert self.process.stdout and self.process.stdout.readline() == "ready\n"
+        self.zygote = Zygote({**os.environ, **self.environment})
 
     def __call__(self, *argv: str) -> Outcome:
         """Run ``stelab ARGV...``."""
-        assert self.process.stdin and self.process.stdout
         before = self.state()
-        request = {
-            "argv": [os.fsencode(word).hex() for word in argv],
-            "cwd": str(self.here),
-            "environment": self.environment,
-            "out": str(self.tmp / "out"),
-            "err": str(self.tmp / "err"),
-            "seconds": SECONDS,
-        }
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        answer = self.zygote.run(
+            argv,
+            cwd=self.here,
+            environment={**os.environ, **self.environment},
+            out=self.tmp / "out",
+            err=self.tmp / "err",
+            seconds=SECONDS,
+        )
         after = self.state()
         out, err = ((self.tmp / name).read_bytes() for name in ("out", "err"))
         canary = self.canary.exists()
@@ -170,11 +157,7 @@ class Runner:
 
     def close(self) -> None:
         """End the process that forks."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
-        assert self.process.stdout
-        self.process.stdout.close()
+        self.zygote.close()
 
 
 @contextmanager

@@ -223,7 +223,7 @@ def test_watching_goes_on_in_the_gap_between_two_jobs(
     assert looks == ["missing", "finished", "finished"]
 
 
-def test_a_running_run_from_another_terminal(cli: Cli, tmp_path: Path) -> None:
+def test_a_running_run_from_another_terminal(cli_process: Cli, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stelab", "train", "-m", "debug=fast", "model=mlp"]
     process = subprocess.Popen(
         [*command, "trainer.max_epochs=10000", "seed=0,1"],
@@ -240,7 +240,7 @@ def test_a_running_run_from_another_terminal(cli: Cli, tmp_path: Path) -> None:
     assert state.note.startswith(f"process {process.pid} on ")
     first = state.step
     assert first is not None
-    result = cli("status", "study=debug")
+    result = cli_process("status", "study=debug")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("outputs/debug: 2 runs: 1 missing, 1 running\n")
     assert " of 20000 " in result.stdout
@@ -251,17 +251,17 @@ def test_a_running_run_from_another_terminal(cli: Cli, tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGTERM
     assert state_of(folder).state == "interrupted"
     assert not (folder / "progress.json").exists()
-    watched = cli("status", "study=debug", "watch=true")  # nothing runs: it ends
+    watched = cli_process("status", "study=debug", "watch=true")  # nothing runs: it ends
     assert "1 missing, 1 interrupted" in watched.stdout
 
 
-def test_mistakes(cli: Cli) -> None:
+def test_mistakes(cli_process: Cli) -> None:
     for arguments, message in (
         (["study=nope"], "outputs/nope holds no runs"),
         (["stduy=nope"], "did you mean 'study'"),
         (["watch=perhaps"], "watch must be a valid boolean"),
     ):
-        result = cli("status", *arguments)
+        result = cli_process("status", *arguments)
         assert result.returncode == 2
         assert message in result.stderr
         assert result.stdout == ""

@@ -44,7 +44,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_killed_search_loses_and_repeats_nothing(cli: Cli, tmp_path: Path) -> None:
+def test_a_killed_search_loses_and_repeats_nothing(cli_process: Cli, tmp_path: Path) -> None:
     command = (*FAST, LR, "hydra.sweeper.n_trials=4")
     process = start(tmp_path, *command)
     try:
@@ -55,7 +55,7 @@ def test_a_killed_search_loses_and_repeats_nothing(cli: Cli, tmp_path: Path) -> 
     before = {name: run for name, run in runs(tmp_path).items() if run.status == "finished"}
     assert 3 <= len(before) < 8
 
-    result = cli("train", *command)
+    result = cli_process("train", *command)
     assert result.returncode == 0, result.stderr
     after = runs(tmp_path)
     assert len(after) == 8
@@ -77,7 +77,7 @@ def test_a_killed_search_loses_and_repeats_nothing(cli: Cli, tmp_path: Path) -> 
     assert "[I " not in result.stderr
     assert "Warning" not in result.stderr
 
-    again = cli("train", *command)
+    again = cli_process("train", *command)
     assert again.returncode == 0, again.stderr
     assert {name: run.record for name, run in runs(tmp_path).items()} == {
         name: run.record for name, run in after.items()
@@ -85,7 +85,7 @@ def test_a_killed_search_loses_and_repeats_nothing(cli: Cli, tmp_path: Path) -> 
     assert len(trials(tmp_path)) <= 5  # those that came of the kill
 
 
-def test_a_failing_choice_is_told_as_failed(cli: Cli, tmp_path: Path) -> None:
+def test_a_failing_choice_is_told_as_failed(cli_process: Cli, tmp_path: Path) -> None:
     (tmp_path / "fragile.py").write_text(
         "from stelab.estimators import Identity\n\n"
         "class Fragile(Identity):\n"
@@ -96,7 +96,7 @@ def test_a_failing_choice_is_told_as_failed(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "conf" / "estimator").mkdir(parents=True)
     (tmp_path / "conf" / "estimator" / "fragile.yaml").write_text("_target_: fragile.Fragile\n")
     search = ("estimator=fragile,identity", "hydra.sweeper.n_trials=5")
-    result = cli("train", "--config-dir", "conf", *FAST, *search, PYTHONPATH=str(tmp_path))
+    result = cli_process("train", "--config-dir", "conf", *FAST, *search, PYTHONPATH=str(tmp_path))
     assert result.returncode == 1, result.stderr
     assert "too fragile" in result.stderr
     assert "Traceback" not in result.stderr

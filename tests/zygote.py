@@ -1,7 +1,9 @@
 """Runs command lines of stelab, each in a fork of one process that has imported everything.
 
-A program: requests are lines of JSON on stdin, answers lines of JSON on stdout. So a command
-costs no start of Python, may hang, crash or eat memory, and leaves nothing behind for the next.
+As a program: requests are lines of JSON on stdin, answers lines of JSON on stdout; `Zygote` starts
+it. So a command costs no start of Python, may hang, crash or eat memory, and leaves nothing behind
+for the next. What depends on how Python starts (PYTHON* in the environment, what is imported) or
+starts itself again (trainer=ddp) needs a process of its own.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
-import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 # The largest imports of the commands; what else they need they import themselves.
@@ -28,6 +32,68 @@ MODULES = (
     "stelab.engine.report.study_figures",
     "stelab.lab.training.run",
 )
+
+
+class Zygote:
+    """The process that forks, as those see it who ask it.
+
+    Args:
+        environment: Of the process; each command has one of its own.
+    """
+
+    def __init__(self, environment: Mapping[str, str]):
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**environment, "OMP_NUM_THREADS": "1"},
+        )
+        assert self.process.stdout and self.process.stdout.readline() == "ready\n"
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        out: Path,
+        err: Path,
+        seconds: float,
+    ) -> dict[str, Any]:
+        """Run ``stelab ARGV...``.
+
+        Args:
+            argv: The command line.
+            cwd: The folder it runs in.
+            environment: All of its environment.
+            out: The file that its stdout goes to.
+            err: The same of stderr.
+            seconds: How long it may take.
+
+        Returns:
+            ``code`` (None where it hung, and was killed), ``seconds`` and ``mebibytes``.
+        """
+        assert self.process.stdin and self.process.stdout
+        request = {
+            "argv": [os.fsencode(word).hex() for word in argv],
+            "cwd": str(cwd),
+            "environment": dict(environment),
+            "out": str(out),
+            "err": str(err),
+            "seconds": seconds,
+        }
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 def run(argv: list[str]) -> int:
@@ -51,6 +117,7 @@ def child(request: dict[str, Any]) -> None:
     code = 1
     try:
         os.chdir(request["cwd"])
+        os.environ.clear()
         os.environ.update(request["environment"])
         for number, name in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -63,7 +130,6 @@ def child(request: dict[str, Any]) -> None:
                 (2, "w", "backslashreplace"),
             )
         )
-        warnings.resetwarnings()
         code = run([os.fsdecode(word) for word in map(bytes.fromhex, request["argv"])])
         sys.stdout.flush()
     except BaseException:
