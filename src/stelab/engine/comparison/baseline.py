@@ -24,7 +24,7 @@ from stelab.engine.studies.settings import plain_value
 
 
 def find_baseline(text: str | None, groups: Sequence[Group], by: Sequence[str]) -> Conditions:
-    """Return the settings of the baseline; none where there is no choice of one.
+    """Return the settings of the baseline; empty if there is nothing to choose from.
 
     Args:
         text: What was asked for, see `stelab.engine.comparison.compare`; None: the default.

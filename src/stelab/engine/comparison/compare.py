@@ -248,7 +248,7 @@ def _directions(metrics: Sequence[str], better: str | Sequence[str]) -> dict[str
 
 
 def _check_options(metrics: Any, confidence: float, interval: str) -> None:
-    """Raise InputError where an option of a call from Python is none."""
+    """Raise InputError if a call from Python passes an option that does not exist."""
     if isinstance(metrics, str) or not metrics:
         raise InputError(f"metrics must be one name or several in a list, got {metrics!r}")
     if interval not in get_args(Interval):

@@ -56,7 +56,7 @@ def is_measured(name: str) -> bool:
 
 
 def require_keys(runs: pd.DataFrame, keys: Sequence[str]) -> None:
-    """Raise InputError where a key is no column of settings."""
+    """Raise InputError if a key is not a column of settings."""
     settings = [str(name) for name in runs.columns if not is_measured(str(name))]
     for key in keys:
         if key not in settings:

@@ -38,7 +38,7 @@ def other_hardware(runs: pd.DataFrame) -> list[str]:
 
 
 def other_precision(runs: pd.DataFrame) -> list[str]:
-    """Tell where runs had different switches for float32; runs that noted none say nothing."""
+    """Warn if runs had different float32 switches; runs that recorded none are ignored."""
     columns = [name for name in PRECISION if f"machine.{name}" in runs]
     switches = runs[[f"machine.{name}" for name in columns]].dropna(how="all")
     differing = [c for c in columns if switches[f"machine.{c}"].map(str).nunique() > 1]

@@ -82,7 +82,7 @@ def without_metric(runs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
 
 
 def too_few_pairs(table: pd.DataFrame, interval: Interval, alpha: float) -> list[str]:
-    """Tell where a test of so few pairs is none, or leans on what they cannot show."""
+    """Warn of tests on so few pairs that they are left out or rest on unverifiable assumptions."""
     tested = table.loc[table["p"].notna(), "pairs"]
     notes = []
     if (table["pairs"] == ENOUGH - 1).any():

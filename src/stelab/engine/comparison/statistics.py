@@ -123,7 +123,7 @@ def differ(values: Array, baseline: Array, *, confidence: float, interval: Inter
 
 
 def holm(p: Array) -> Array:
-    """Correct p values for their number [Holm1979]; NaN are no tests and stay."""
+    """Correct p values for multiple tests [Holm1979]; NaN marks a missing test and stays NaN."""
     from statsmodels.stats.multitest import multipletests
 
     corrected = np.full_like(p, np.nan)

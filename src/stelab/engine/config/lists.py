@@ -2,5 +2,5 @@
 
 
 def split_commas(text: str | None) -> list[str]:
-    """Split at commas; of None or nothing there are none."""
+    """Split `text` at commas and strip the words; None gives an empty list."""
     return [word.strip() for word in (text or "").split(",") if word.strip()]

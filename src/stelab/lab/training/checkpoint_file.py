@@ -204,7 +204,7 @@ def _records(archive: ZipFile) -> Mapping[str, bytes]:
 
 
 def _check_pickle(records: Mapping[str, bytes]) -> None:
-    """Look at what a pickle would do before it is let."""
+    """Inspect what a pickle would do before it is loaded."""
     for number, (instruction, value, _) in enumerate(pickletools.genops(records["data.pkl"])):
         if number > _MOST_INSTRUCTIONS:
             raise ValueError(f"it holds more than {_MOST_INSTRUCTIONS} values")

@@ -98,7 +98,7 @@ class Checkpoints(pl.Callback):
             self._save(trainer, at=(trainer.current_epoch, 0))
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let no process end while another one still talks to it."""
+        """Keep every process alive until the others have finished talking to it."""
         if trainer.world_size > 1:
             trainer.strategy.barrier("teardown")
             leave()
@@ -106,7 +106,7 @@ class Checkpoints(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Do the same where all processes stop at one step; one that failed cannot wait."""
+        """Do the same if all processes stop at one step; after a failure none can wait."""
         if isinstance(exception, Interrupted):
             self.teardown(trainer, pl_module, "fit")
 

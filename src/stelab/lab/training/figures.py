@@ -85,7 +85,7 @@ def run_curves(path: Path, *, metric: str = "mse") -> Figure:
 
 
 def _read_table(path: Path, *names: str) -> pd.DataFrame:
-    """Return the epochs and those of the columns `names` that there are."""
+    """Return the epochs and those of the columns `names` that exist."""
     try:
         table = pd.read_csv(io.BytesIO(read_bounded(path, limit=_LARGEST)))
         return table[["epoch", *(name for name in names if name in table)]].astype(float)

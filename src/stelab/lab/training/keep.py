@@ -12,7 +12,7 @@ from stelab.lab.training.module import AutoencoderModule
 
 
 def keep(what: Literal["all", "weights", "none"], checkpoints: Path) -> None:
-    """Remove what is not to be kept; killed in between, some of it stays.
+    """Remove the checkpoints that are not to be kept; if killed midway, some remain.
 
     Args:
         what: ``"weights"``: without what only training would need, such as the optimizer's state:

@@ -95,7 +95,7 @@ class RunBar(ProgressBar):
         self._enabled = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin where a checkpoint stood."""
+        """Start the bar where the checkpoint left off."""
         self._bar = Tqdm(
             total=int(trainer.estimated_stepping_batches),
             initial=trainer.global_step,
@@ -114,7 +114,7 @@ class RunBar(ProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Go on, and look at the losses only where the bar is drawn: a GPU waits for that."""
+        """Advance; read the losses only when the bar is redrawn: a GPU has to wait for that."""
         if self._bar.update(trainer.global_step - self._bar.n):
             self._tell(trainer)
 

@@ -1,4 +1,4 @@
-"""State that every process of a run has its own of, in one checkpoint."""
+"""Per-process state of a run, kept in one checkpoint."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _kept(run: Run) -> object:
 
 
 def _build(run: Run, trust: Sequence[str], *, loss: bool) -> AutoencoderModule:
-    """Build what computes; what trains, and what watches, is left unbuilt."""
+    """Build the network and the loss; leave out optimizer, schedule and callbacks."""
     model: Autoencoder = rebuild(run, "model", trust=trust)
     layer = model.binarizer
     if not (isinstance(layer, Binarizer) and isinstance(layer.estimator, Estimator)):
@@ -80,7 +80,7 @@ def _build(run: Run, trust: Sequence[str], *, loss: bool) -> AutoencoderModule:
 
 
 def _state(content: dict[str, Any], *, loss: bool) -> dict[str, Tensor]:
-    """Return the tensors of what is built, with those that its estimator keeps apart."""
+    """Return the tensors of the network, including those its estimator stores separately."""
     apart = content.get("variance", {}).get("parameters", {})
     state = {**content["state_dict"], **apart}
     return {k: v for k, v in state.items() if loss or not k.startswith("reconstruction_loss.")}
