@@ -35,14 +35,25 @@ def test_commands_compose(command: str, arguments: str) -> None:
     assert plan(command, overrides, multirun="-m" in words, config_dir=None).jobs
 
 
-@pytest.mark.parametrize(
-    "group",
-    ["estimator", "threshold", "model", "data", "trainer", "debug", "problem", "callbacks"],
-)
-def test_the_table_lists_every_option(group: str) -> None:
+def named(group: str) -> tuple[set[str], set[str]]:
+    """Return what the README's table says of a group in code, and the group's options."""
     (row,) = re.findall(rf"^\| `{group}=` \| (.*) \|$", README, flags=re.MULTILINE)
     options = {path.stem for path in Path(CONF_DIR, group).glob("*.yaml")}
-    assert options <= set(re.findall(r"`(\w+)`", row))
+    return set(re.findall(r"`(\w+)`", row)), options
+
+
+@pytest.mark.parametrize("group", ["trainer", "debug", "problem", "callbacks"])
+def test_the_table_lists_every_option(group: str) -> None:
+    names, options = named(group)
+    assert options <= names
+
+
+@pytest.mark.parametrize("group", ["estimator", "threshold", "model", "data"])
+def test_the_table_lists_no_option_that_is_not_there(group: str) -> None:
+    """Of the groups that CONTRIBUTING adds to it names some, and nothing has to be added here."""
+    names, options = named(group)
+    assert names
+    assert names <= options
 
 
 @pytest.mark.parametrize("group", ["sweep", "hydra/launcher"])

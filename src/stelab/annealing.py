@@ -37,10 +37,6 @@ class Scheduled(nn.Module):
         # So that a schedule is exact in float64 networks; MPS has no float64.
         return self.progress if self.progress.device.type == "mps" else self.progress.double()
 
-    def extra_repr(self) -> str:
-        """Show the two ends in ``print(model)``."""
-        return f"start={self.start}, end={self.end}"
-
 
 def advance(module: nn.Module, progress: float) -> None:
     """Tell every schedule inside `module` that this fraction of training is done."""

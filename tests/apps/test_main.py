@@ -113,7 +113,9 @@ def test_the_wheel_has_its_configuration_and_types(installed_wheel: Path) -> Non
     assert not (installed_wheel / "hydra_plugins" / "__init__.py").exists()
     (wheel,) = installed_wheel.parent.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert not [n for n in names if n.startswith(("tests/", "outputs/"))]
+    assert not [
+        n for n in names if n.startswith(("tests/", "outputs/", "scripts/")) or "atlas" in n
+    ]
 
 
 def test_the_wheel_trains_from_another_folder(installed_wheel: Path, tmp_path: Path) -> None:

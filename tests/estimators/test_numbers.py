@@ -90,7 +90,8 @@ def test_a_slope_that_half_precision_cannot_hold_still_counts(one_pass: str) -> 
         assert leaf.grad is not None
         return leaf.grad.float()
 
-    assert torch.allclose(back(s), back(s.float()), rtol=2e-3, atol=6e-8)
+    # Rounded, as what a slope above 1 makes of 60,000 is infinite.
+    assert torch.allclose(back(s), back(s.float()).half().float(), rtol=2e-3, atol=6e-8)
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from stelab.arguments import show_arguments
 from stelab.estimators.backward import HardForward, once, require_shape, wide
 from stelab.estimators.base import Exactness, evaluate, require_batch
 
@@ -86,6 +87,7 @@ class CategoricalEstimator(nn.Module):
 
     exactness: Exactness = "biased"
     randomness: Randomness = "sample"
+    extra_repr = show_arguments
 
     def forward(
         self, logits: Tensor, *, sample: Tensor | None = None, generator: Generator | None = None

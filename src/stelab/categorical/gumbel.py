@@ -80,10 +80,6 @@ class GumbelRao(SoftmaxJacobians):
         z = conditional_gumbel(log_pi, sample, samples=self.samples, generator=generator)
         return [(1 / self.temperature, (z / self.temperature).softmax(-1))]
 
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"samples={self.samples}, temperature={self.temperature}"
-
 
 class GumbelStraightThrough(GumbelRao):
     r"""The straight-through Gumbel-softmax: hard forward, the relaxation's Jacobian backward.
@@ -104,10 +100,6 @@ class GumbelStraightThrough(GumbelRao):
     @checked
     def __init__(self, *, temperature: Positive):
         super().__init__(samples=1, temperature=temperature)
-
-    def extra_repr(self) -> str:
-        """Show the temperature in ``print(model)``."""
-        return f"temperature={self.temperature}"
 
 
 class GappedStraightThrough(SoftmaxJacobians):
@@ -142,10 +134,6 @@ class GappedStraightThrough(SoftmaxJacobians):
         gap = _gap_of_p(log_pi, sample) if self.gap == "p" else self.gap
         moved = torch.where(sample > 0, top, torch.minimum(log_pi, top - gap))
         return [(1 / self.temperature, (moved / self.temperature).softmax(-1))]
-
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"gap={self.gap!r}, temperature={self.temperature}"
 
 
 def _gap_of_p(log_pi: Tensor, sample: Tensor) -> Tensor:

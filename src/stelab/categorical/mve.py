@@ -151,7 +151,3 @@ class MVE(CategoricalEstimator):
         log_pi = log_probabilities(logits.detach().double())
         pi = log_pi.clamp_min(-300).exp()  # products of two stay above 0
         return _MinimumVariance.apply(logits, sample, self.alpha, pi)
-
-    def extra_repr(self) -> str:
-        """Show the temperature in ``print(model)``."""
-        return f"temperature={self.temperature!r}"

@@ -62,10 +62,6 @@ class ReinMax(SoftmaxJacobians):
         """See the class."""
         return reinmax_mixture(log_pi, sample, self.temperature)
 
-    def extra_repr(self) -> str:
-        """Show the temperature in ``print(model)``."""
-        return f"temperature={self.temperature}"
-
 
 class ZGR(ReinMax):
     r"""The limit of `GumbelRao` at temperature 0, which is `ReinMax` at temperature 1.
@@ -78,10 +74,6 @@ class ZGR(ReinMax):
 
     def __init__(self) -> None:
         super().__init__(temperature=1.0)
-
-    def extra_repr(self) -> str:
-        """Show nothing: there are no hyperparameters."""
-        return ""
 
 
 class ReinMaxRao(SoftmaxJacobians):
@@ -118,10 +110,6 @@ class ReinMaxRao(SoftmaxJacobians):
         z = conditional_gumbel(log_m, sample, samples=self.samples, generator=generator)
         y = (z / self.temperature).softmax(-1)
         return [(2 / self.temperature, y), (-0.5, log_pi.exp())]
-
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"samples={self.samples}, temperature={self.temperature}"
 
 
 class ReinMaxCV(SoftmaxJacobians):
@@ -164,7 +152,3 @@ class ReinMaxCV(SoftmaxJacobians):
         scale = self.strength / self.temperature
         correction = [(scale, y[1:]), (-scale, y[0])]
         return [*reinmax_mixture(log_pi, sample, 1.0), *correction]
-
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"strength={self.strength}, samples={self.samples}, temperature={self.temperature}"

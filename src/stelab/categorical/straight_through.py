@@ -38,7 +38,3 @@ class StraightThrough(SoftmaxJacobians):
     def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Generator | None) -> Mixture:
         """See the class."""
         return [(1 / self.temperature, (log_pi / self.temperature).softmax(-1))]
-
-    def extra_repr(self) -> str:
-        """Show the temperature in ``print(model)``."""
-        return f"temperature={self.temperature}"

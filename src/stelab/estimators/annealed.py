@@ -62,10 +62,6 @@ class EDE(Scheduled, Estimator):
         r"""Return :math:`(1 + \tanh ts)/2`, whose derivative has the surrogate's shape."""
         return torch.sigmoid(2 * self.geometric().to(s.dtype) * s)
 
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"{super().extra_repr()}, normalize_mass={self.normalize_mass}"
-
 
 class SlopeAnnealed(Scheduled, Bernoulli):
     r"""A hard sigmoid whose slope grows.
@@ -109,10 +105,6 @@ class SlopeAnnealed(Scheduled, Bernoulli):
     def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
         """Draw bits if `stochastic` (and training); else compute the step."""
         return super().draw(s, generator=generator) if self.stochastic else step(s)
-
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"{super().extra_repr()}, stochastic={self.stochastic}"
 
 
 class NoiseAnnealed(Scheduled, Bernoulli):

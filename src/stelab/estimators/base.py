@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from stelab.arguments import show_arguments
 from stelab.estimators.backward import require_shape, wide
 
 PerExampleLoss = Callable[[Tensor], Tensor]
@@ -88,7 +89,8 @@ class Estimator(nn.Module):
     exactness: Exactness = "biased"
     randomness: Randomness = "none"
     relaxed = False
-    learning_rate = 1e-3
+    learning_rate: float
+    extra_repr = show_arguments
 
     def forward(
         self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None

@@ -10,14 +10,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stelab.arguments import Count, Fraction, Positive, checked
+from stelab.arguments import Count, Fraction, Positive, checked, show_arguments
 from stelab.estimators.variance import VarianceNet
 
 
 class Baseline(nn.Module):
-    """Predicts the loss of every example from its logits."""
+    """Predicts the loss of every example from its logits.
 
-    learning_rate = 1e-3
+    Attributes:
+        learning_rate: Of its parameters; 0 where it has none.
+    """
+
+    learning_rate = 0.0
+    extra_repr = show_arguments
 
     def forward(self, s: Tensor) -> Tensor:
         """Return c, broadcastable to ``(batch,)``, for logits `s` of ``(batch, *code_shape)``."""
@@ -64,10 +69,6 @@ class MovingAverage(Baseline):
         """Average in the batch's mean loss."""
         self.total.lerp_(losses.mean().to(self.total.dtype), 1 - self.decay)
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
-
-    def extra_repr(self) -> str:
-        """Show the decay in ``print(model)``."""
-        return f"decay={self.decay}"
 
 
 class LearnedBaseline(Baseline):

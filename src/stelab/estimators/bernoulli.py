@@ -94,10 +94,6 @@ class BernoulliStraightThrough(Bernoulli):
         q = torch.sigmoid(s / self.temperature)
         return q * torch.sigmoid(-s / self.temperature) / self.temperature
 
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"slope={self.slope!r}, temperature={self.temperature}"
-
 
 class DARN(Bernoulli):
     r"""The estimator of deep autoregressive networks, expanded around the mean of the bit.
@@ -144,10 +140,6 @@ class ReinMax(Bernoulli):
         m = (torch.sigmoid(s / self.temperature) + bits) / 2
         return 2 * m * (1 - m) - p * (1 - p) / 2
 
-    def extra_repr(self) -> str:
-        """Show the temperature in ``print(model)``."""
-        return f"temperature={self.temperature}"
-
 
 class DecoupledStraightThrough(Bernoulli):
     r"""Straight-through with one temperature for the bits and another for the gradient.
@@ -182,7 +174,3 @@ class DecoupledStraightThrough(Bernoulli):
         """See the class."""
         q = torch.sigmoid(s / self.backward_temperature)
         return q * torch.sigmoid(-s / self.backward_temperature) / self.backward_temperature
-
-    def extra_repr(self) -> str:
-        """Show the temperatures in ``print(model)``."""
-        return f"forward={self.forward_temperature}, backward={self.backward_temperature}"

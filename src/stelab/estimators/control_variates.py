@@ -138,10 +138,6 @@ class Rebar(MultiEvaluation):
         self.learn(gradient, parameters, stand_ins)
         return losses, gradient
 
-    def extra_repr(self) -> str:
-        """Show the learning rate in ``print(model)``."""
-        return f"learning_rate={self.learning_rate}"
-
 
 def coupled_estimate(
     s: Tensor,
@@ -231,10 +227,6 @@ class Relax(MultiEvaluation):
         self.learn(gradient, parameters, [*net.values(), log_temperature])
         return losses, gradient
 
-    def extra_repr(self) -> str:
-        """Show the learning rate in ``print(model)``."""
-        return f"learning_rate={self.learning_rate}"
-
 
 class DoubleControlVariates(MultiEvaluation):
     r"""Leave-one-out with two codes, each a linear stand-in for f at the other.
@@ -278,7 +270,3 @@ class DoubleControlVariates(MultiEvaluation):
         gradient = difference * (bits[0] - bits[1]) / 2 - a / 2 * (g0 + g1) * p * (1 - p)
         self.learn(gradient, [self.strength], [a])
         return (first + second) / 2, gradient
-
-    def extra_repr(self) -> str:
-        """Show the learning rate in ``print(model)``."""
-        return f"learning_rate={self.learning_rate}"

@@ -87,10 +87,6 @@ class Exact(MultiEvaluation):
                 gradient += (q * excess)[:, None] * (code - torch.sigmoid(s))
         return losses, gradient
 
-    def extra_repr(self) -> str:
-        """Show the size in ``print(model)``."""
-        return f"bits={self.bits}"
-
 
 class LocalExpectation(MultiEvaluation):
     r"""Every bit flipped, the others as drawn: measure-valued derivatives, local expectations.

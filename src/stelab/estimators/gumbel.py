@@ -76,10 +76,6 @@ class GumbelRao(Bernoulli):
             total = total + y * (1 - y)
         return total / (self.samples * self.temperature)
 
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"samples={self.samples}, temperature={self.temperature}"
-
 
 class GumbelStraightThrough(GumbelRao):
     r"""The straight-through Gumbel-sigmoid: hard forward, the relaxation's slope backward.
@@ -99,10 +95,6 @@ class GumbelStraightThrough(GumbelRao):
     @checked
     def __init__(self, *, temperature: Positive):
         super().__init__(samples=1, temperature=temperature)
-
-    def extra_repr(self) -> str:
-        """Show the temperature in ``print(model)``."""
-        return f"temperature={self.temperature}"
 
 
 class BinaryConcrete(Bernoulli):
@@ -138,7 +130,3 @@ class BinaryConcrete(Bernoulli):
         y = torch.sigmoid(z / self.temperature)
         slope = y * (1 - y) / self.temperature
         return through(s, y if self.training else bits, slope)
-
-    def extra_repr(self) -> str:
-        """Show the temperature in ``print(model)``."""
-        return f"temperature={self.temperature}"

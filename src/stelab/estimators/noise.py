@@ -73,10 +73,6 @@ class Noise(Bernoulli):
         """Draw bits if `stochastic` (and training); else compute the step."""
         return super().draw(s, generator=generator) if self.stochastic else step(s)
 
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"scale={self.scale}, stochastic={self.stochastic}"
-
 
 class UniformNoise(Noise):
     r"""Noise uniform on :math:`[-\kappa, \kappa]`.

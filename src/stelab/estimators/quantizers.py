@@ -57,10 +57,6 @@ class DSQ(Estimator):
         k, half = wide(self.log_steepness).exp().to(s.dtype), self.interval / 2
         return (1 + torch.tanh(k * s.clamp(-half, half)) / torch.tanh(k * half)) / 2
 
-    def extra_repr(self) -> str:
-        """Show the interval in ``print(model)``."""
-        return f"interval={self.interval}"
-
 
 class _ScaledGradient(HardForward):
     """Backward: the gradient, longer where it widens the gap."""
@@ -105,7 +101,3 @@ class EWGS(Estimator):
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         return _ScaledGradient.apply(s, self.take(s, bits, generator), self.scaling)
-
-    def extra_repr(self) -> str:
-        """Show the hyperparameter in ``print(model)``."""
-        return f"scaling={self.scaling}"

@@ -97,10 +97,6 @@ class LeaveOneOut(MultiEvaluation):
         losses = torch.stack([f(b) for b in bits])
         return losses.mean(0), leave_one_out(losses.detach(), bits, s)
 
-    def extra_repr(self) -> str:
-        """Show K in ``print(model)``."""
-        return f"samples={self.samples}"
-
 
 def antithetic(s: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor, Tensor]:
     """Draw u uniform on (0, 1), ``1[u < p]`` and its antithetic twin ``1[u > 1 - p]``."""

@@ -100,10 +100,6 @@ class HardtanhClip(Estimator):
         """Mark the entries of `grad` that lie outside the bound."""
         return grad.abs() > self.bound
 
-    def extra_repr(self) -> str:
-        """Show the bound in ``print(model)``."""
-        return f"bound={self.bound}"
-
 
 class ZeroGradient(Estimator):
     r"""The true derivative of the step: nothing passes, the encoder stays as it was initialized.

@@ -88,10 +88,6 @@ class ClippedInput(Surrogate):
         """Return the distribution function of noise uniform on [-c, c]."""
         return (0.5 + s / (2 * self.bound)).clamp(0, 1)
 
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"bound={self.bound}, normalize_mass={self.normalize_mass}"
-
 
 class ReLU(Surrogate):
     r"""The derivative of the ReLU.
@@ -154,10 +150,6 @@ class SigmoidSlope(Surrogate):
     def probability(self, s: Tensor) -> Tensor:
         r"""Return :math:`\sigma(ks)`."""
         return torch.sigmoid(self.slope * s)
-
-    def extra_repr(self) -> str:
-        """Show the slope in ``print(model)``."""
-        return f"slope={self.slope}"
 
 
 class TanhSlope(SigmoidSlope):
@@ -229,7 +221,3 @@ class SwishSign(Surrogate):
         u = (self.beta * s).clamp(-1000, 1000)  # beyond, e is 0, and infinity times 0 is no number
         e = torch.exp(-u.abs())  # 1 + cosh u = (1 + e)^2 / 2e overflows nowhere
         return self.beta * (2 - u * torch.tanh(u / 2)) * e / (1 + e).square()
-
-    def extra_repr(self) -> str:
-        """Show beta in ``print(model)``."""
-        return f"beta={self.beta}"

@@ -24,7 +24,3 @@ class FixedThreshold(Threshold):
     def forward(self, x: Tensor) -> Tensor:
         """Return a 0-dimensional theta in the dtype of `x`, on its device."""
         return x.new_full((), self.value)
-
-    def extra_repr(self) -> str:
-        """Show the value in ``print(model)``."""
-        return f"value={self.value}"

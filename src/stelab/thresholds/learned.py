@@ -30,13 +30,14 @@ class LearnedThreshold(Threshold):
     @checked
     def __init__(self, *, channels: Count, init: Real):
         super().__init__()
+        self.channels = channels
         self.theta = nn.Parameter(torch.full((channels,), float(init)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return theta, ``(channels, 1, ...)``, for `x` of shape ``(batch, channels, ...)``."""
-        if x.shape[1] != len(self.theta):
+        if x.shape[1] != self.channels:
             raise ValueError(
-                f"the threshold is learned for {len(self.theta)} channels, but x has shape "
-                f"{tuple(x.shape)}: expected (batch, {len(self.theta)}, ...)"
+                f"the threshold is learned for {self.channels} channels, but x has shape "
+                f"{tuple(x.shape)}: expected (batch, {self.channels}, ...)"
             )
         return self.theta.reshape(-1, *(1,) * (x.dim() - 2))

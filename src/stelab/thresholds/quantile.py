@@ -68,10 +68,6 @@ class BatchQuantileThreshold(Threshold):
         """Return theta, ``(channels, 1, ...)``, for `x` of shape ``(batch, channels, ...)``."""
         return per_channel(channel_quantile(x, self.quantile), x).to(x.dtype)
 
-    def extra_repr(self) -> str:
-        """Show the quantile in ``print(model)``."""
-        return f"quantile={self.quantile}"
-
 
 class RunningQuantileThreshold(Threshold):
     r"""The exponential moving average of every channel's quantile, frozen in evaluation.
@@ -102,6 +98,7 @@ class RunningQuantileThreshold(Threshold):
     @checked
     def __init__(self, *, channels: Count, quantile: Fraction, momentum: Fraction):
         super().__init__()
+        self.channels = channels
         self.quantile = quantile
         self.momentum = momentum
         self.register_buffer("theta", torch.zeros(channels))
@@ -109,10 +106,10 @@ class RunningQuantileThreshold(Threshold):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return theta, ``(channels, 1, ...)``, for `x` of shape ``(batch, channels, ...)``."""
-        if x.shape[1] != len(self.theta):
+        if x.shape[1] != self.channels:
             raise ValueError(
-                f"the threshold follows {len(self.theta)} channels, but x has shape "
-                f"{tuple(x.shape)}: expected (batch, {len(self.theta)}, ...)"
+                f"the threshold follows {self.channels} channels, but x has shape "
+                f"{tuple(x.shape)}: expected (batch, {self.channels}, ...)"
             )
         if self.training:
             self._follow(x)
@@ -124,7 +121,3 @@ class RunningQuantileThreshold(Threshold):
         average = torch.lerp(self.theta.to(newest.dtype), newest, self.momentum)
         self.theta.copy_(torch.where(self.seen, average, newest))
         self.seen.fill_(True)
-
-    def extra_repr(self) -> str:
-        """Show the hyperparameters in ``print(model)``."""
-        return f"{len(self.theta)}, quantile={self.quantile}, momentum={self.momentum}"

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from omegaconf import OmegaConf
 
 import stelab
 from conftest import Cli
+from stelab.engine.config import CONF_DIR
 from stelab.engine.errors import InputError
 from stelab.lab.data import ImageDataModule, denormalize, normalize
 
@@ -33,6 +35,29 @@ def test_normalization_round_trips_every_pixel_value() -> None:
     assert images.dtype == torch.float32
     assert (images.min().item(), images.max().item()) == (-1, 1)
     assert torch.equal(denormalize(images), pixels)
+
+
+# Those that are on this machine; a new YAML file without a ``root`` is tested without an edit.
+LOCAL = [
+    path.stem
+    for path in sorted(Path(CONF_DIR, "data").glob("*.yaml"))
+    if "root" not in OmegaConf.load(path)
+]
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("name", LOCAL)
+def test_a_split_is_normalized_images_in_a_fixed_order(name: str, split: str) -> None:
+    data = build(f"data={name}")
+    images = data.images(split)
+    assert images.shape == (len(images), 1, 28, 28)
+    assert images.dtype == torch.float32
+    assert len(images) > 0
+    assert -1 <= images.min() < images.max() <= 1
+    again = build(f"data={name}", "data.limit=10", "seed=1")
+    assert torch.equal(again.images(split), images[:10])
+    labels = data.test_labels()
+    assert labels is None or labels.shape == (len(data.images("test")),)
 
 
 def test_mnist5k_is_real_and_split_stratified() -> None:

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from stelab.engine.report.atlas.docstrings import (
+from atlas.docstrings import (
     read_heading,
     read_introduction,
     read_keys,
     read_references,
     read_rule,
 )
-from stelab.engine.report.atlas.entries import Entry, families, read_entries
-from stelab.engine.report.atlas.pictures import DPI, draw_estimator
-from stelab.engine.report.atlas.toy import DRAWS
+from atlas.entries import Entry, families, read_entries
+from atlas.pictures import DPI, draw_estimator
+from atlas.toy import DRAWS
 
 _SOME_BITS = 8
 
@@ -40,20 +40,34 @@ also after the last), with the hyperparameters of its YAML file.
 """
 
 
-def write_atlas(folder: Path) -> None:
-    """Write ``estimators.md`` and ``estimators/NAME.png`` in `folder`; delete other pictures."""
+def write_atlas(folder: Path, names: Sequence[str] = ()) -> None:
+    """Write ``estimators.md`` and ``estimators/NAME.png`` in `folder`; delete other pictures.
+
+    Args:
+        folder: Where to.
+        names: The estimators to draw; all without any, and what has no picture yet.
+    """
     entries = read_entries("estimator")
     pictures = folder / "estimators"
     pictures.mkdir(parents=True, exist_ok=True)
-    for path in pictures.glob("*.png"):
+    paths = {entry.name: pictures / f"{entry.name}.png" for entry in entries}
+    for path in set(pictures.glob("*.png")) - set(paths.values()):
         path.unlink()
     for entry in entries:
-        # Without the version of matplotlib: the same picture is the same bytes.
-        draw_estimator(entry.built).savefig(
-            pictures / f"{entry.name}.png", dpi=DPI, metadata={"Software": None}
-        )
-    text = page(families(entries), families(read_entries("categorical")))
-    (folder / "estimators.md").write_text(text, encoding="utf-8")
+        if not names or entry.name in names or not paths[entry.name].exists():
+            write_picture(entry, paths[entry.name])
+    (folder / "estimators.md").write_text(read_page(), encoding="utf-8")
+
+
+def write_picture(entry: Entry, path: Path) -> None:
+    """Draw one estimator; the same picture is the same bytes."""
+    # Not the version of matplotlib, which it would write by itself.
+    draw_estimator(entry.built).savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def read_page() -> str:
+    """Return the page's Markdown, of what ``conf/`` holds today."""
+    return page(families(read_entries("estimator")), families(read_entries("categorical")))
 
 
 def page(estimators: Sequence[Sequence[Entry]], categorical: Sequence[Sequence[Entry]]) -> str:

@@ -8,13 +8,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stelab.annealing import Scheduled, advance
-from stelab.engine.report.atlas.toy import (
+from atlas.toy import (
     gradient_law,
     is_deterministic,
     mean_forward,
     surrogate_derivative,
 )
+from stelab.annealing import Scheduled, advance
 from stelab.engine.report.drawing import COLOURS, DASHES
 from stelab.estimators import Estimator
 

@@ -13,12 +13,12 @@ from PIL import Image
 from PIL.ImageFilter import MaxFilter, MinFilter
 from torch import Tensor
 
+from atlas.docstrings import read_keys, read_rule, to_markdown
+from atlas.entries import Entry, read_entries
+from atlas.page import read_page, references, write_atlas, write_picture
+from atlas.pictures import DPI, draw_estimator
+from atlas.toy import DRAWS, gradient_law, mean_forward
 from conftest import REPOSITORY
-from stelab.engine.report.atlas.docstrings import read_keys, read_rule, to_markdown
-from stelab.engine.report.atlas.entries import Entry, read_entries
-from stelab.engine.report.atlas.page import references, write_atlas
-from stelab.engine.report.atlas.pictures import DPI, draw_estimator
-from stelab.engine.report.atlas.toy import DRAWS, gradient_law, mean_forward
 from stelab.estimators import (
     DARN,
     Exact,
@@ -37,12 +37,9 @@ ENTRIES = {entry.name: entry for entry in read_entries("estimator")}
 S = torch.linspace(-2, 2, 9, dtype=torch.float64)
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Draw the whole atlas again."""
-    folder = tmp_path_factory.mktemp("docs")
-    write_atlas(folder)
-    return folder
+@pytest.fixture(params=ENTRIES)
+def entry(request: pytest.FixtureRequest) -> Entry:
+    return ENTRIES[request.param]
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
@@ -61,50 +58,54 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 TOLERANCE = 0.2
 
 
-def test_the_page_is_up_to_date(fresh: Path) -> None:
-    page = (fresh / "estimators.md").read_text(encoding="utf-8")
-    assert (DOCS / "estimators.md").read_text(encoding="utf-8") == page, STALE
+def test_the_page_is_up_to_date() -> None:
+    assert (DOCS / "estimators.md").read_text(encoding="utf-8") == read_page(), STALE
 
 
-def test_the_pictures_are_up_to_date(fresh: Path) -> None:
-    drawn = sorted(path.name for path in fresh.glob("estimators/*"))
-    assert drawn == sorted(f"{name}.png" for name in ENTRIES)
-    assert sorted(path.name for path in DOCS.glob("estimators/*")) == drawn, STALE
-    for name in drawn:
-        pair = [Image.open(folder / "estimators" / name) for folder in (fresh, DOCS)]
-        assert difference(*pair) < TOLERANCE, f"{name} of {STALE}"
+def test_every_estimator_has_a_picture_and_nothing_else_has() -> None:
+    drawn = {path.name for path in DOCS.glob("estimators/*")}
+    assert drawn == {f"{name}.png" for name in ENTRIES}, STALE
 
 
-def test_a_stale_picture_is_noticed(fresh: Path) -> None:
+def test_the_picture_is_up_to_date(entry: Entry, tmp_path: Path) -> None:
+    write_picture(entry, tmp_path / "fresh.png")
+    with (
+        Image.open(tmp_path / "fresh.png") as fresh,
+        Image.open(DOCS / "estimators" / f"{entry.name}.png") as kept,
+    ):
+        assert difference(fresh, kept) < TOLERANCE, STALE
+
+
+def test_a_stale_picture_is_noticed() -> None:
     file = io.BytesIO()
     draw_estimator(SigmoidSlope(slope=1.1)).savefig(file, dpi=DPI)
-    with Image.open(fresh / "estimators" / "sigmoid_slope.png") as slope_1:
+    with Image.open(DOCS / "estimators" / "sigmoid_slope.png") as slope_1:
         assert difference(Image.open(file), slope_1) > 2 * TOLERANCE
 
 
-def test_pictures_are_small_and_say_nothing_of_this_machine(fresh: Path) -> None:
-    for path in fresh.glob("estimators/*.png"):
+def test_pictures_are_small_and_say_nothing_of_this_machine() -> None:
+    for path in DOCS.glob("estimators/*.png"):
         with Image.open(path) as picture:
             assert picture.width == 480
             assert picture.height in (160, 320)
             assert set(picture.info) == {"dpi"}
 
 
-def test_a_picture_without_an_estimator_is_deleted(
+def test_pictures_are_drawn_where_asked_for_or_absent_and_deleted_without_an_estimator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "stelab.engine.report.atlas.page.read_entries", lambda group: [ENTRIES["identity"]]
-    )
-    (tmp_path / "estimators").mkdir()
-    (tmp_path / "estimators" / "gone.png").touch()
+    some = [ENTRIES[name] for name in ("identity", "none", "relu")]
+    monkeypatch.setattr("atlas.page.read_entries", lambda group: some)
+    pictures = tmp_path / "estimators"
+    pictures.mkdir()
+    for name in ("gone", "identity", "none"):
+        (pictures / f"{name}.png").touch()
+    write_atlas(tmp_path, names=["none"])
+    drawn = {path.stem: path.stat().st_size > 0 for path in pictures.iterdir()}
+    assert drawn == {"identity": False, "none": True, "relu": True}
     write_atlas(tmp_path)
-    assert [path.name for path in tmp_path.glob("estimators/*")] == ["identity.png"]
-
-
-@pytest.fixture(params=ENTRIES)
-def entry(request: pytest.FixtureRequest) -> Entry:
-    return ENTRIES[request.param]
+    assert all(path.stat().st_size > 0 for path in pictures.iterdir())
+    assert "### `relu`" in (tmp_path / "estimators.md").read_text(encoding="utf-8")
 
 
 def test_the_docstring_names_its_exactness(entry: Entry) -> None:
