@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from made_study import make_study
 from stelab.engine.comparison import Comparison, compare
-from stelab.engine.report.drawing import Picture
+from stelab.engine.report.drawing import Picture, style
 from stelab.engine.report.heatmap import draw_heatmap
 
 THREE: list[dict[str, Any]] = [
@@ -82,6 +85,29 @@ def test_a_setting_that_some_do_not_have_comes_last() -> None:
     (ax,) = drawn(compare(make_study(settings))).figure.axes
     assert [t.get_text() for t in ax.get_xticklabels()] == ["9", "10", "–"]
     assert cells(ax)[2, 0] == "3.000\nn = 3"
+
+
+@pytest.mark.parametrize("columns", [1, 2, 11])
+def test_long_names_and_titles_stand_in_the_figure_and_apart(columns: int) -> None:
+    settings = [
+        {"estimator": "e" * 100, "model": f"a_network_{j}", "loss.reduction": "of_long_words " * 4}
+        for j in range(columns)
+    ] + [{"estimator": "identity", "model": "mlp", "loss.reduction": "sum"}]
+    by = ["estimator", "model", "loss.reduction"]
+    with style():
+        picture = drawn(compare(make_study(settings, seeds=1), by=by))
+        picture.figure.draw_without_rendering()
+    figure = picture.figure.bbox
+    for ax in picture.figure.axes:
+        across = [label.get_window_extent() for label in ax.get_xticklabels()]
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(across))
+        down = [label.get_window_extent() for label in ax.get_yticklabels()]
+        assert all(a.y0 > b.y1 for a, b in itertools.pairwise(down))
+        texts = [*ax.get_xticklabels(), *ax.get_yticklabels(), *ax.texts, ax.yaxis.label]
+        (title,) = [t for t in ax.findobj(Text) if t.get_text() == ax.get_title("left")]
+        for box in [text.get_window_extent() for text in (*texts, title) if text.get_visible()]:
+            assert figure.x0 <= box.x0 and box.x1 <= figure.x1
+            assert figure.y0 <= box.y0 and box.y1 <= figure.y1
 
 
 def test_there_is_none_for_one_setting_or_a_continuous_one() -> None:

@@ -60,6 +60,8 @@ def test_twins_are_one_line_with_the_reason() -> None:
 def test_long_names_are_folded() -> None:
     (line,) = shown_lines(compare(make_study([{"estimator": "x" * 70}]), by=["estimator"]))
     assert line.name() == f"{'x' * 58}\n{'x' * 12}"
+    (line,) = shown_lines(compare(make_study([{"estimator": "x" * 9999}]), by=["estimator"]))
+    assert line.name().endswith("x\n…") and line.name().count("\n") == 7
 
 
 def test_single_values_are_named_or_counted() -> None:

@@ -77,11 +77,14 @@ def test_baseline_twin_star_selected_and_a_single_value(capsys: Capture) -> None
     level = "95 % interval"
     assert cells[0] == [
         *("estimator", "n", "test/mse", level),
-        *("difference", level, "d_z", "p (Holm)", "dead bits"),
+        *("difference", f"its {level}", "d_z", "p (Holm)", "dead bits"),
     ]
     twins = ["3", "0.5500", "[0.4258, 0.6742]"]
     assert cells[2:] == [
-        ["identity", "3", "0.5500 (selected)", "[0.4258, 0.6742]", "baseline", "0.0%"],
+        [
+            *("identity", "3", "0.5500 (selected)", "[0.4258, 0.6742]"),
+            *("baseline", "–", "–", "–", "0.0%"),
+        ],
         ["hardtanh_clip", *twins, "0", "[0, 0]", "–", "–", "0.0%"],
         [
             *("none", "3", "1.100", "[0.8516, 1.348]"),
@@ -194,7 +197,7 @@ def test_a_terminal_of_80_columns_loses_no_name_and_no_number() -> None:
     cells, _ = split(text)
     assert cells[:2] == [
         ["estimator", "test/mse", "difference"],
-        ["threshold.value", "n", "95 % interval", "95 % interval", "p (Holm)"],
+        ["threshold.value", "n", "95 % interval", "its 95 % interval", "p (Holm)"],
     ]
 
 
@@ -206,7 +209,7 @@ def test_what_matters_least_gives_way_first(width: int, lost: tuple[str, ...]) -
     print_comparison(compare(make_study(GRID, spread=0.1)), to=(console := terminal(width)))
     cells, _ = split(text_of(console))
     columns = ("estimator", "threshold.value", "n", "test/mse", "95 % interval", "difference")
-    rest = ("95 % interval", "d_z", "p (Holm)", "dead bits")
+    rest = ("its 95 % interval", "d_z", "p (Holm)", "dead bits")
     assert cells[0] == [name for name in (*columns, *rest) if name not in lost]
 
 

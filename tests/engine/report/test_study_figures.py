@@ -10,7 +10,10 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from made_study import make_study
@@ -125,6 +128,51 @@ def test_no_text_is_smaller_than_7_points(drawn: tuple[Path, list[Drawn]]) -> No
         svg = (folder / f"{figure.name}.svg").read_text()
         scales = {float(scale) for scale in re.findall(r"scale\(([\d.]+) -", svg)}
         assert min(scales) == 0.07
+
+
+@pytest.mark.parametrize("groups", [1, 14, 40])
+def test_no_text_is_cut_off_and_none_hides_another(groups: int) -> None:
+    names = [f"an_estimator_with_quite_a_long_name_{i}" for i in range(groups)]
+    settings = [
+        {"estimator": name, "threshold.value": i / 7, "optimizer.lr": 0.01 * (i + 1)}
+        for i, name in enumerate(names)
+    ]
+    comparison = compare(make_study(settings, spread=0.1), by=BY if groups > 1 else None)
+    with style():
+        pictures = [
+            draw_curves(comparison, log_scale=True),
+            draw_panels(comparison, "code_health"),
+            draw_points(comparison),
+            draw_wall_clock(comparison),
+            draw_slices(comparison),
+        ]
+        for picture in filter(None, pictures):
+            figure = picture.figure
+            figure.draw_without_rendering()
+            boxes = [text.get_window_extent() for text in seen(figure)]
+            assert len(boxes) > 4
+            for i, box in enumerate(boxes):
+                assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+                assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
+                assert not any(overlap(box, other) for other in boxes[:i])
+
+
+def seen(figure: Figure) -> list[Text]:
+    """Return the texts of a figure, without ticks beyond its axes."""
+    texts = [text for legend in figure.legends for text in legend.get_texts()]
+    for ax in figure.axes:
+        texts += [*ax.texts, *(t for t in ax.findobj(Text) if t.get_text() == ax.get_title("left"))]
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            texts += [axis.label, *(tick.label1 for tick in ticks)]
+    return [text for text in texts if text.get_visible() and text.get_text()]
+
+
+def overlap(one: Bbox, other: Bbox) -> bool:
+    """Tell whether texts hide each other; the boxes of lines of a legend may touch."""
+    both = Bbox.intersection(one, other)
+    return both is not None and min(both.width, both.height) > 2
 
 
 def test_ids_do_not_clash_in_one_page(drawn: tuple[Path, list[Drawn]]) -> None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from stelab.lab.training.figures import image_rows, run_curves
 
 
-def test_one_row_of_images_a_label(tmp_path: Path) -> None:
-    rows = {"original": torch.rand(5, 1, 28, 28), "a long name of a run": torch.rand(5, 1, 28, 28)}
+@pytest.mark.parametrize("columns", [1, 5, 12])
+def test_one_row_of_images_a_label(columns: int, tmp_path: Path) -> None:
+    images = torch.rand(columns, 1, 28, 28)
+    rows = {"original": images, "a long name of a run": images}
     figure = image_rows(rows)
     assert [ax.get_ylabel() for ax in figure.axes] == list(rows)
-    assert all(np.asarray(ax.images[0].get_array()).shape == (28, 140) for ax in figure.axes)
+    shape = (28, 28 * columns)
+    assert all(np.asarray(ax.images[0].get_array()).shape == shape for ax in figure.axes)
     figure.savefig(tmp_path / "rows.png")
+    for ax in figure.axes:
+        assert ax.bbox.width == pytest.approx(columns * ax.bbox.height, rel=0.01)
+        assert ax.yaxis.label.get_window_extent().x0 >= 0
 
 
 def test_curves_start_at_epoch_1_and_skip_a_missing_split(tmp_path: Path) -> None:

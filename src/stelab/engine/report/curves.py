@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stelab.engine.comparison import Comparison
@@ -19,15 +18,12 @@ from stelab.engine.report.drawing import (
     Drawn,
     Picture,
     add_legend,
-    inner_width,
-    legend_height,
+    fit,
     panels,
     set_log,
 )
 from stelab.engine.report.lines import Line, shown_lines, tell_not_shown, tell_same, tell_single
 from stelab.engine.report.numbers import percent
-
-_LEFT, _GAP = 0.55, 0.1  # inches
 
 
 def draw_curves(comparison: Comparison, *, log_scale: bool) -> Picture | None:
@@ -60,15 +56,18 @@ def _over_epochs(
     shown = pd.concat(tables.values())
     log_scale = log_scale and bool((shown["mean"] > 0).all())
     names = [line.name() for line in lines]
+    shape = (1, len(tables)) if beside else (len(tables), 1)
     width = WIDE if beside else WIDTH
-    below = legend_height(names, width=width)
-    figure, axes = _axes(len(tables), beside=beside, below=below, width=width)
+    figure, axes = panels(*shape, width=width, sharex=True, sharey=beside)
     cut = False
     for ax, (metric, table) in zip(axes, tables.items(), strict=True):
         _panel(ax, table, lines, title=metric)
         cut |= _limit(ax, shown if beside else table, log_scale=log_scale)
+    for ax in axes if beside else axes[-1:]:
+        ax.set_xlabel("epoch")
     axes[-1].set_xlim(0.5, shown["epoch"].max() + 0.5)
     add_legend(figure, axes[0].lines, names)
+    fit(figure, height=2.8 if beside else 1.15)
     title = f"{', '.join(tables)} over epochs"
     text = _text(comparison, lines, shown, log_scale=log_scale, cut=cut)
     return Picture(figure, Drawn(name, title, text, wide=beside))
@@ -82,24 +81,6 @@ def _tables(
     tables = {metric: bands(comparison, metric) for metric in metrics}
     shown = {metric: table[table["group"].isin(labels)] for metric, table in tables.items()}
     return {metric: table for metric, table in shown.items() if len(table)}
-
-
-def _axes(number: int, *, beside: bool, below: float, width: float) -> tuple[Figure, list[Axes]]:
-    columns = number if beside else 1
-    room = (inner_width(left=_LEFT, width=width) - _GAP * (columns - 1)) / columns
-    figure, axes = panels(
-        number // columns,
-        columns,
-        size=(room, 2.8 if beside else 1.15),
-        left=_LEFT,
-        bottom=0.4 + below,
-        gaps=(_GAP, 0.3),
-        sharex=True,
-        sharey=beside,
-    )
-    for ax in axes[-columns:]:
-        ax.set_xlabel("epoch")
-    return figure, axes
 
 
 def _panel(ax: Axes, table: pd.DataFrame, lines: Sequence[Line], *, title: str) -> None:

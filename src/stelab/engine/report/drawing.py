@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -32,10 +34,9 @@ WIDTH = 3.5
 WIDE = 7.16
 """Inches: both columns."""
 
-CHARACTER = 0.053
-"""Inches that a letter takes, about."""
-
 DPI = 300
+
+_AMPLE = 50.0  # inches: higher than the labels and the legend of any figure
 
 # Glyphs as paths: they look the same where a reader has other fonts.
 _STYLE: dict[Any, Any] = {
@@ -90,9 +91,6 @@ class Picture:
     def save(self, folder: Path) -> Drawn:
         """Write ``<name>.svg`` and ``<name>.png``: the same bytes for the same figure."""
         folder.mkdir(parents=True, exist_ok=True)
-        for text in self.figure.findobj(Text):  # no control character may stand in an SVG
-            assert isinstance(text, Text)
-            text.set_text(visible(text.get_text()))
         path = folder / f"{self.drawn.name}.svg"
         write_atomically(path, _svg(self.figure, self.drawn.name))
         self.save_png(path.with_suffix(".png"))
@@ -123,65 +121,58 @@ def _svg(figure: Figure, name: str) -> str:
 
 
 def panels(
-    rows: int,
-    columns: int = 1,
-    *,
-    size: tuple[float, float],
-    left: float,
-    bottom: float,
-    top: float = 0.25,
-    right: float = 0.1,
-    gaps: tuple[float, float] = (0.1, 0.3),
-    **share: Any,
+    rows: int = 1, columns: int = 1, *, width: float = WIDTH, **share: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Lay out panels, all lengths in inches; a layout engine would take longer than the drawing.
+    """Lay out panels in a figure that `fit` will make as high as they need.
 
     Args:
         rows: Rows of panels.
         columns: Columns of panels.
-        size: Width and height of each panel.
-        left: Margin; so are `bottom`, `top` and `right`.
-        bottom: Room for the axis and a legend.
-        top: Room for the titles.
-        right: Room beside the last column.
-        gaps: Between columns and between rows.
+        width: Of the figure, in inches.
         share: ``sharex`` and ``sharey``.
     """
-    width = left + columns * size[0] + (columns - 1) * gaps[0] + right
-    height = bottom + rows * size[1] + (rows - 1) * gaps[1] + top
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, _AMPLE))
     axes = figure.subplots(rows, columns, squeeze=False, **share)
-    figure.subplots_adjust(
-        left=left / width,
-        right=1 - right / width,
-        bottom=bottom / height,
-        top=1 - top / height,
-        wspace=gaps[0] / size[0],
-        hspace=gaps[1] / size[1],
-    )
     return figure, list(axes.flat)
 
 
-def inner_width(*, left: float, right: float = 0.1, width: float = WIDTH) -> float:
-    """Return what margins leave of a figure's width."""
-    return width - left - right
+def fit(figure: Figure, *, height: float, width: tuple[float, float] = (0.0, math.inf)) -> None:
+    """Let a figure that is drawn, but for this, become as large as its panels ask for.
+
+    Args:
+        figure: Of `panels`; labels, titles and legend get the room that they take.
+        height: Of each panel, in inches.
+        width: The least and the most of each panel; else it takes what the figure leaves.
+    """
+    for text in figure.findobj(Text):  # no control character may stand in an SVG
+        assert isinstance(text, Text)
+        text.set_text(visible(text.get_text()))
+    grid = figure.axes[0].get_gridspec()
+    assert grid
+    rows, columns = grid.get_geometry()
+    layout = ConstrainedLayoutEngine(hspace=0, wspace=0)
+    layout.execute(figure)
+    box = figure.dpi_scale_trans.inverted().transform_bbox(figure.axes[0].bbox)
+    figure.set_figheight(figure.get_figheight() + rows * (height - box.height))
+    wanted = min(max(box.width, width[0]), width[1])
+    figure.set_figwidth(figure.get_figwidth() + columns * (wanted - box.width))
+    layout.execute(figure)
 
 
-def legend_height(labels: Sequence[str], *, width: float = WIDTH) -> float:
-    """Return the inches that `add_legend` needs below the axes."""
-    columns = _legend_columns(labels, width)
-    lines = sum(label.count("\n") + 1 for label in labels)
-    return 0.06 + 0.131 * math.ceil(lines / columns) + 0.009 * math.ceil(len(labels) / columns)
+def fold(text: str, width: int) -> str:
+    """Fold a name to lines of `width` characters; what is longer than any label is cut."""
+    return textwrap.fill(visible(text), width, break_on_hyphens=False, max_lines=8, placeholder="…")
 
 
 def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Write the legend below the axes, where it hides no curve."""
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = max(1, round(figure.get_figwidth() / WIDTH))
     figure.legend(
         handles,
         labels,
-        loc="lower left",
-        bbox_to_anchor=(0.0, 0.0),
-        ncols=_legend_columns(labels, figure.get_figwidth()),
+        loc="outside lower left",
+        ncols=2 * columns if longest <= 20 else columns,
         frameon=False,
         labelspacing=0.35,
         borderpad=0.2,
@@ -190,12 +181,6 @@ def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) ->
         handletextpad=0.6,
         columnspacing=1.0,
     )
-
-
-def _legend_columns(labels: Sequence[str], width: float) -> int:
-    longest = max(len(line) for label in labels for line in label.split("\n"))
-    columns = max(1, round(width / WIDTH))
-    return 2 * columns if longest <= 20 else columns
 
 
 def set_log(ax: Axes, which: Literal["x", "y"]) -> None:

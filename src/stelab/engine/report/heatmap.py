@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.conditions import written
 from stelab.engine.comparison.groups import label
-from stelab.engine.report.drawing import CHARACTER, WIDTH, Drawn, Picture, inner_width, panels
+from stelab.engine.report.drawing import Drawn, Picture, fit, fold, panels
 from stelab.engine.report.numbers import MISSING, number, setting_text
 from stelab.engine.terminal import visible
 
 MOST_ROWS, MOST_COLUMNS, MOST_PANELS = 40, 12, 8
-_NARROW, _WIDE, _HIGH = 0.5, 0.8, 0.32  # inches of a cell
+_LETTERS = 30  # in a line: any panel has room for them above, below and beside it
+_WIDTH, _HEIGHT = 0.5, 0.32  # inches of a cell, at least
 
 
 def draw_heatmap(comparison: Comparison) -> Picture | None:
@@ -39,40 +39,21 @@ def draw_heatmap(comparison: Comparison) -> Picture | None:
     parts = _parts(comparison, table)
     if len(rows) > MOST_ROWS or len(columns) > MOST_COLUMNS or len(parts) > MOST_PANELS:
         return None
-    figure, axes = _axes(rows, columns, list(parts))
+    figure, axes = panels(len(parts), sharex=True)
     shades = ScalarMappable(cmap="cividis" if comparison.better == "lower" else "cividis_r")
     shades.set_clim(table["mean"].min(), table["mean"].max())
-    for ax, part in zip(axes, parts.values(), strict=True):
+    for ax, (title, part) in zip(axes, parts.items(), strict=True):
         cells = {(cell[down], cell[across]): cell for _, cell in part.iterrows()}
         _panel(ax, cells, rows, columns, shades)
+        ax.set_title(fold(title, _LETTERS), loc="left")
         ax.set_ylabel(down)
     axes[-1].set_xlabel(across)
+    lines = max(1 + fold(row, _LETTERS).count("\n") for row in rows)
+    height = max(_HEIGHT, 0.12 * lines + 0.05)
+    least = max(_WIDTH * len(columns), 0.06 * _LETTERS)
+    fit(figure, height=height * len(rows), width=(least, math.inf))
     empty = len(rows) * len(columns) * len(parts) - int(table["mean"].notna().sum())
     return Picture(figure, _drawn(comparison, empty))
-
-
-def _axes(
-    rows: Sequence[str], columns: Sequence[str], titles: Sequence[str]
-) -> tuple[Figure, list[Axes]]:
-    """Return a figure of at least a column's width, and a titled panel a part."""
-    left = 0.35 + CHARACTER * max(map(len, rows))
-    room = inner_width(left=left)
-    width = len(columns) * float(np.clip(room / len(columns), _NARROW, _WIDE))
-    names = [textwrap.fill(title, int(room / 0.06)) for title in titles]
-    top = 0.12 + 0.13 * max(name.count("\n") + 1 for name in names)
-    figure, axes = panels(
-        len(titles),
-        size=(width, _HIGH * len(rows)),
-        left=left,
-        right=max(0.1, WIDTH - left - width),
-        bottom=0.4,
-        top=top,
-        gaps=(0.1, top),
-        sharex=True,
-    )
-    for ax, name in zip(axes, names, strict=True):
-        ax.set_title(name, loc="left")
-    return figure, axes
 
 
 def _panel(
@@ -90,8 +71,10 @@ def _panel(
         else:
             _cell(ax, i, j, cell, shades)
     ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
-    ax.set_xticks(np.arange(len(columns)) + 0.5, columns)
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    names, others = ([fold(name, _LETTERS) for name in each] for each in (columns, rows))
+    upright = len(columns) * max(map(len, columns)) > _LETTERS
+    ax.set_xticks(np.arange(len(columns)) + 0.5, names, rotation=90 if upright else 0)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, others)
     ax.tick_params(length=0)
     ax.grid(False)
 

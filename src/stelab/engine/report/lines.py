@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stelab.engine.comparison import Comparison
-from stelab.engine.report.drawing import COLOURS, DASHES, FILLS, MARKERS
-from stelab.engine.terminal import visible
+from stelab.engine.report.drawing import COLOURS, DASHES, FILLS, MARKERS, fold
 
 MOST = 14
 """Lines that can be told apart; of more, the best 12 and the baseline are shown."""
@@ -57,7 +55,7 @@ class Line:
     def name(self, width: int = 58) -> str:
         """Return the label, folded to lines of `width` characters; a baseline says it is one."""
         text = f"{self.label} (baseline)" if self.is_baseline else self.label
-        return textwrap.fill(visible(text), width, break_long_words=True, break_on_hyphens=False)
+        return fold(text, width)
 
 
 def all_lines(comparison: Comparison) -> list[Line]:

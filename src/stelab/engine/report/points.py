@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stelab.engine.comparison import Comparison
-from stelab.engine.report.drawing import CHARACTER, Drawn, Picture, inner_width, panels
+from stelab.engine.report.drawing import Drawn, Picture, fit, panels
 from stelab.engine.report.lines import Line, all_lines, tell_same, tell_single
 from stelab.engine.report.numbers import number, percent
 
@@ -23,7 +22,6 @@ FAR = 20
 """Typical intervals from the best to where the axis ends: beyond, no others could be told apart."""
 
 _FOLD = 31
-_RIGHT = 0.2
 
 
 def draw_points(comparison: Comparison) -> Picture:
@@ -32,7 +30,8 @@ def draw_points(comparison: Comparison) -> Picture:
     found = [line for line in all_lines(comparison) if line.label in rows.index]
     lines = [line for i, line in enumerate(found) if i < MOST or line.is_baseline]
     rows = rows.loc[[line.label for line in lines]]
-    figure, ax, places = _axes([line.name(_FOLD) for line in lines])
+    figure, (ax,) = panels()
+    places = _places(ax, [line.name(_FOLD) for line in lines])
     low, high = _limits(rows, comparison)
     for line, place in zip(lines, places, strict=True):
         row = rows.loc[line.label]
@@ -45,6 +44,7 @@ def draw_points(comparison: Comparison) -> Picture:
     margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
     ax.set_xlim(low - margin, high + margin)
     ax.set_xlabel(comparison.metric)
+    fit(figure, height=abs(np.subtract(*ax.get_ylim())))
     text = [
         *_sentences(comparison, lines, rows, beyond=not rows["mean"].between(low, high).all()),
         f"{len(found) - len(lines)} more are not shown." if len(found) > len(lines) else "",
@@ -66,20 +66,16 @@ def _rows(comparison: Comparison) -> pd.DataFrame:
     return table.drop_duplicates("line").set_index("line")
 
 
-def _axes(names: Sequence[str]) -> tuple[Figure, Axes, Any]:
-    """Return a figure, axes with a name a row, and where on them the rows are."""
-    folds = [name.split("\n") for name in names]
-    left = 0.12 + CHARACTER * max(len(part) for parts in folds for part in parts)
-    heights = np.array([0.09 + 0.12 * len(parts) for parts in folds])
-    size = (inner_width(left=left, right=_RIGHT), float(heights.sum()) + 0.1)
-    figure, (ax,) = panels(1, size=size, left=left, right=_RIGHT, bottom=0.4, top=0.1)
+def _places(ax: Axes, names: Sequence[str]) -> Any:
+    """Write a name a row; return where the rows are, in inches from the top."""
+    heights = np.array([0.09 + 0.12 * (1 + name.count("\n")) for name in names])
     places = np.cumsum(heights) - heights / 2
     ax.set_yticks(places, names)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(heights.sum() + 0.05, -0.05)
     ax.grid(False, axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(4))
-    return figure, ax, places
+    return places
 
 
 def _limits(rows: pd.DataFrame, comparison: Comparison) -> tuple[float, float]:

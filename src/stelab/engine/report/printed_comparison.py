@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from functools import partial
+from operator import itemgetter
 
 import pandas as pd
 
 from stelab.engine.comparison import Comparison, Regression
 from stelab.engine.comparison.regression import JUDGED
 from stelab.engine.project import project
-from stelab.engine.report.console import PlainConsole, coloured, console
-from stelab.engine.report.fitting import Column, print_table
-from stelab.engine.report.numbers import MISSING, interval, number, p_value, percent, setting_text
+from stelab.engine.report.console import PlainConsole, console
+from stelab.engine.report.numbers import MISSING, interval, p_value
+from stelab.engine.report.printed_table import print_table
+from stelab.engine.report.results import SHORTEST_NAME, result_columns, signed
+from stelab.engine.report.table import Cell, Column, Row, measured
 from stelab.engine.report.words import counted
-
-Row = dict[str, Any]
-
-# Of each group beside the compared metrics, where runs have them; the last gives way first.
-
-SHORTEST_NAME = 12
-"""Characters to which the names of settings are folded in a narrow terminal, at the least."""
 
 _COLOURS = {"worse": "bold red", "failed": "bold red", "lost": "bold red", "better": "green"}
 
@@ -35,7 +29,8 @@ def print_comparison(comparison: Comparison, *, to: PlainConsole | None = None) 
     """
     to = to or console()
     for metric in comparison.metrics:
-        print_table(_columns(comparison, metric), to)
+        columns = [*result_columns(comparison, metric), *_aside(comparison, metric)]
+        print_table(columns, comparison.rows(metric).to_dict("records"), to)
     for line in remarks(comparison):
         to.say(line)
 
@@ -83,30 +78,33 @@ def print_regression(
         to: Where to; None: the standard output.
     """
     to = to or console()
-    print_table(_judgement(regression), to, title=f"{study} against {against}")
+    rows = regression.table.to_dict("records")
+    print_table(_JUDGEMENT, rows, to, title=f"{study} against {against}")
     for line in [*_judged(regression, confidence), *regression.unmatched]:
         to.say(line)
 
 
-def _judgement(regression: Regression) -> list[Column]:
-    """Lay out a regression: verdicts and differences give way last."""
-    rows = regression.table.to_dict("records")
-    verdicts = [coloured(v, _COLOURS.get(v, "default")) for v in regression.table["verdict"]]
-    bounds = [
-        interval(row["difference_low"], row["difference_high"], n=row["pairs"], sign=True)
-        for row in rows
-    ]
-    return [
-        Column("setting", [row["group"] for row in rows], left=True, least=SHORTEST_NAME),
-        Column("metric", [row["metric"] for row in rows], left=True, turn=3, below=True),
-        Column("verdict", verdicts, left=True, least=len("no difference shown")),
-        Column("pairs", [str(row["pairs"]) for row in rows], turn=4, below=True),
-        Column("old", [number(row["old"]) for row in rows]),
-        Column("new", [number(row["new"]) for row in rows], turn=2, below=True),
-        Column("difference", [number(row["difference"], sign=True) for row in rows]),
-        Column("interval", bounds, turn=1, below=True),
-        Column("p", [p_value(row["p"]) for row in rows], turn=5, below=True),
-    ]
+def _verdict(row: Row) -> Cell:
+    return Cell(row["verdict"], colour=_COLOURS.get(row["verdict"], "default"))
+
+
+def _difference_interval(row: Row) -> str:
+    low, high, pairs = row["difference_low"], row["difference_high"], row["pairs"]
+    return interval(low, high, n=pairs, sign=True)
+
+
+# Verdicts and differences give way last.
+_JUDGEMENT = (
+    Column("setting", itemgetter("group"), least=SHORTEST_NAME),
+    Column("metric", itemgetter("metric"), turn=3, below=True),
+    Column("verdict", _verdict, least=len("no difference shown")),
+    measured("pairs", "pairs", str, turn=4, below=True),
+    measured("old", "old"),
+    measured("new", "new", turn=2, below=True),
+    measured("difference", "difference", signed),
+    Column("interval", _difference_interval, "number", turn=1, below=True),
+    measured("p", "p", p_value, turn=5, below=True),
+)
 
 
 def _judged(regression: Regression, confidence: float) -> list[str]:
@@ -124,76 +122,18 @@ def _judged(regression: Regression, confidence: float) -> list[str]:
     return lines
 
 
-def _columns(comparison: Comparison, metric: str) -> list[Column]:
-    """Lay out the groups of one metric: settings, means and differences give way last."""
-    rows = comparison.rows(metric)
-    records, spread = rows.to_dict("records"), bool(rows["low"].notna().any())
-    columns = [*_settings(comparison, records), *_means(comparison, metric, records, spread)]
-    if comparison.baseline:
-        columns += _differences(comparison, records, spread)
+def _aside(comparison: Comparison, metric: str) -> list[Column]:
+    """Return the columns that the project declares beside those of the compared metrics."""
     titles = project().asides
     aside = [name for name in titles if name in comparison.runs and name != metric]
-    means = comparison.runs.groupby("group")[aside].mean().loc[rows["group"]]
+    means = comparison.runs.groupby("group")[aside].mean()
     turns = {name: turn for turn, name in enumerate(reversed([*titles]), start=1)}
-    return columns + [
-        Column(titles[name], [_share(value) for value in means[name]], turn=turns[name])
+    return [
+        Column(titles[name], partial(_share, means[name]), "number", turn=turns[name])
         for name in aside
     ]
 
 
-def _settings(comparison: Comparison, rows: list[Row]) -> list[Column]:
-    look: dict[str, Any] = {"left": True, "least": SHORTEST_NAME}
-    if not comparison.by:
-        return [Column("group", [row["group"] for row in rows], **look)]
-    first, *others = (
-        Column(key, [setting_text(row[key]) for row in rows], **look) for key in comparison.by
-    )
-    return [first, *(replace(other, turn=5, below=True) for other in others)]
-
-
-def _means(comparison: Comparison, metric: str, rows: list[Row], spread: bool) -> list[Column]:
-    means = [number(row["mean"]) + (" (selected)" if row["selected"] else "") for row in rows]
-    columns = [Column("n", [str(row["n"]) for row in rows]), Column(metric, means)]
-    if spread:
-        columns.append(_level(comparison, [_interval(row) for row in rows]))
-    return columns
-
-
-def _interval(row: Row) -> str:
-    return interval(row["low"], row["high"], n=row["n"]) if row["n"] else MISSING
-
-
-def _differences(comparison: Comparison, rows: list[Row], spread: bool) -> list[Column]:
-    cells = zip(*(_difference(row) for row in rows), strict=True)
-    difference, bounds, effect_size, p = (list(column) for column in cells)
-    if not spread:
-        return [Column("difference", difference)]
-    return [
-        Column("difference", difference),
-        _level(comparison, bounds),
-        Column("d_z", effect_size, turn=3),
-        Column("p (Holm)", p),
-    ]
-
-
-def _difference(row: Row) -> tuple[str, str, str, str]:
-    """Return a difference, its interval, its effect size and its p."""
-    if row["baseline"] == row["group"]:
-        return "baseline", "", "", ""
-    star = " *" if row["significant"] else ""
-    low, high, n = row["difference_low"], row["difference_high"], row["pairs"]
-    return (
-        number(row["difference"], sign=True) + star,
-        interval(low, high, n=n, sign=True) if n else "no pair",
-        number(row["effect_size"], sign=True),
-        p_value(row["p_holm"]),
-    )
-
-
-def _level(comparison: Comparison, bounds: Sequence[str]) -> Column:
-    """Return the column of an interval, which goes below its estimate."""
-    return Column(f"{percent(comparison.confidence)} interval", bounds, turn=4, below=True)
-
-
-def _share(value: float) -> str:
+def _share(means: pd.Series, row: Row) -> str:
+    value = means[row["group"]]
     return MISSING if pd.isna(value) else f"{value:.1%}"

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from rich.console import Group
-from rich.text import Text
 
 from stelab.engine.project import project
-from stelab.engine.report.console import PlainConsole, coloured, console
-from stelab.engine.report.fitting import Column, fitted
+from stelab.engine.report.console import PlainConsole, console
 from stelab.engine.report.numbers import number
+from stelab.engine.report.printed_table import fitted
+from stelab.engine.report.table import Cell, Column
 from stelab.engine.report.words import count_kinds, duration
 from stelab.engine.studies.status import RunState, time_left
 
 ORDER = ("running", "failed", "unreadable", "interrupted", "missing", "pruned", "finished")
 COLOURS = {"failed": "red", "unreadable": "red", "interrupted": "yellow", "finished": "green"}
 
-_SHORTEST_NAME, _SHORTEST_NOTE = 16, 12
 _UNFINISHED = ("interrupted", "missing")
 
 
@@ -36,19 +37,18 @@ def status_table(
     """
     rows = sorted(states, key=lambda state: ORDER.index(state.state))
     columns = [
-        Column("run", [state.name for state in rows], left=True, least=_SHORTEST_NAME),
-        Column("settings", [state.settings for state in rows], left=True, turn=1, below=True),
-        Column("state", [_coloured_state(state) for state in rows], left=True),
-        Column("steps", [_steps(state) for state in rows], turn=3),
+        Column("run", attrgetter("name"), least=16),
+        Column("settings", attrgetter("settings"), turn=1, below=True),
+        Column("state", _state),
+        Column("steps", _steps, "number", turn=3),
         *(
-            Column(name, [_loss(state, name) for state in rows], turn=turn)
+            Column(name, partial(_loss, name), "number", turn=turn)
             for name, turn in zip(project().losses, (2, 0), strict=True)
         ),
-        Column("left", [_left(state) for state in rows]),
-        Column("", [state.note for state in rows], left=True, least=_SHORTEST_NOTE),
+        Column("left", _left, "number"),
+        Column("", attrgetter("note"), least=12),
     ]
-    shown = [column for column in columns if any(map(str, column.cells))]
-    return Group(_summary(study, states, driven=driven), fitted(shown, terminal))
+    return Group(_summary(study, states, driven=driven), fitted(columns, rows, terminal))
 
 
 def _summary(study: Path, states: Sequence[RunState], *, driven: bool) -> str:
@@ -62,15 +62,15 @@ def _summary(study: Path, states: Sequence[RunState], *, driven: bool) -> str:
     return f"{study}: {len(states)} runs: {kinds}{end}"
 
 
-def _coloured_state(state: RunState) -> Text:
-    return coloured(state.state, COLOURS.get(state.state, "default"))
+def _state(state: RunState) -> Cell:
+    return Cell(state.state, colour=COLOURS.get(state.state, "default"))
 
 
 def _steps(state: RunState) -> str:
     return f"{state.step} of {state.steps}" if state.steps else ""
 
 
-def _loss(state: RunState, name: str) -> str:
+def _loss(name: str, state: RunState) -> str:
     return number(state.losses[name]) if name in state.losses else ""
 
 

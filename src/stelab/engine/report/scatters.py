@@ -16,8 +16,7 @@ from stelab.engine.report.drawing import (
     Drawn,
     Picture,
     add_legend,
-    inner_width,
-    legend_height,
+    fit,
     panels,
     set_log,
     spans_widely,
@@ -26,7 +25,6 @@ from stelab.engine.report.lines import MOST, all_lines, shown_lines, tell_not_sh
 from stelab.engine.report.numbers import number
 
 SECONDS = "timings.seconds"
-_LEFT = 0.55
 _GREY = "0.45"
 _FEW = 5  # values that a heatmap or a table shows better
 
@@ -40,8 +38,7 @@ def draw_wall_clock(comparison: Comparison) -> Picture | None:
     if runs.empty or comparison.metric == SECONDS:
         return None
     names = [line.name() for line in lines]
-    size = (inner_width(left=_LEFT), 2.0)
-    figure, (ax,) = panels(1, size=size, left=_LEFT, bottom=0.4 + legend_height(names), top=0.1)
+    figure, (ax,) = panels()
     for line in lines:
         own = runs[runs["line"] == line.label].sort_values([SECONDS, comparison.metric])
         ax.plot(own[SECONDS], own[comparison.metric], **line.points)
@@ -49,6 +46,7 @@ def draw_wall_clock(comparison: Comparison) -> Picture | None:
     ax.set_xlabel("seconds")
     ax.set_ylabel(comparison.metric)
     add_legend(figure, ax.lines, names)
+    fit(figure, height=2.0)
     title = f"{comparison.metric} against seconds of training"
     end = "Lower" if comparison.better == "lower" else "Upper"
     text = f"A point a run, on {machines(runs)}. {end} left is cheap and good."
@@ -66,16 +64,7 @@ def draw_slices(comparison: Comparison) -> Picture | None:
         [comparison.metric, "study", "run"], ascending=[comparison.better == "lower", True, True]
     ).iloc[0]
     columns = min(len(keys), 2)
-    figure, axes = panels(
-        math.ceil(len(keys) / columns),
-        columns,
-        size=((inner_width(left=_LEFT) - 0.1 * (columns - 1)) / columns, 1.6),
-        left=_LEFT,
-        bottom=0.4,
-        top=0.1,
-        gaps=(0.1, 0.5),
-        sharey=True,
-    )
+    figure, axes = panels(math.ceil(len(keys) / columns), columns, sharey=True)
     colours = _colours(comparison, runs)
     for ax, key in zip(axes, keys, strict=False):
         _slice(ax, runs.assign(colour=colours), key, comparison.metric, best)
@@ -83,6 +72,7 @@ def draw_slices(comparison: Comparison) -> Picture | None:
         ax.set_ylabel(comparison.metric)
     for ax in axes[len(keys) :]:
         ax.remove()
+    fit(figure, height=1.6)
     return Picture(figure, _slices_drawn(comparison, keys, best, of=len(runs)))
 
 

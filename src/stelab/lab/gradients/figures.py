@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +12,50 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from stelab.engine.report.console import console
+from stelab.engine.report.console import PlainConsole, console
 from stelab.engine.report.drawing import COLOURS, DASHES
+from stelab.engine.report.printed_table import print_table
+from stelab.engine.report.table import Column
 from stelab.lab.gradients.study import Row
 
 _NEGLIGIBLE = 1e-12  # rounding, relative to the gradient
 
 
-def print_measurements(rows: Sequence[Row]) -> None:
-    """Print a line for each row; a bias with its interval of 95 % where it was sampled."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("estimator", "against"):
-        table.add_column(name, no_wrap=True)
-    numbers = ("MSE", "bias", "variance", "SNR", "cos", "cos of one", "scaled bias", "scaled var")
-    for name in (*numbers, "evals", "µs"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        m = row.measurement
-        bias = f"{m.bias:.3f}"
-        if m.samples:
-            bias += f" [{m.bias_low:.3f}, {m.bias_high:.3f}]"
-        values = (m.variance, m.snr, m.cosine, m.sample_cosine, m.scaled_bias, m.scaled_variance)
-        table.add_row(
-            row.label,
-            row.reference,
-            f"{m.mse:.4g}",
-            bias,
-            *(f"{value:.3g}" for value in values),
-            str(m.evaluations),
-            f"{m.microseconds:.1f}",
-        )
-    console().print(table)
+def print_measurements(rows: Sequence[Row], *, to: PlainConsole | None = None) -> None:
+    """Print a line for each row; a bias with its interval of 95 % where it was sampled.
+
+    Args:
+        rows: In their order.
+        to: Where to; None: the standard output.
+    """
+    print_table(_COLUMNS, rows, to or console())
+
+
+def _bias(row: Row) -> str:
+    m = row.measurement
+    return f"{m.bias:.3f}" + (f" [{m.bias_low:.3f}, {m.bias_high:.3f}]" if m.samples else "")
+
+
+def _measured(name: str, form: str, **options: Any) -> Column:
+    return Column(name, lambda row: form.format(row.measurement), "number", **options)
+
+
+_BELOW: Any = {"turn": 1, "below": True}
+_COLUMNS = (
+    Column("estimator", attrgetter("label"), least=12),
+    Column("against", attrgetter("reference"), **_BELOW),
+    _measured("MSE", "{0.mse:.4g}"),
+    Column("bias", _bias, "number"),
+    _measured("variance", "{0.variance:.3g}", **_BELOW),
+    _measured("SNR", "{0.snr:.3g}", turn=2, below=True),
+    _measured("cos", "{0.cosine:.3g}"),
+    _measured("cos of one", "{0.sample_cosine:.3g}", **_BELOW),
+    _measured("scaled bias", "{0.scaled_bias:.3g}"),
+    _measured("scaled var", "{0.scaled_variance:.3g}", **_BELOW),
+    _measured("evals", "{0.evaluations}", turn=2, below=True),
+    _measured("µs", "{0.microseconds:.1f}", **_BELOW),
+)
 
 
 def draw_measurements(folder: Path, rows: Sequence[Row]) -> list[Path]:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.files import read_bounded, require_own
-from stelab.engine.report.drawing import COLOURS, DASHES, set_log, write_figure
+from stelab.engine.report.drawing import COLOURS, DASHES, fit, panels, set_log, write_figure
 
 _LARGEST = 2**26  # bytes of metrics.csv
+_CELL = 0.62  # inches of an image
 
 
 def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> None:
@@ -49,29 +50,27 @@ def reconstruct(module: Any, images: Tensor) -> Tensor:
 
 def image_rows(rows: dict[str, Tensor]) -> Figure:
     """Draw one labelled row of images per entry, each ``(n, 1, 28, 28)`` in [-1, 1]."""
-    columns = max(len(images) for images in rows.values())
-    margin = 0.3 + 0.08 * max(len(label) for label in rows)  # inches
-    width, height = margin + 0.62 * columns, 0.66 * len(rows)
-    figure = Figure(figsize=(width, height))
-    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    figure.subplots_adjust(left=margin / width, right=0.99, bottom=0.01, top=0.99, hspace=0.05)
+    width = _CELL * max(len(images) for images in rows.values())
+    figure, axes = panels(len(rows))
     for ax, (label, images) in zip(axes, rows.items(), strict=True):
         strip = torch.cat(list(images.squeeze(1)), dim=1)
-        ax.imshow(strip.numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        ax.imshow(
+            strip.numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest", aspect="auto"
+        )
         ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
         ax.set_xticks([], [])
         ax.set_yticks([], [])
         for spine in ax.spines.values():
             spine.set_visible(False)
+    fit(figure, width=(width, width), height=_CELL)
     return figure
 
 
 def run_curves(path: Path, *, metric: str = "mse") -> Figure:
     """Draw a run's ``train/<metric>`` and ``val/<metric>`` over epochs in one picture."""
     table = _read_table(path, f"train/{metric}", f"val/{metric}")
-    figure = Figure(figsize=(4.8, 3.2))
+    figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     ax = figure.subplots()
-    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.15, top=0.96)
     names = [name for name in table if name != "epoch" and table[name].notna().any()]
     for name, colour, dashes in zip(names, COLOURS, DASHES, strict=False):
         own = table[["epoch", name]].dropna()

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.statistics import Array
 from stelab.engine.errors import InputError
-from stelab.engine.report.drawing import CHARACTER, Drawn, Picture, panels, style
+from stelab.engine.report.drawing import Drawn, Picture, fit, panels, style
 from stelab.engine.report.lines import Line, shown_lines, tell_not_shown, tell_same
 from stelab.engine.studies.record import Run, read_run
 
@@ -150,10 +150,8 @@ def _mosaic(columns: Sequence[Array], names: Sequence[str]) -> Figure:
         for column in columns
     ]
     tiles = np.concatenate(rows, axis=1)
-    longest = max(len(part) for name in names for part in name.split("\n"))
-    size = (_CELL * len(columns), _CELL * len(columns[0]))
-    top = 0.1 + CHARACTER * longest
-    figure, (ax,) = panels(1, size=size, left=0.1, bottom=0.05, top=top)
+    width, height = _CELL * len(columns), _CELL * len(columns[0])
+    figure, (ax,) = panels()
     ax.imshow(tiles, cmap="gray", vmin=-1, vmax=1, interpolation="none", aspect="auto")
     pitch = columns[0].shape[-1] + _GAP
     ax.xaxis.tick_top()
@@ -163,4 +161,5 @@ def _mosaic(columns: Sequence[Array], names: Sequence[str]) -> Figure:
     ax.set_yticks([])
     ax.set_frame_on(False)
     ax.grid(False)
+    fit(figure, width=(width, width), height=height)
     return figure

@@ -1,4 +1,9 @@
-"""Event files, TensorBoard's own format."""
+"""Event files, TensorBoard's own format, by what TensorBoard itself offers for it.
+
+torch's `SummaryWriter` would bring torch along: 2.8 instead of 1.6 s of CPU and 670 instead of 205
+MiB before anything is shown. It chooses the names of files, which here decide their order, and its
+`hparams` knows neither runs that failed nor when they began, its layouts no closed chapters.
+"""
 
 from __future__ import annotations
 

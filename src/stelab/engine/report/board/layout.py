@@ -32,23 +32,16 @@ def layout(means: Sequence[str], *, confidence: float) -> Summary:
         for title, shown in charts.items()
         if shown
     ]
-    content = layout_pb2.Layout(category=categories).SerializeToString()
-    value = Summary.Value(
-        tag=metadata.CONFIG_SUMMARY_TAG,
-        metadata=metadata.create_summary_metadata(),
-        tensor=make_tensor_proto(content),
-    )
+    content = make_tensor_proto(layout_pb2.Layout(category=categories).SerializeToString())
+    described = metadata.create_summary_metadata()
+    value = Summary.Value(tag=metadata.CONFIG_SUMMARY_TAG, metadata=described, tensor=content)
     return Summary(value=[value])
 
 
 def _band(name: str) -> layout_pb2.Chart:
-    series = layout_pb2.MarginChartContent.Series(
-        value=f"mean/{name}", lower=f"lower/{name}", upper=f"upper/{name}"
-    )
-    content = layout_pb2.MarginChartContent(series=[series])
-    return layout_pb2.Chart(title=name, margin=content)
+    band = {"value": f"mean/{name}", "lower": f"lower/{name}", "upper": f"upper/{name}"}
+    return layout_pb2.Chart(title=name, margin={"series": [band]})
 
 
 def _all_runs(name: str) -> layout_pb2.Chart:
-    content = layout_pb2.MultilineChartContent(tag=[f"^(mean/)?{name}$"])
-    return layout_pb2.Chart(title=name, multiline=content)
+    return layout_pb2.Chart(title=name, multiline={"tag": [f"^(mean/)?{name}$"]})

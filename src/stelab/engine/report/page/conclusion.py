@@ -9,7 +9,7 @@ import pandas as pd
 from stelab.engine.comparison import Comparison
 from stelab.engine.report.numbers import interval, number, p_value
 from stelab.engine.report.page.runs import COMPARED, finished_states
-from stelab.engine.report.page.table import Row
+from stelab.engine.report.table import Row
 from stelab.engine.report.words import count_kinds, counted, join_words
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.conditions import order, written
 from stelab.engine.comparison.groups import Group, written_replicate
-from stelab.engine.report.page.table import Cell, Column, Row, Table, setting_cell, text
+from stelab.engine.report.table import Cell, Column, Row, Table, setting_cell, text
 
 Cells = dict[tuple[Any, Any], Cell]
 

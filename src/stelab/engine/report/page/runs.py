@@ -10,7 +10,7 @@ import pandas as pd
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.conditions import parse_conditions, select
 from stelab.engine.report.numbers import MISSING
-from stelab.engine.report.page.table import Cell, Column, Row, Table, measured, setting, text
+from stelab.engine.report.table import Cell, Column, Row, Table, measured, setting, text
 
 # Of states that come without a reason.
 _MEANINGS = {
@@ -33,7 +33,7 @@ def run_table(comparison: Comparison, links: Links) -> Table:
         Column("run", partial(_run, links), "head"),
         *([text("study")] if runs["study"].nunique() > 1 else []),
         Column("state", partial(_state, _states(comparison))),
-        *(setting(key, kind="text") for key in keys if key != "study"),
+        *(setting(key, "text") for key in keys if key != "study"),
         *(measured(name, name) for name in comparison.metrics),
     ]
     if "timings.seconds" in runs:
@@ -41,7 +41,7 @@ def run_table(comparison: Comparison, links: Links) -> Table:
     if "git.commit" in runs:
         columns.append(Column("commit", _commit))
     if "command" in runs:
-        columns.append(Column("command", lambda row: Cell(_known(row["command"])), "code"))
+        columns.append(Column("command", lambda row: _known(row["command"]), "code"))
     only = f"; compared are those of {comparison.where}" if comparison.where else ""
     caption = f"All {len(runs)} runs that can be read{only}"
     return Table("runs", caption, columns, runs.to_dict("records"))
@@ -86,12 +86,12 @@ def _run(links: Links, row: Row) -> Cell:
     return Cell(row["run"], href=links.get((row["study"], row["run"]), ""))
 
 
-def _reason(row: Row) -> Cell:
-    return Cell(row["reason"] or _MEANINGS.get(row["state"], MISSING))
+def _reason(row: Row) -> str:
+    return row["reason"] or _MEANINGS.get(row["state"], MISSING)
 
 
-def _state(states: Mapping[tuple[str, str], str], row: Row) -> Cell:
-    return Cell(states[row["study"], row["run"]])
+def _state(states: Mapping[tuple[str, str], str], row: Row) -> str:
+    return states[row["study"], row["run"]]
 
 
 def _seconds(seconds: float) -> str:

@@ -19,8 +19,8 @@ from stelab.engine.report.drawing import Drawn
 from stelab.engine.report.page.conclusion import conclusions, headline, notes
 from stelab.engine.report.page.grid import coverage_table, key_table
 from stelab.engine.report.page.methods import environment_table, method_sentences
-from stelab.engine.report.page.results import result_table
 from stelab.engine.report.page.runs import left_out_table, run_table
+from stelab.engine.report.results import result_table
 
 _HERE = Path(__file__).parent
 

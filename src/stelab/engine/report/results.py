@@ -1,60 +1,86 @@
-"""The table of the groups, a metric each."""
+"""The table of the groups, a metric each: on the page and in the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.compare import Better
 from stelab.engine.comparison.groups import label
 from stelab.engine.report.numbers import MISSING, interval, number, p_value, percent
-from stelab.engine.report.page.table import Cell, Column, Row, Table, measured, setting, text
+from stelab.engine.report.table import Cell, Column, Row, Table, measured, setting, text
+
+SHORTEST_NAME = 12
+"""Characters to which the names of settings are folded in a narrow terminal, at the least."""
 
 signed = partial(number, sign=True)
 
 
 def result_table(comparison: Comparison, metric: str) -> Table:
-    """Return the groups with n, mean, spread, interval, and what differs from the baseline."""
-    settings = [setting(key) for key in comparison.by] or [text("group", "head")]
-    rows: list[Row] = comparison.rows(metric).to_dict("records")
-    # The verdict stands where every window shows it, whatever numbers follow.
-    verdict = Column("verdict", partial(_verdict, comparison, comparison.better_of(metric)))
-    columns = [*settings, verdict, *_means(comparison)]
-    if comparison.baseline:
-        columns += _differences(comparison, rows)
+    """Return the page's table of the groups."""
+    columns = result_columns(comparison, metric)
     return Table(
         name=f"results-{metric.replace('/', '-')}",
         caption=_caption(comparison, metric),
-        columns=columns,
-        rows=rows,
+        columns=[column for column in columns if column.on != "terminal"],
+        rows=comparison.rows(metric).to_dict("records"),
     )
 
 
-def _means(comparison: Comparison) -> list[Column]:
-    return [
+def result_columns(comparison: Comparison, metric: str) -> list[Column]:
+    """Return what is told of a group: n, mean, spread, interval, difference to the baseline.
+
+    In the terminal settings, means and differences give way last, and where no group has an
+    interval there are no columns of them.
+    """
+    rows = comparison.rows(metric)
+    level = f"{percent(comparison.confidence)} interval"
+    spread: Any = {"on": "both" if rows["low"].notna().any() else "page"}
+    verdict = partial(_verdict, comparison, comparison.better_of(metric))
+    columns = [
+        *_settings(comparison),
+        # The verdict stands where every window shows it, whatever numbers follow.
+        Column("verdict", verdict, on="page"),
         measured("n", "n", str),
-        measured("mean", "mean"),
-        measured("sd", "std"),
-        Column(_level(comparison), _interval, "number"),
+        measured("mean", "mean", on="page"),
+        Column(metric, _mean, "number", on="terminal"),
+        measured("sd", "std", on="page"),
+        Column(level, _interval, "number", turn=4, below=True, **spread),
     ]
-
-
-def _differences(comparison: Comparison, rows: Sequence[Row]) -> list[Column]:
-    all_pairs = all(row["pairs"] == row["n"] for row in rows if _is_compared(row))
+    if not comparison.baseline:
+        return columns
+    unpaired = any(row["pairs"] != row["n"] for _, row in rows.iterrows() if _is_compared(row))
     return [
-        measured("difference", "difference", signed),
-        Column(f"its {_level(comparison)}", _difference_interval, "number"),
-        *([] if all_pairs else [Column("pairs", _pairs, "number")]),
-        measured("d_z", "effect_size", signed),
-        measured("p", "p", p_value),
-        measured("p (Holm)", "p_holm", p_value),
+        *columns,
+        measured("difference", "difference", signed, on="page"),
+        Column("difference", _starred, "number", on="terminal"),
+        Column(f"its {level}", _difference_interval, "number", turn=4, below=True, **spread),
+        *([Column("pairs", _pairs, "number", on="page")] if unpaired else []),
+        measured("d_z", "effect_size", signed, turn=3, **spread),
+        measured("p", "p", p_value, on="page"),
+        measured("p (Holm)", "p_holm", p_value, **spread),
     ]
 
 
-def _level(comparison: Comparison) -> str:
-    return f"{percent(comparison.confidence)} interval"
+def _settings(comparison: Comparison) -> list[Column]:
+    least: Any = {"least": SHORTEST_NAME}
+    if not comparison.by:
+        return [text("group", "head", **least)]
+    first, *others = comparison.by
+    below = [setting(key, turn=5, below=True, **least) for key in others]
+    return [setting(first, **least), *below]
+
+
+def _mean(row: Row) -> str:
+    return number(row["mean"]) + (" (selected)" if row["selected"] else "")
+
+
+def _starred(row: Row) -> str:
+    if row["baseline"] == row["group"]:
+        return "baseline"
+    return signed(row["difference"]) + (" *" if row["significant"] else "")
 
 
 def _interval(row: Row) -> Cell:
