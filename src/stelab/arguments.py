@@ -107,6 +107,7 @@ def checked(constructor: Constructor) -> Constructor:
             raise ValueError("\n".join(mistakes))
         return constructor(*bound.args, **bound.kwargs)
 
+    check.__signature__ = signature  # type: ignore[attr-defined]  # it takes nothing else
     return typing.cast(Constructor, check)
 
 

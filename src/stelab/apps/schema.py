@@ -6,7 +6,7 @@ signature of what they name, see `stelab.engine.config.signature`.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
 from stelab.arguments import (
@@ -68,15 +68,26 @@ class Paths:
 
 
 @dataclass(config=ConfigDict(extra="allow"))
-class Optimizer:
+class TorchOptimizer:
     """A torch.optim class and its hyperparameters; further ones are checked by its signature."""
 
     _target_: Text
-    lr: Positive
+    lr: Positive | None = None
     betas: tuple[Unit, Unit] | None = None
     momentum: NonNegative | None = None
-    eps: Positive | None = None
+    eps: Positive | list[Any] | None = None
     weight_decay: NonNegative | None = None
+
+
+def _is_of_torch(node: Any) -> str:
+    target = node.get("_target_") if isinstance(node, dict) else None
+    return "torch.optim" if str(target).startswith("torch.optim.") else "other"
+
+
+Optimizer = Annotated[
+    Annotated[TorchOptimizer, Tag("torch.optim")] | Annotated[Target, Tag("other")],
+    Discriminator(_is_of_torch),
+]
 
 
 @dataclass(config=closed)

@@ -26,7 +26,7 @@ MISTAKES = [
     (["~seed"], "seed must be given"),
     (["~estimator"], "estimator must be given"),
     (["~threshold.value"], "threshold.value must be given"),
-    (["~optimizer.lr"], "optimizer.lr must be given"),
+    (["~optimizer._target_"], "optimizer must have a _target_"),
     # groups and options
     (["estimator=identiy"], "estimator=identiy does not exist; did you mean 'identity'?"),
     (["estimtor=identity"], "estimtor is not a key here; did you mean 'estimator'?"),
@@ -178,7 +178,7 @@ def test_flags_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
         (["study=" + "x" * 300], "study must have at most 100 bytes"),
         (["paths.outputs=" + "x" * 300], "File name too long"),
         (["~logger.csv._target_"], "logger.csv must have a _target_"),
-        (["loss._target_=math.sqrt"], "math.sqrt refuses its arguments: "),
+        (["loss._target_=math.sqrt", "~loss.reduction"], "math.sqrt refuses its arguments: "),
     ],
     ids=lambda v: str(v)[:50],
 )

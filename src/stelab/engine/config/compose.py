@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +36,7 @@ from omegaconf.errors import OmegaConfBaseException
 from stelab.engine.config.boundary import mistake
 from stelab.engine.config.files import CheckedFiles, self_inclusion
 from stelab.engine.config.identity import register_resolvers
+from stelab.engine.config.signature import import_signature, why_not_found
 from stelab.engine.config.validate import (
     keys_of,
     require_keys,
@@ -189,11 +191,31 @@ def build(node: Any, *args: Any, **kwargs: Any) -> Any:
         raise
     except Exception as error:
         cause = (error.__cause__ if isinstance(error, InstantiationException) else None) or error
+        name = _refusing(node, error)
+        if str(error).startswith("Error locating target"):
+            reason = why_not_found(name, cause.__cause__ or cause)
+            raise InputError(f"{name} cannot be used: {reason}") from error
         plain = cause is error or isinstance(cause, InputError)
-        what = str(cause) if plain else f"{type(cause).__name__}: {cause}"
-        target = node.get("_target_") if isinstance(node, dict | DictConfig) else None
-        name = shortened(str(target or node))
+        what = str(cause) if plain else f"{type(cause).__name__}: {cause}{_instead(cause, name)}"
         raise InputError(f"{name} refuses its arguments: {one_line(what)}") from error
+
+
+def _instead(error: BaseException, target: str) -> str:
+    """Suggest another name for a keyword that a target refused itself."""
+    refused = re.search(r"unexpected keyword argument '(\w+)'$", str(error))
+    with suppress(LookupError):
+        return suggestion(refused[1], import_signature(target).annotations) if refused else ""
+    return ""
+
+
+def _refusing(node: Any, error: Exception) -> str:
+    """Name the target that refused: the node's as it is written, or that of a node inside it."""
+    if not isinstance(node, dict | DictConfig):
+        return shortened(str(node))
+    key = node._get_full_key(None) if isinstance(node, DictConfig) else ""
+    said = re.match(r"Error .* target '(.+?)'.*\nfull_key: (\S+)$", str(error), re.DOTALL)
+    inside = said is not None and said[2] != key
+    return shortened(str(said[1] if said and inside else node.get("_target_") or node))
 
 
 def _load(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:

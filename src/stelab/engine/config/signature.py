@@ -1,15 +1,20 @@
-"""Read a constructor's parameters from its source, without importing it.
+"""What a `_target_` takes: its signature is the schema of its node.
 
-A `_target_` in a YAML file names a class or function whose signature is its schema. Importing
-the target would import torch, which takes seconds; its source says the same in milliseconds.
+The source of a module says in milliseconds what its import says in seconds, because most targets
+import torch. So the source is read first. Where it does not speak plainly (star imports, bases in
+other modules, dataclasses, class methods, what is compiled) the target is imported and inspected,
+as it is before anything foreign is refused: only Python itself knows what Python accepts.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import difflib
+import inspect
 import os
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import all_suffixes
@@ -17,22 +22,28 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import _locate
+
 from stelab import arguments
+from stelab.arguments import Only
+from stelab.engine.errors import first_line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signature:
     """What a target takes by keyword.
 
     Attributes:
-        annotations: Parameter names and their types; `Any` where the type needs an import.
+        annotations: Parameter names and their types; `Any` where a type is not judged.
         required: Keyword-only names without a default. (What is positional is data that code
             passes, such as the parameters of an optimizer.)
+        positional: Names that are taken by position only.
         open: Whether any other name is taken too (``**kwargs``).
     """
 
     annotations: dict[str, Any] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
+    positional: frozenset[str] = frozenset()
     open: bool = False
 
 
@@ -40,25 +51,88 @@ class Signature:
 def read_signature(target: str) -> Signature:
     """Return the keyword parameters of the class or function with the dotted name `target`.
 
+    They are read from its source where that is plain. What they would refuse of a target that is
+    not stelab's, `import_signature` may accept.
+
     Raises:
-        LookupError: There is no such module, its source is broken, or it defines no such name.
+        LookupError: There is no such thing, its import fails, or it cannot be called.
     """
     module, _, name = target.rpartition(".")
-    if not module:
+    if not module or not all(part.isidentifier() for part in target.split(".")):
         raise LookupError(f"'{target}' is not a dotted name like 'package.module.Name'")
     try:
         found = _find(module, name)
         if found is None:
             raise LookupError(f"there is no '{name}' in {module}")
-        return _signature(*found)
-    except _NoSource:
-        return Signature(open=True)  # its arguments are checked when it is built
-    except RecursionError as error:
-        raise LookupError(f"the imports of {module} lead back to themselves") from error
+        return _signature(*found, own=is_own(target))
+    except (_NoSource, LookupError, RecursionError) as error:
+        if is_own(target) and not isinstance(error, _NoSource):
+            raise
+        return import_signature(target)
+
+
+@cache
+def import_signature(target: str) -> Signature:
+    """Import `target` and return its keyword parameters; open where Python does not know them.
+
+    Raises:
+        LookupError: As `read_signature`.
+    """
+    thing = _imported(target)
+    if not callable(thing):
+        raise LookupError(f"it must be a class or function, but is of type {type(thing).__name__}")
+    try:
+        parameters = inspect.signature(thing).parameters.values()
+        # A decorator may take more than what it decorates, whose signature it shows.
+        outermost = inspect.signature(thing, follow_wrapped=False).parameters.values()
+    except Exception:  # a builtin without one, or whatever a __signature__ raises
+        return Signature(open=True)
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return Signature(
+        annotations={p.name: _judged(p.annotation, own=False) for p in named},
+        required=frozenset(
+            p.name for p in outermost if p.kind == p.KEYWORD_ONLY and p.default is p.empty
+        ),
+        positional=frozenset(p.name for p in parameters if p.kind == p.POSITIONAL_ONLY),
+        open=any(p.kind == p.VAR_KEYWORD for p in (*parameters, *outermost)),
+    )
+
+
+def is_own(target: str) -> bool:
+    """Tell whether a target is stelab's: its source is plain, and its types are what it takes."""
+    return target.startswith(("stelab.", "hydra_plugins.stelab."))
+
+
+def _imported(target: str) -> Any:
+    """Return what `instantiate` will find.
+
+    Raises:
+        LookupError: It will find nothing: says why.
+    """
+    try:
+        return _locate(target)
+    except (Exception, SystemExit) as error:
+        raise LookupError(why_not_found(target, error.__cause__ or error)) from error
+
+
+def why_not_found(target: str, error: BaseException) -> str:
+    """Say why a target is not found, from what its import raised."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno or 1}: its source is broken: {error.msg}"
+    if isinstance(error, AttributeError) and hasattr(error, "obj"):
+        return str(error)
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is None or not f"{target}.".startswith(f"{missing}."):
+        return f"its import fails: {type(error).__name__}: {first_line(error)}"
+    parent, _, name = missing.rpartition(".")
+    if not parent:
+        return f"there is no package '{name}' (is it installed, or on PYTHONPATH?)"
+    near = difflib.get_close_matches(name, dir(_locate(parent)), n=1, cutoff=0.6)
+    return f"there is no '{name}' in {parent}" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 class _NoSource(Exception):
-    """A module that is built in, frozen or compiled."""
+    """The source does not say it: it is compiled, or what stands there is no class or function."""
 
 
 def defines(target: str, method: str) -> bool:
@@ -73,26 +147,28 @@ def defines(target: str, method: str) -> bool:
     return any(isinstance(item, ast.FunctionDef) and item.name == method for item in body)
 
 
-def _signature(module: str, node: ast.AST) -> Signature:
+def _signature(module: str, node: ast.AST, *, own: bool) -> Signature:
     if isinstance(node, ast.FunctionDef):
-        return _parameters(node.args)
+        return _parameters(node.args, own=own)
     if not isinstance(node, ast.ClassDef):
-        return Signature(open=True)  # an assignment: nothing to read
+        raise _NoSource
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return _parameters(item.args)
+            return _parameters(item.args, own=own)
     for base in node.bases:
         found = _find(module, base.id) if isinstance(base, ast.Name) else None
         if found is not None:
-            return _signature(*found)
+            return _signature(*found, own=own)
     return Signature()
 
 
-def _parameters(arguments: ast.arguments) -> Signature:
-    positional = [a for a in (*arguments.posonlyargs, *arguments.args) if a.arg != "self"]
+def _parameters(arguments: ast.arguments, *, own: bool) -> Signature:
+    named = [a for a in (*arguments.args, *arguments.kwonlyargs) if a.arg != "self"]
     hyperparameters = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return Signature(
-        annotations={a.arg: _evaluate(a.annotation) for a in (*positional, *arguments.kwonlyargs)},
+        annotations={
+            a.arg: _judged(a.annotation and ast.unparse(a.annotation), own=own) for a in named
+        },
         required=frozenset(a.arg for a, default in hyperparameters if default is None),
         open=arguments.kwarg is not None,
     )
@@ -101,19 +177,35 @@ def _parameters(arguments: ast.arguments) -> Signature:
 _NAMES = {**vars(builtins), **vars(typing), **vars(arguments)}
 
 
-def _evaluate(annotation: ast.expr | None) -> Any:
-    """Evaluate an annotation made of builtins, typing and `stelab.arguments`; else `Any`."""
-    if annotation is None:
-        return Any
+def _judged(annotation: Any, *, own: bool) -> Any:
+    """Return the type that a configuration must have; `Any` where an annotation does not decide.
+
+    stelab's own annotations do, and `stelab.arguments` wherever they are used. Those of others are
+    often narrower than what their code takes: torchvision's `RandomErasing` has ``value: float``,
+    which may be ``"random"``.
+
+    Args:
+        annotation: A type, or its source, made of builtins, typing and `stelab.arguments`.
+        own: Whether it is stelab's.
+    """
     try:
-        return eval(ast.unparse(annotation), dict(_NAMES))
-    except Exception:
+        kind = eval(annotation, dict(_NAMES)) if isinstance(annotation, str) else annotation
+    except Exception:  # made of something else
         return Any
+    return kind if kind is not None and (own or _has_range(kind)) else Any
+
+
+def _has_range(kind: Any) -> bool:
+    """Tell whether a type is of `stelab.arguments`, or made of one."""
+    metadata = getattr(kind, "__metadata__", ())
+    return any(isinstance(entry, Only) for entry in metadata) or any(
+        map(_has_range, typing.get_args(kind))
+    )
 
 
 def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
     """Find where `name` is defined, following imports from `module` on."""
-    for node in _statements(module):
+    for node in _flat(_statements(module)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return module, node
         if isinstance(node, ast.Assign) and name in {
@@ -125,6 +217,14 @@ def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
                 if (alias.asname or alias.name) == name:
                     return _find(_absolute(module, node), alias.name)
     return None
+
+
+def _flat(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield statements, those under an ``if`` (of TYPE_CHECKING, mostly) too."""
+    for node in statements:
+        yield node
+        if isinstance(node, ast.If):
+            yield from _flat([*node.body, *node.orelse])
 
 
 def _absolute(module: str, node: ast.ImportFrom) -> str:

@@ -16,7 +16,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 from stelab.engine.config.identity import register_resolvers
-from stelab.engine.config.signature import Signature, read_signature
+from stelab.engine.config.signature import (
+    Signature,
+    import_signature,
+    is_own,
+    read_signature,
+)
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.project import project
 from stelab.engine.terminal import shortened
@@ -146,36 +151,59 @@ def _schema(command: str) -> TypeAdapter[Any]:
 
 
 def _against_signatures(tree: Any, where: Path = ()) -> Iterator[tuple[Path, str]]:
-    for path, node in _walk(tree, where):
-        if not isinstance(node, dict) or "_target_" not in node:
-            continue
+    for path, node in _nodes(tree, where):
+        target = str(node["_target_"])
         try:
-            signature, adapter = _signature(str(node["_target_"]))
+            mistakes = [*_against_signature(read_signature(target), node, path)]
+            if mistakes and not is_own(target):
+                mistakes = [*_against_signature(import_signature(target), node, path)]
+            yield from mistakes
         except LookupError as error:
-            yield (*path, "_target_"), f"cannot be found: {error}"
-            continue
-        arguments = {k: v for k, v in node.items() if k not in ("_target_", "_recursive_")}
-        try:
-            adapter.validate_python(arguments)
-        except ValidationError as error:
-            yield from _explain(error, arguments, path, known=signature.annotations)
+            yield (*path, "_target_"), f"cannot be used: {error}"
+
+
+def _nodes(node: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the nodes; those in one that is not recursive are its own business, or stelab's."""
+    if isinstance(node, dict) and "_target_" in node:
+        yield path, node
+        if node.get("_recursive_") is False and not is_own(str(node["_target_"])):
+            return
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _nodes(value, (*path, key))
+
+
+_SPECIAL = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
+
+
+def _against_signature(
+    signature: Signature, node: dict[str, Any], path: Path
+) -> Iterator[tuple[Path, str]]:
+    arguments = {key: value for key, value in node.items() if key not in _SPECIAL}
+    try:
+        _adapter(signature).validate_python(arguments)
+    except ValidationError as error:
+        for where, text in _explain(error, arguments, path, signature):
+            if text != _DELETED or not node.get("_partial_"):
+                yield where, text
 
 
 @cache
-def _signature(target: str) -> tuple[Signature, TypeAdapter[Any]]:
+def _adapter(signature: Signature) -> TypeAdapter[Any]:
     """Make the schema of a node from the signature of its target."""
-    signature = read_signature(target)
+    try:
+        adapter = _arguments(signature, signature.annotations)
+        adapter.rebuild(raise_errors=True)  # now, not when it is used
+        return adapter
+    except Exception:  # an annotation that is no type
+        return _arguments(signature, dict.fromkeys(signature.annotations, Any))
+
+
+def _arguments(signature: Signature, annotations: dict[str, Any]) -> TypeAdapter[Any]:
     fields = {
         name: annotation if name in signature.required else NotRequired[annotation]
-        for name, annotation in signature.annotations.items()
+        for name, annotation in annotations.items()
     }
-    try:
-        return signature, _arguments(fields, signature)
-    except Exception:  # an annotation that is no type
-        return signature, _arguments(dict.fromkeys(fields, NotRequired[Any]), signature)
-
-
-def _arguments(fields: dict[str, Any], signature: Signature) -> TypeAdapter[Any]:
     arguments = TypedDict("arguments", fields)  # type: ignore[misc]
     config = ConfigDict(extra="allow" if signature.open else "forbid")
     arguments.__pydantic_config__ = config  # type: ignore[attr-defined]
@@ -183,20 +211,27 @@ def _arguments(fields: dict[str, Any], signature: Signature) -> TypeAdapter[Any]
 
 
 def _explain(
-    error: ValidationError, tree: dict[str, Any], path: Path, known: Iterable[str] = ()
+    error: ValidationError, tree: dict[str, Any], path: Path, signature: Signature | None = None
 ) -> Iterator[tuple[Path, str]]:
     for entry in error.errors():
         where = (*path, *(part for part in entry["loc"] if _is_key(part, tree)))
         if entry["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            key = str(entry["loc"][-1])
-            names = [*known] or _siblings(tree, entry["loc"])
-            yield (*path, *entry["loc"]), f"is not a key here{suggestion(key, names)}"
+            yield (*path, *entry["loc"]), _unknown(entry["loc"], tree, signature)
         elif entry["type"] in ("missing", "missing_argument"):
             yield (*path, *entry["loc"]), _DELETED
-        else:
+        elif not (isinstance(entry["input"], dict) and "_target_" in entry["input"]):
+            # (What such a node makes may be anything.)
             text = entry["msg"].replace("Input should be", "must be").replace("Value error, ", "")
             text = re.sub(r"a dictionary or an instance of \w+", "a valid dictionary", text)
             yield where, f"{text[0].lower()}{text[1:]}, got {shortened(repr(entry['input']))}"
+
+
+def _unknown(loc: tuple[str | int, ...], tree: dict[str, Any], signature: Signature | None) -> str:
+    key = str(loc[-1])
+    if signature is not None and key in signature.positional:
+        return "is taken by position only: write it in the list _args_"
+    names = [*signature.annotations] if signature else []
+    return f"is not a key here{suggestion(key, names or _siblings(tree, loc))}"
 
 
 def _is_key(part: str | int, tree: dict[str, Any]) -> bool:

@@ -31,7 +31,7 @@ class Autoencoder(nn.Module):
         self.encoder = encoder
         self.binarizer = binarizer
         self.decoder = decoder
-        self.code_shape = code_shape
+        self.code_shape = tuple(code_shape)  # YAML has lists
         self.signed = signed
 
     def forward(self, images: Tensor) -> Tensor:

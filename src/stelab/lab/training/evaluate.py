@@ -47,7 +47,7 @@ def evaluate(
         for batch in Batches(images, batch_size=images_of.batch_size, seed=None):
             reconstruction = module(batch)
             weight = len(batch) / len(images)
-            loss += weight * module.reconstruction_loss(reconstruction, batch).mean().item()
+            loss += weight * module.losses(reconstruction, batch).mean().item()
             mse += weight * module.squared_error(reconstruction, batch).mean().item()
     metrics = {f"{split}/loss": loss, f"{split}/mse": mse}
     for name, value in metrics.items():

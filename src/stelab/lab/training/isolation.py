@@ -32,8 +32,10 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
     lightning = logging.getLogger("pytorch_lightning")
     level = lightning.level
     gc.freeze()  # so that the collection at the end looks at this job's objects only
+    generators = isolate_rng()
+    generators.__enter__()
     try:
-        with isolate_rng(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # pytorch-lightning 2.6 calls, once a run, what torch 2.14 deprecates.
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
             # A run is one process: `srun` is for those that a cluster starts side by side.
@@ -44,6 +46,7 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
             seed_everything(seed, verbose=False)
             yield
     finally:
+        generators.__exit__(None, None, None)  # which restores nothing if it is told of an error
         os.environ.clear()
         os.environ.update(environment)
         torch.set_default_dtype(dtype)

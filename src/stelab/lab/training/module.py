@@ -34,7 +34,8 @@ class AutoencoderModule(pl.LightningModule):
 
     Args:
         model: The autoencoder.
-        loss: ``(reconstruction, images) -> (batch,)``.
+        loss: ``(reconstruction, images) -> (batch,)``, or one loss a pixel, such as torch's with
+            ``reduction="none"``: an example's is their mean.
         optimizer: Plain configuration of the optimizer. Checkpoints hold plain values only, so
             they load with ``weights_only=True``.
         scheduler: Plain configuration of the learning-rate schedule, a step an epoch.
@@ -75,6 +76,11 @@ class AutoencoderModule(pl.LightningModule):
         reconstruction: Tensor = self.model(images)
         return reconstruction
 
+    def losses(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+        """Return one loss an example, shape ``(batch,)``."""
+        losses: Tensor = self.reconstruction_loss(reconstruction, images)
+        return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+
     def on_train_start(self) -> None:
         """Warn where the decoder breaks what the estimator assumes."""
         batch_norm = any(isinstance(m, _BatchNorm) for m in self.model.decoder.modules())
@@ -98,8 +104,7 @@ class AutoencoderModule(pl.LightningModule):
             reconstruction = self.model.decode(bits)
             if not first:
                 first.append(reconstruction.detach())
-            losses: Tensor = self.reconstruction_loss(reconstruction, images)
-            return losses
+            return self.losses(reconstruction, images)
 
         x = self.model.encoder(images)
         loss = self.model.binarizer.loss(x, per_example_loss, generator=self._generator(x))
@@ -136,7 +141,7 @@ class AutoencoderModule(pl.LightningModule):
 
     def _evaluate(self, split: str, images: Tensor) -> None:
         reconstruction = self(images)
-        loss = self.reconstruction_loss(reconstruction, images).mean()
+        loss = self.losses(reconstruction, images).mean()
         self._record(split, loss, reconstruction, images)
 
     def _record(self, split: str, loss: Tensor, reconstruction: Tensor, images: Tensor) -> None:

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
+from stelab.binarizer import Binarizer
 from stelab.engine.config import build
 from stelab.engine.config.mistakes import Mistakes
 from stelab.engine.config.validate import validate
@@ -25,7 +27,9 @@ from stelab.engine.errors import InputError, RunError, first_line
 from stelab.engine.studies.lock import locked
 from stelab.engine.studies.record import Pruned, Recorder, Run, finished_run, read_record, read_run
 from stelab.engine.terminal import one_line
+from stelab.estimators import Estimator
 from stelab.lab.data import ImageDataModule
+from stelab.lab.models import Autoencoder
 from stelab.lab.training.arithmetic import arithmetic
 from stelab.lab.training.checkpoint_file import PREVIOUS, SealedCheckpointIO
 from stelab.lab.training.checkpoints import Checkpoints, floats
@@ -36,6 +40,7 @@ from stelab.lab.training.keep import keep
 from stelab.lab.training.live import LiveProgress, RunBar
 from stelab.lab.training.module import AutoencoderModule
 from stelab.lab.training.resume import Start, empty, rewind
+from stelab.lab.training.shapes import require_fit
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +141,17 @@ def _train(
 
 
 def build_module(cfg: Any) -> AutoencoderModule:
-    """Build the Lightning module of a configuration: model, loss, optimizer, schedule."""
+    """Build the Lightning module of a configuration: model, loss, optimizer, schedule.
+
+    Raises:
+        InputError: Something refuses its arguments, or is no network or loss.
+    """
     model, loss = build(cfg.model), build(cfg.loss)
+    _require("model", model, Autoencoder)
+    _require("model.binarizer", model.binarizer, Binarizer)
+    _require("model.binarizer.estimator", model.binarizer.estimator, Estimator)
+    if not callable(loss):
+        raise InputError(f"loss must take (reconstruction, images), but is {loss!r}")
     return AutoencoderModule(
         model=model,
         loss=loss,
@@ -147,44 +161,58 @@ def build_module(cfg: Any) -> AutoencoderModule:
     )
 
 
-def check(jobs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> None:
-    """Build everything that `train` would, networks on the meta device, and load every dataset.
+def _require(key: str, part: object, kind: type) -> None:
+    if not isinstance(part, kind):
+        raise InputError(
+            f"{key} must be a {kind.__module__}.{kind.__name__}, but is a {type(part).__name__}"
+        )
 
-    Jobs that differ by what cannot change the objects (seed, study) are looked at once.
+
+def check(jobs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> None:
+    """Build everything that `train` would, load every dataset, let a batch pass every network.
+
+    Networks are on the meta device, which takes no memory. Jobs that differ by what cannot change
+    the objects (seed, study) are looked at once.
 
     Args:
         jobs: Configurations.
         overrides: What each was composed with.
 
     Raises:
-        InputError: Things refuse their arguments, or datasets cannot be had: names all of it.
+        InputError: Things refuse their arguments, or do not fit each other, or datasets cannot be
+            had: names all of it.
     """
     mistakes = Mistakes(len(jobs))
-    known: dict[str, InputError | None] = {}
+    known: dict[str, Any] = {}  # what an action returned, or raised
 
-    def once(what: Any, action: Callable[[DictConfig], object]) -> None:
+    def once(what: Any, action: Callable[[DictConfig], Any]) -> Any:
         key = json.dumps(what, sort_keys=True)
         if key not in known:
-            known[key] = None
             try:
-                action(cfg)
+                known[key] = action(cfg)
             except InputError as error:
                 known[key] = error
-        if (mistake := known[key]) is not None:
-            raise mistake
+        if isinstance(known[key], InputError):
+            raise known[key]
+        return known[key]
 
     for cfg, job in zip(jobs, overrides, strict=True):
         tree = OmegaConf.to_container(cfg, resolve=False)
         assert isinstance(tree, dict)
         with mistakes.of(job):
             once({**tree, "seed": 0, "study": "", "paths": None, "names": None}, _check_objects)
-            once({**_plain(cfg.data), "seed": 0}, _load)
+            shape = once({**_plain(cfg.data), "seed": 0}, _image_shape)
+            network = [_plain(cfg.model), _plain(cfg.loss), shape, cfg.trainer.precision]
+            once(network, partial(_check_shapes, shape=shape))
     mistakes.raise_any()
 
 
 def _check_objects(cfg: DictConfig) -> None:
     with isolated(cfg.seed, threads=cfg.threads):
-        with torch.device("meta"):
+        try:
+            with torch.device("meta"):
+                module = build_module(cfg)
+        except InputError:  # perhaps of a constructor that needs numbers
             module = build_module(cfg)
         parameter = torch.nn.Parameter(torch.zeros(()))
         optimizer = build(module.optimizer_config, params=[parameter])
@@ -192,6 +220,26 @@ def _check_objects(cfg: DictConfig) -> None:
         trainer = _trainer(cfg)
     _check_processes(trainer)
     _check_clipping(trainer, optimizer)
+
+
+def _image_shape(cfg: DictConfig) -> list[int]:
+    return list(_load(cfg).images("train").shape[1:])
+
+
+def _check_shapes(cfg: DictConfig, *, shape: Sequence[int]) -> None:
+    """Let a batch pass on the meta device; what fails there has to fail with numbers too."""
+    with isolated(cfg.seed, threads=cfg.threads):
+        try:
+            with torch.device("meta"):
+                return require_fit(build_module(cfg), torch.empty(2, *shape))
+        except InputError:
+            pass
+        trainer = _trainer(cfg)
+        plugin, device = trainer.precision_plugin, trainer.strategy.root_device
+        module = build_module(cfg).to(device)
+        plugin.convert_module(module)
+        images = plugin.convert_input(torch.rand(2, *shape, device=device) * 2 - 1)
+        require_fit(module, images, context=plugin.forward_context())
 
 
 def _check_processes(trainer: pl.Trainer) -> None:
