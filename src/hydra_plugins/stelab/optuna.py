@@ -16,14 +16,12 @@ from stelab.engine.config import build
 from stelab.engine.config.identity import fingerprint
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.launchers.base import Titles
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.sweepers import StudySweeper
-from stelab.engine.sweepers.axes import Point
 from stelab.engine.sweepers.space import Search, size
 
 if TYPE_CHECKING:
     from optuna import Study
-
-    from stelab.engine.sweepers.trials import Job
 
 
 class OptunaSweeper(StudySweeper):
@@ -72,20 +70,23 @@ class OptunaSweeper(StudySweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until the study has `n_trials`, and tell the best."""
-        from stelab.engine.sweepers.trials import Trials
+        from stelab.engine.sweepers.trials import Job, Trials
 
-        search = self._search(self.hydra_context.config_loader, arguments)
-        example = self.compose(search.examples()[0])
-        folder = Path(example.paths.run).parent
-        study = self._study(_name(example, search, self.direction), folder / DRIVERS)
+        loader = self.hydra_context.config_loader
+        search, swept = self._search(loader, arguments), self.swept(loader, arguments)
+        example = self.planned[0]
+        drivers = RunFolder.of(example).study / DRIVERS
+        study = self._study(_name(example, search, self.direction), drivers)
         trials = Trials(
             study=study,
             space=search.space,
-            replicate=lambda chosen: self._replicate(search, chosen),
+            replicate=lambda chosen, report: [
+                Job(self.launcher.compose(job, swept=swept)) for job in search.jobs(chosen, *report)
+            ],
             n_trials=self.n_trials,
             sampler=self.sampler,
             report_to=self.storage if self.pruner else None,
-            drivers=folder / DRIVERS,
+            drivers=drivers,
         )
         with trials.driven(failed_again=self.config.only == "failed"):
             self.launcher.stream(trials.jobs(), trials.done, self._titles(search))
@@ -106,11 +107,6 @@ class OptunaSweeper(StudySweeper):
     def _search(self, loader: ConfigLoader, arguments: Sequence[str]) -> Search:
         axes = self.axes(loader, arguments)
         return Search.of(axes, self.factors(axes))
-
-    def _replicate(self, search: Search, chosen: Point) -> list[Job]:
-        from stelab.engine.sweepers.trials import Job
-
-        return [Job(job, self.compose(job)) for job in search.jobs(chosen)]
 
     def _study(self, name: str, drivers: Path) -> Study:
         import optuna

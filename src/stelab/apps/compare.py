@@ -80,7 +80,7 @@ def _writable(folder: Path) -> Path:
 def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequence[str]) -> None:
     from stelab.engine.report.page import write_report
     from stelab.engine.report.study_figures import draw_figures
-    from stelab.engine.studies.reproduce import with_commands
+    from stelab.engine.studies.command import with_commands
     from stelab.lab.training.reconstructions import draw_reconstructions
 
     study = comparison.study

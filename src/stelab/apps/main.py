@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
+    from stelab.engine.sweepers.plan import Plan
+
 COMMANDS = {
     "train": "one run, or with -m a sweep; finished runs are not run again",
     "status": "what of a study is finished, running, failed, interrupted or missing",
@@ -132,7 +134,7 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
             )
 
         def launch() -> None:
-            _launch(command, flags, app.start, multirun=jobs.multirun)
+            _launch(command, flags, app.start, jobs)
 
         if execute is not None:
             execute(jobs, launch)
@@ -172,19 +174,20 @@ def _require_part(cfg: DictConfig, package: str | None) -> None:
         raise InputError(f"--package: {package} is not a key here{suggestion(package, known)}")
 
 
-def _launch(command: str, flags: Namespace, start: Callable[[Any], Any], *, multirun: bool) -> None:
-    """Let Hydra set up what it sets up, and run a job or a sweep."""
+def _launch(command: str, flags: Namespace, start: Callable[[Any], Any], plan: Plan) -> None:
+    """Let Hydra set up what it sets up, and run the planned job or sweep."""
     from stelab.engine.config.boundary import reading_input
     from stelab.engine.config.compose import application
 
-    overrides = [*flags.overrides, f"hydra.mode={'MULTIRUN' if multirun else 'RUN'}"]
+    overrides = [*flags.overrides, f"hydra.mode={'MULTIRUN' if plan.multirun else 'RUN'}"]
+    task = _Task(command, start, plan)
     try:
         with _own_logging(), application(flags.config_dir) as hydra:
-            if multirun:
-                hydra.multirun(command, _task(start), overrides)
+            if plan.multirun:
+                hydra.multirun(command, task, overrides)
                 return
             with reading_input():
-                hydra.run(command, _task(start), overrides)
+                hydra.run(command, task, overrides)
     except _Failed as failed:
         raise failed.error from None
 
@@ -197,14 +200,29 @@ class _Failed(BaseException):
         self.error = error
 
 
-def _task(start: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def run(cfg: Any) -> Any:
+class _Task:
+    """What Hydra calls to run a job.
+
+    Attributes:
+        jobs: Those that were planned, composed and checked, for stelab's own sweepers.
+    """
+
+    def __init__(self, command: str, start: Callable[[Any], Any], plan: Plan):
+        self.command, self.start, self.multirun = command, start, plan.multirun
+        self.jobs = plan.jobs
+
+    def __call__(self, cfg: Any) -> Any:
+        """Run the planned job; in a sweep, one that a foreign launcher has composed."""
         try:
-            return start(cfg)
+            return self.start(self._checked(cfg) if self.multirun else self.jobs[0])
         except Exception as error:
             raise _Failed(error) from error
 
-    return run
+    def _checked(self, cfg: Any) -> Any:
+        from stelab.engine.config.validate import validate
+
+        validate(cfg, self.command)
+        return cfg
 
 
 @contextmanager

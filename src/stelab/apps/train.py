@@ -14,12 +14,14 @@ from omegaconf import DictConfig
 
 from stelab.apps.main import command_line, study_command
 from stelab.engine.config.boundary import reading_input
+from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.places import require_folder
 from stelab.engine.errors import InputError
 from stelab.engine.report.progress import print_states
 from stelab.engine.report.words import count_kinds
-from stelab.engine.studies import finished_run
+from stelab.engine.studies import Run, finished_run
 from stelab.engine.studies.driver import driving
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.studies.status import RunState, names_of, state_of
 from stelab.engine.studies.sweep import record_sweep, told_apart
 from stelab.engine.sweepers.plan import Plan
@@ -34,18 +36,23 @@ if TYPE_CHECKING:
 def start(cfg: DictConfig) -> float:
     """Train; return the final value of the monitored metric, for sweepers."""
     value, told = train_or_return(cfg)
-    print(visible(f"{Path(cfg.paths.run).name}: {told}"), flush=True)
+    print(visible(f"{RunFolder.of(cfg).name}: {told}"), flush=True)
     return value
 
 
-def train_or_return(cfg: DictConfig) -> tuple[float, str]:
-    """Train; return the monitored metric, and a sentence on the losses and the time it took."""
-    if run := finished_run(cfg):  # before torch is imported
+def train_or_return(cfg: DictConfig, finished: Run | None = None) -> tuple[float, str]:
+    """Train; return the monitored metric, and a sentence on the losses and the time it took.
+
+    Args:
+        cfg: The run's configuration, composed and checked.
+        finished: The run, where it was found finished a moment ago.
+    """
+    if run := finished or finished_run(cfg):  # before torch is imported
         end = "(finished already: rerun=true runs it again)"
     else:
-        from stelab.lab.training import train
+        from stelab.lab.training.run import train_checked
 
-        run = train(cfg)
+        run = train_checked(cfg)
         end = f"({run.record['timings']['seconds']:.1f} s)"
     metrics = {n: run.metrics[n] for n in (cfg.monitor, "test/mse") if n in run.metrics}
     values = (f"{name} {value:.4f}" for name, value in metrics.items())
@@ -61,10 +68,11 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
     if not plan.jobs:
         raise InputError("only=failed: no job of this sweep failed, so there is nothing to run")
     with reading_input():
-        for job in plan.jobs:
-            if not os.path.isfile(Path(job.paths.run, "run.json")):
-                require_folder(job.paths.run)
-        states = [state_of(Path(job.paths.run)) for job in plan.jobs]
+        folders = [RunFolder.of(job) for job in plan.jobs]
+        for folder in folders:
+            if not os.path.isfile(folder.record):
+                require_folder(folder.path)
+        states = [state_of(folder.path) for folder in folders]
         _check(plan, states)
     with undisturbed():
         _run(plan, states, launch)
@@ -96,20 +104,21 @@ def _announce(plan: Plan, states: Sequence[RunState]) -> None:
 def _check(plan: Plan, states: Sequence[RunState]) -> None:
     """Build what the jobs that will train will need; what is finished was built before."""
     waiting = [
-        (job, overrides)
-        for job, overrides, state in zip(plan.jobs, plan.overrides, states, strict=True)
+        job
+        for job, state in zip(plan.jobs, states, strict=True)
         if state.state != "finished" or job.rerun
     ]
     if waiting:
         from stelab.lab.training.run import check
 
-        check([job for job, _ in waiting], [overrides for _, overrides in waiting])
+        check(waiting)
 
 
 def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
     command = command_line()
     try:
-        with driving({Path(job.paths.run).parent for job in plan.jobs}), _interruption_told(plan):
+        studies = {RunFolder.of(job).study for job in plan.jobs}
+        with driving(studies), _interruption_told(plan):
             if plan.whole:
                 _record(plan, command)
             launch()
@@ -135,16 +144,16 @@ def _interruption_told(plan: Plan) -> Iterator[None]:
 def _record(plan: Plan, command: str) -> None:
     """Note in each study what the sweep is to run there."""
     studies: dict[Path, dict[str, list[str]]] = {}
-    for job, overrides in zip(plan.jobs, plan.overrides, strict=True):
-        folder = Path(job.paths.run)
-        studies.setdefault(folder.parent, {})[folder.name] = overrides
+    for job in plan.jobs:
+        folder = RunFolder.of(job)
+        studies.setdefault(folder.study, {})[folder.name] = overrides_of(job)
     for study, jobs in studies.items():
         record_sweep(study, command, jobs)
 
 
 def _folders(plan: Plan) -> list[Path]:
     """Return the folders of a sweep's runs; where a sweeper chose them, of all in its study."""
-    folders = [*dict.fromkeys(Path(job.paths.run) for job in plan.jobs)]
+    folders = [*dict.fromkeys(RunFolder.of(job).path for job in plan.jobs)]
     if plan.whole:
         return folders
     study = folders[0].parent
@@ -153,8 +162,8 @@ def _folders(plan: Plan) -> list[Path]:
 
 def _named(plan: Plan) -> list[tuple[str, str]]:
     """Return each job's run id and what was swept."""
-    names = (Path(job.paths.run).name for job in plan.jobs)
-    return list(zip(names, told_apart(plan.overrides), strict=True))
+    names = (RunFolder.of(job).name for job in plan.jobs)
+    return list(zip(names, told_apart([overrides_of(job) for job in plan.jobs]), strict=True))
 
 
 def _sum_up(plan: Plan, command: str) -> bool:
@@ -167,11 +176,11 @@ def _sum_up(plan: Plan, command: str) -> bool:
         _conclude(plan, tables, list(dict.fromkeys(folder.parent for folder in folders)))
     lost = tables.left_out[["run", "state", "reason"]].itertuples(index=False, name=None)
     print_states(lost, settings=dict(_named(plan)))
-    states = {state_of(folder).state for folder in folders}
+    states = set(tables.left_out["state"])
     if "failed" in states:
         again = command if " only=failed" in command else f"{command} only=failed"
         print(f"\nOnly the failed ones again: {again}", file=sys.stderr)
-    return bool(states - {"finished", "pruned"})
+    return bool(states - {"pruned", "broken", "other version"})  # which have ended
 
 
 def _conclude(plan: Plan, tables: Study, studies: Sequence[Path]) -> None:
@@ -202,7 +211,7 @@ def _compare(plan: Plan, tables: Study) -> Comparison:
 
     replicates = [key for key in plan.replicates if key in tables.runs] or ["seed"]
     comparison = compare(tables, replicates=replicates)
-    first = comparison.runs[comparison.runs["run"] == Path(plan.jobs[0].paths.run).name]
+    first = comparison.runs[comparison.runs["run"] == RunFolder.of(plan.jobs[0]).name]
     if not plan.first_is_baseline or first.empty:
         return comparison
     settings = first.iloc[0][list(comparison.by)].dropna()

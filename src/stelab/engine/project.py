@@ -49,7 +49,7 @@ class Project:
         panels: Figures of metrics over epochs, one above the other, by their names.
         asides: Metrics with a column of their own in the printed table, by their titles.
         families: What the names of further curves begin with.
-        clipped: The share of a gradient that was clipped; where it is always 0, twins say so.
+        results: What the names of metrics begin with that are the same, bit by bit, for twins.
         trained: What a run trains, for the report.
         versions: Packages whose versions a run records.
         components: What the nodes of groups may be in a run that others made.
@@ -77,7 +77,7 @@ class Project:
     panels: Mapping[str, tuple[str, ...]]
     asides: Mapping[str, str]
     families: tuple[str, ...]
-    clipped: str
+    results: tuple[str, ...]
     trained: str
     versions: tuple[str, ...]
     components: Mapping[str, Component]

@@ -73,17 +73,6 @@ def require_trusted(run: Run, groups: Sequence[str], trust: Sequence[str] = ()) 
                 raise InputError(_refused(str(run.folder), path, target, refusal))
 
 
-def judge(config: dict[str, Any]) -> None:
-    """Judge all that a configuration which was read from a run names; nothing of it is built.
-
-    Raises:
-        InputError: It names what it may not.
-    """
-    for path, target in _targets(config, ()):
-        if refusal := _judge(target, _kind(path), ()):
-            raise InputError(_refused("config.yaml", path, target, refusal))
-
-
 def rebuild(run: Run, group: str, *, trust: Sequence[str] = ()) -> Any:
     """Build a group of a run's configuration, such as ``"model"``, as the run names it.
 

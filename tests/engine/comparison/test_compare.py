@@ -324,7 +324,7 @@ def test_a_baseline_of_another_setting(text: str) -> None:
         ([{"estimator": "identity"}], ""),  # nothing to compare
         ([{"threshold.value": 0.0}, {"threshold.value": 0.5}], "threshold.value=0"),
         ([{"model": "mlp"}, {"model": "conv"}], "model=conv"),
-        ([{"optimizer": "Adam"}, {"optimizer": "SGD"}], "optimizer=Adam"),
+        ([{"optimizer": "adam"}, {"optimizer": "sgd"}], "optimizer=adam"),
         ([{"trainer.max_epochs": 5}, {"trainer.max_epochs": 9}], "trainer.max_epochs=5"),
         ([{"data.limit": "null"}, {"data.limit": "64"}], "data.limit=null"),
         ([{"model.signed": "true"}, {"model.signed": "false"}], "model.signed=false"),
@@ -554,6 +554,7 @@ def test_twins_of_the_same_test_metrics_only_are_none() -> None:
 
 def test_a_clamp_that_never_acts_is_the_reason() -> None:
     study = with_curves(identity=[[2.0, 1.0]], hardtanh_clip=[[2.0, 1.0]])
+    study.runs["effect"] = [None, "estimator/clip_fraction"]
     study.curves["estimator/clip_fraction"] = 0.0
     (twins,) = compare(study).twins
     assert twins.reason == "clip_fraction 0 in every epoch"
@@ -813,6 +814,9 @@ def test_two_estimators_without_a_clamp_have_another_reason() -> None:
     ]
     study = study_of(rows)
     study.curves["estimator/clip_fraction"] = 0.0
+    (twins,) = compare(study).twins
+    assert twins.reason == "the same losses and codes in every epoch"
+    study.runs["effect"] = "estimator/clip_fraction"  # two that clamp, and may do so otherwise
     (twins,) = compare(study).twins
     assert twins.reason == "the same losses and codes in every epoch"
 

@@ -9,7 +9,7 @@ import stelab
 from conftest import Cli
 from stelab.engine.config.identity import run_id
 from stelab.engine.studies import finished_run, load, read_run
-from stelab.engine.trust import judge
+from stelab.engine.trust import require_trusted
 
 STUDY = Path(__file__).with_name("old") / "study"
 (OLD,) = STUDY.iterdir()
@@ -24,11 +24,12 @@ OVERRIDES = (
 
 
 def test_its_components_have_the_names_of_today() -> None:
-    config = read_run(OLD).config
+    run = read_run(OLD)
+    config = run.config
     assert config["model"]["_target_"] == "stelab.lab.models.mlp"
     assert config["model"]["binarizer"]["_target_"] == "stelab.binarizer.Binarizer"
     assert config["callbacks"]["basket"]["_target_"] == "stelab.lab.gradients.GradientBasket"
-    judge(config)
+    require_trusted(run, ["model", "loss", "data", "callbacks"])
 
 
 def test_the_same_command_finds_it(tmp_path: Path) -> None:

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import DictConfig
 
 from stelab.engine.config.compose import compose_job, search
+from stelab.engine.config.composition import recorded
+from stelab.engine.config.identity import fingerprint
 from stelab.engine.config.validate import plain
+from stelab.engine.studies.record import Run
 from stelab.engine.studies.settings import plain_value, swept
 
 
-def configs(*jobs: str, config_dir: Path | None = None) -> list[dict[str, Any]]:
-    """Compose a configuration for each line of overrides."""
+def runs(*jobs: str, config_dir: Path | None = None) -> list[Run]:
+    """Make a run of each line of overrides."""
     with search(str(config_dir) if config_dir else None) as loader:
-        return [plain(compose_job(loader, "train", job.split())) for job in jobs]
+        return [_run(compose_job(loader, "train", job.split())) for job in jobs]
+
+
+def _run(cfg: DictConfig) -> Run:
+    record = {"fingerprint": fingerprint(cfg), "composition": recorded(cfg)}
+    return Run(Path(cfg.paths.run), "finished", plain(cfg), {}, record)
 
 
 def settings(*jobs: str, config_dir: Path | None = None) -> list[dict[str, Any]]:
-    return [dict(flat) for flat in swept(configs(*jobs, config_dir=config_dir))]
+    return [dict(flat) for flat in swept(runs(*jobs, config_dir=config_dir))]
+
+
+def read(*jobs: str) -> list[dict[str, Any]]:
+    """Return the settings of runs that have no record of what they were composed with."""
+    return [dict(f) for f in swept([replace(each, record={}) for each in runs(*jobs)])]
 
 
 def grid(**axes: str) -> list[str]:
@@ -59,13 +74,13 @@ def test_what_cannot_change_a_result_is_no_setting() -> None:
 def test_an_optimizer_is_one_setting_and_lr_only_within_one() -> None:
     # Their defaults differ in lr, betas, momentum: that is what the option means.
     assert settings("optimizer=adam", "optimizer=sgd") == [
-        {"optimizer": "Adam"},
-        {"optimizer": "SGD"},
+        {"optimizer": "adam"},
+        {"optimizer": "sgd"},
     ]
     assert settings("optimizer=adam", "optimizer=sgd", "optimizer=sgd optimizer.lr=0.2") == [
-        {"optimizer": "Adam", "optimizer.lr": 0.001},
-        {"optimizer": "SGD", "optimizer.lr": 0.1},
-        {"optimizer": "SGD", "optimizer.lr": 0.2},
+        {"optimizer": "adam", "optimizer.lr": 0.001},
+        {"optimizer": "sgd", "optimizer.lr": 0.1},
+        {"optimizer": "sgd", "optimizer.lr": 0.2},
     ]
     assert settings("optimizer.lr=0.01", "optimizer.lr=0.02") == [
         {"optimizer.lr": 0.01},
@@ -168,11 +183,44 @@ def test_what_is_set_besides_does_not_follow() -> None:
     ]
 
 
-def test_a_basket_is_one_setting() -> None:
-    assert settings("callbacks=default", "callbacks=basket") == [
-        {},
-        {"callbacks.basket": "GradientBasket"},
+def test_groups_are_their_options() -> None:
+    assert settings("callbacks=default", "callbacks=basket", "trainer=cpu debug=overfit") == [
+        {"trainer": "auto", "callbacks": "default"},
+        {"trainer": "auto", "callbacks": "basket"},
+        {"debug": "overfit", "trainer": "cpu", "callbacks": "default"},
     ]
+
+
+def test_a_changed_file_of_a_group_is_told_by_what_it_changed(tmp_path: Path) -> None:
+    (tmp_path / "estimator").mkdir()
+    made = []
+    for bound in (0.1, 0.2):
+        text = f"_target_: stelab.estimators.HardtanhClip\nbound: {bound}\n"
+        (tmp_path / "estimator" / "mine.yaml").write_text(text)
+        made += runs("estimator=mine seed=0", "estimator=mine seed=1", config_dir=tmp_path)
+    assert swept(made) == [
+        {"estimator.bound": bound, "seed": seed} for bound in (0.1, 0.2) for seed in (0, 1)
+    ]
+
+
+def test_runs_without_a_record_are_told_apart_by_all_their_keys() -> None:
+    jobs = grid(estimator="identity none", threshold_value="0 0.5", seed="0 1 2")
+    assert read(*jobs) == settings(*jobs)  # data.seed is a copy
+    assert read("seed=0 data.seed=7", "seed=1 data.seed=7", "seed=1") == [
+        {"data.seed": 7, "seed": 0},
+        {"data.seed": 7, "seed": 1},
+        {"data.seed": 1, "seed": 1},
+    ]
+    assert read("scheduler=cosine", "scheduler=cosine trainer.max_epochs=9") == [
+        {"scheduler.T_max": 5, "trainer.max_epochs": 5},
+        {"scheduler.T_max": 9, "trainer.max_epochs": 9},
+    ]
+    (adam, sgd) = read("optimizer=adam", "optimizer=sgd")
+    assert (adam["optimizer"], sgd["optimizer"]) == ("torch.optim.Adam", "torch.optim.SGD")
+    assert adam["optimizer.lr"] != sgd["optimizer.lr"]
+    # One of them makes all of them such.
+    old, new = runs("model.bits=8", "model.bits=8 seed=1")
+    assert swept([replace(old, record={}), new]) == [{"seed": 0}, {"seed": 1}]
 
 
 def test_lists_null_and_truth() -> None:
@@ -205,15 +253,6 @@ def test_groups_come_before_others_in_the_order_of_the_configuration() -> None:
     assert list(found) == [
         *("estimator", "threshold", "model.bits", "loss.reduction", "optimizer"),
         *("trainer.max_epochs", "seed", "threads", "monitor"),
-    ]
-
-
-def test_classes_of_one_name_are_told_apart() -> None:
-    (config,) = configs("")
-    mine = {**config, "optimizer": {**config["optimizer"], "_target_": "mine.Adam"}}
-    assert [dict(flat) for flat in swept([config, mine])] == [
-        {"optimizer": "torch.optim.Adam"},
-        {"optimizer": "mine.Adam"},
     ]
 
 

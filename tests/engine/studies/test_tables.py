@@ -757,7 +757,7 @@ def test_a_configuration_may_say_its_paths(study: Path) -> None:
     small = ("debug=fast", "model=mlp", "model.bits=512", f"paths.outputs={study.parent}")
     own = "+callbacks.keep._target_=pytorch_lightning.callbacks.ModelCheckpoint"
     cfg = compose(*small, "seed=7", own, "+callbacks.keep.dirpath='${paths.run}/kept'")
-    Recorder(run.folder, cfg, from_step=0).finish(run.metrics, epochs=1, arithmetic={})
+    Recorder(run.folder, cfg, from_step=0).finish(run.metrics, epochs=1, arithmetic={}, effect=None)
     assert f"dirpath: {cfg.paths.run}/kept\n" in (run.folder / "config.yaml").read_text()
     assert load(study).left_out.empty
     assert not load(study).runs["edited"].any()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Cli
+from stelab.engine.config.composition import overrides_of
 from stelab.engine.errors import InputError
 from stelab.engine.studies import read_run
 from stelab.engine.sweepers.plan import Plan, plan
@@ -24,7 +25,7 @@ def jobs(*arguments: str, config_dir: Path | None = None, multirun: bool = False
     assert sweep.whole
     assert sweep.count == len(sweep.jobs)
     fixed = [a for a in arguments if not a.startswith("hydra") and "," not in a]
-    return [" ".join(o for o in job if o not in fixed) for job in sweep.overrides]
+    return [" ".join(o for o in job if o not in fixed) for job in map(overrides_of, sweep.jobs)]
 
 
 def test_a_grid_is_every_combination_the_last_key_fastest() -> None:
@@ -191,7 +192,7 @@ def test_only_failed_keeps_what_failed(tmp_path: Path) -> None:
         (folder / "run.json").write_text(json.dumps({"status": status, "metrics": {}}))
     again = planned(*sweep, "only=failed", multirun=True)
     assert [job.seed for job in again.jobs] == [0, 2]
-    assert again.overrides[1][0] == "seed=2"
+    assert overrides_of(again.jobs[1])[0] == "seed=2"
     assert (again.count, again.whole, again.shared.only) == (2, True, "failed")
     assert planned("seed=5,6", "only=failed", multirun=True).jobs == []
 

@@ -8,6 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from stelab.engine.config.compose import search
+from stelab.engine.config.composition import overrides_of
 from stelab.engine.errors import InputError
 from stelab.engine.sweepers.axes import read_axes
 from stelab.engine.sweepers.plan import Plan, plan
@@ -68,7 +69,7 @@ def planned(*arguments: str) -> Plan:
 def test_examples_stand_for_all_trials() -> None:
     search = ("optimizer.lr=tag(log,interval(1e-4,1e-1))", "model.bits=range(8,65,8)")
     sweep = planned("study=x", *search, "estimator=identity,none,loo", "seed=4,5,6")
-    assert sweep.overrides == [
+    assert [overrides_of(job) for job in sweep.jobs] == [
         ["sweep=optuna", "study=x", f"optimizer.lr={lr}", f"model.bits={bits}", f"estimator={e}"]
         + ["seed=4"]
         for lr, bits, e in (
@@ -100,7 +101,7 @@ def test_an_experiment_states_a_search(tmp_path: Path) -> None:
         "      seed: 0,1\n"
     )
     sweep = plan("train", ["experiment=mine"], multirun=False, config_dir=str(tmp_path))
-    assert sweep.overrides == [
+    assert [overrides_of(job) for job in sweep.jobs] == [
         ["optimizer.lr=0.0001", "seed=0", "experiment=mine"],
         ["optimizer.lr=0.1", "seed=0", "experiment=mine"],
     ]

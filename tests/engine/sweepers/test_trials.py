@@ -13,9 +13,10 @@ from typing import Any
 import optuna
 import pytest
 from hydra.core.utils import JobReturn
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
+from stelab.engine.config.composition import overrides_of, remember
 from stelab.engine.errors import InputError
 from stelab.engine.sweepers.axes import Point
 from stelab.engine.sweepers.space import Choice, Dimension, Numbers
@@ -59,18 +60,21 @@ class Sweep:
         self.refuses: Callable[[Point], bool] = options.get("refuses", lambda point: False)
         self.ran: list[str] = []
 
-    def replicate(self, chosen: Point) -> list[Job]:
+    def replicate(self, chosen: Point, report: list[str]) -> list[Job]:
         if self.refuses(chosen):
             raise InputError(f"{chosen} is refused")
-        return [self.job([*chosen.values(), f"seed={seed}"]) for seed in self.seeds]
+        first, *others = [[*chosen.values(), f"seed={seed}"] for seed in self.seeds]
+        return [self.job(first, report), *(self.job(other, []) for other in others)]
 
-    def job(self, overrides: list[str]) -> Job:
-        name = "-".join(overrides)
-        cfg = {"paths": {"run": str(self.folder / name)}, "monitor": "val/loss"}
-        return Job(overrides, OmegaConf.create(cfg))
+    def job(self, overrides: list[str], report: list[str]) -> Job:
+        run = str(self.folder / "-".join(overrides))
+        cfg = OmegaConf.create({"paths": {"run": run}, "monitor": "val/loss", "names": {}})
+        remember(cfg, [*overrides, *report], {})
+        return Job(cfg)
 
-    def train(self, overrides: list[str], how: Callable[[list[str]], Any]) -> None:
+    def train(self, job: DictConfig, how: Callable[[list[str]], Any]) -> None:
         """Write the run's folder, as `how` says: a value, or a status."""
+        overrides = overrides_of(job)
         self.ran.append(" ".join(o for o in overrides if not o.startswith("trial=")))
         name = "-".join(o for o in overrides if not o.startswith("trial="))
         result = how(overrides)
@@ -89,7 +93,7 @@ class Sweep:
     ) -> list[str]:
         """Launch; jobs end in the order in which they started."""
         with self.trials.driven(failed_again=failed_again):
-            jobs, running, ended = self.trials.jobs(), list[list[str]](), 0
+            jobs, running, ended = self.trials.jobs(), list[DictConfig](), 0
             while True:
                 while len(running) < slots and (job := next(jobs, None)) is not None:
                     running.append(job)
@@ -97,9 +101,9 @@ class Sweep:
                     return self.ran
                 if ended == killed_after:
                     return self.ran
-                overrides = running.pop(0)
-                self.train(overrides, how)
-                self.trials.done(overrides, JobReturn())
+                done = running.pop(0)
+                self.train(done, how)
+                self.trials.done(done, JobReturn())
                 ended += 1
 
     def states(self) -> list[TrialState]:
@@ -136,7 +140,7 @@ def test_slots_are_kept_busy(tmp_path: Path) -> None:
         jobs = sweep.trials.jobs()
         first = [next(jobs) for _ in range(7)]
         assert first[6] is None
-        assert len({tuple(job or ()) for job in first}) == 7
+        assert len({tuple(overrides_of(job)) for job in first if job is not None}) == 6
         for job in first[:5]:
             assert job is not None
             sweep.train(job, loss)
@@ -224,7 +228,7 @@ def test_sweeps_at_once_leave_each_others_trials_alone(tmp_path: Path) -> None:
         both.enter_context(two.trials.driven(failed_again=False))
         second = two.trials.jobs()
         assert one.states() == [RUNNING]
-        turns: list[tuple[Sweep, Iterator[list[str] | None], list[list[str] | None]]]
+        turns: list[tuple[Sweep, Iterator[DictConfig | None], list[DictConfig | None]]]
         turns = [(one, first, mine), (two, second, [])]
         for _ in range(40):
             for sweep, jobs, running in turns:
@@ -275,7 +279,7 @@ def test_the_override_that_reports_can_be_read(tmp_path: Path) -> None:
     job = next(sweep.trials.jobs())
     assert job is not None
     with search(None) as loader:
-        cfg = compose_job(loader, "train", job)
-        without = compose_job(loader, "train", job[:-1])
+        cfg = compose_job(loader, "train", overrides_of(job))
+        without = compose_job(loader, "train", overrides_of(job)[:-1])
     assert cfg.trial == {"storage": f"sqlite:///{odd}/optuna.db", "study": "s", "number": 0}
     assert cfg.paths.run == without.paths.run

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.lab.training import live
 from stelab.lab.training.live import LiveProgress
 
@@ -26,14 +27,15 @@ def written(
         callback_metrics={},
     )
     monkeypatch.setattr(live, "time", clock)
-    progress, found = LiveProgress(folder), list[int]()
+    progress, found = LiveProgress(RunFolder(folder)), list[int]()
+    path = RunFolder(folder).progress
     progress.on_train_start(trainer, None)  # type: ignore[arg-type]
     for step in range(1, steps + 1):
         trainer.global_step = step
         progress.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
-        if progress.path.exists():
-            found.append(json.loads(progress.path.read_text())["step"])
-            progress.path.unlink()
+        if path.exists():
+            found.append(json.loads(path.read_text())["step"])
+            path.unlink()
     return found
 
 

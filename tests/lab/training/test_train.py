@@ -102,7 +102,7 @@ def test_the_bar_and_progress_tell_losses_and_the_time_left(
             self.written = float("-inf")  # do not wait for a second to be over
             self.next_step = 0
             super().on_train_batch_end(*arguments)
-            found.append(json.loads(self.path.read_text()))
+            found.append(json.loads(self.folder.progress.read_text()))
 
     screen = Terminal()
     monkeypatch.setattr("sys.stdout", screen)

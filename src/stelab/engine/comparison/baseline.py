@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,9 +17,9 @@ from stelab.engine.comparison.conditions import (
 )
 from stelab.engine.comparison.groups import Group
 from stelab.engine.config import compose
+from stelab.engine.config.composition import composition_of
 from stelab.engine.config.validate import plain
 from stelab.engine.errors import InputError
-from stelab.engine.project import project
 from stelab.engine.studies.settings import plain_value
 
 
@@ -53,20 +53,22 @@ def find_baseline(text: str | None, groups: Sequence[Group], by: Sequence[str]) 
 
 def _default(key: str) -> str | None:
     """Return what ``stelab train`` takes for a setting that is not given, as tables write it."""
-    cfg = _defaults()
-    node: Any = cfg["names"] if key in project().named_groups else cfg
+    cfg, choices = _defaults()
+    if key in choices:
+        return choices[key]
+    node: Any = cfg
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
             return None
         node = node[part]
-    if isinstance(node, dict):
-        return str(node["_target_"]).rpartition(".")[2] if "_target_" in node else None
-    return write_value(plain_value(node))
+    return None if isinstance(node, dict) else write_value(plain_value(node))
 
 
 @cache
-def _defaults() -> dict[str, Any]:
-    return plain(compose())
+def _defaults() -> tuple[dict[str, Any], Mapping[str, str | None]]:
+    cfg = compose()
+    composition = composition_of(cfg)
+    return plain(cfg), composition.choices if composition else {}
 
 
 def partner(group: Group, groups: Sequence[Group], baseline: Conditions) -> Group | None:

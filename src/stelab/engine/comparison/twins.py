@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from stelab.engine.comparison.groups import Group, written_replicate
-from stelab.engine.config import CONF_DIR
-from stelab.engine.config.signature import defines
-
-CLIPPED = "estimator/clip_fraction"
+from stelab.engine.project import project
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ def find_twins(
 
 
 def _is_compared(name: str) -> bool:
-    return name.partition("/")[0] in ("train", "val", "test", "code")
+    return name.startswith(project().results)
 
 
 def _signature(
@@ -82,19 +77,12 @@ def _signature(
 
 
 def _reason(groups: Sequence[Group], by_run: dict[object, pd.DataFrame]) -> str:
-    """Tell why, where the curves show it: a clamp that never acts is none."""
-    tables = [by_run[r["study"], r["run"]] for g in groups for _, r in g.runs.iterrows()]
-    idle = all(CLIPPED in table and (table[CLIPPED] == 0).all() for table in tables)
-    clamping = {_clamps(name) for group in groups for name in group.runs["estimator"]}
-    if idle and clamping == {True, False}:
-        return "clip_fraction 0 in every epoch"
+    """Tell why, where runs say by which metric they differ from others, and it is always 0."""
+    rows = [row for group in groups for _, row in group.runs.iterrows()]
+    effects = {row.get("effect") for row in rows if isinstance(row.get("effect"), str)}
+    tables = [by_run[row["study"], row["run"]] for row in rows]
+    for name in sorted(effects):
+        others = any(row.get("effect") != name for row in rows)
+        if others and all(name in table and (table[name] == 0).all() for table in tables):
+            return f"{name.rpartition('/')[2]} 0 in every epoch"
     return "the same losses and codes in every epoch"
-
-
-@cache
-def _clamps(estimator: str) -> bool:
-    """Tell whether an option of the group ``estimator`` can clamp gradients, from its source."""
-    path = CONF_DIR / "estimator" / f"{estimator}.yaml"
-    if not path.is_file():  # of a --config-dir
-        return False
-    return defines(str(OmegaConf.select(OmegaConf.load(path), "_target_")), "clipped")

@@ -34,6 +34,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from stelab.engine.config.boundary import mistake
+from stelab.engine.config.composition import remember
 from stelab.engine.config.files import CheckedFiles, self_inclusion
 from stelab.engine.config.identity import register_resolvers
 from stelab.engine.config.signature import import_signature, why_not_found
@@ -56,6 +57,7 @@ def _conf_dir() -> Path:
 
 
 CONF_DIR = _conf_dir()
+_GIVEN = "command-line"  # Hydra's name for where --config-dir comes from
 
 
 def compose(*overrides: str, command: str = "train", config_dir: str | None = None) -> DictConfig:
@@ -70,7 +72,10 @@ def compose(*overrides: str, command: str = "train", config_dir: str | None = No
         InputError: Names every mistake.
     """
     with search(config_dir) as loader:
-        return strip(compose_whole(loader, command, overrides), command)
+        whole = compose_whole(loader, command, overrides)
+        cfg = strip(whole, command)
+        _remember(cfg, loader, overrides, whole.hydra.runtime.choices)
+        return cfg
 
 
 @contextmanager
@@ -102,7 +107,7 @@ def application(config_dir: str | None) -> Iterator[Hydra]:
     SourcesRegistry.instance().types["file"] = CheckedFiles
     if config_dir is not None:
         user = f"file://{Path(config_dir).resolve()}"
-        path.prepend("command-line", user, SearchPathQuery(provider="schema"))
+        path.prepend(_GIVEN, user, SearchPathQuery(provider="schema"))
     state = GlobalHydra.instance()
     running, state.hydra = state.hydra, None
     try:
@@ -123,7 +128,9 @@ def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) 
         return load(overrides)
 
 
-def compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+def compose_job(
+    loader: ConfigLoader, command: str, overrides: Sequence[str], *, swept: Sequence[str] = ()
+) -> DictConfig:
     """Compose and check one of many jobs; `paths.run`, where there is one, is resolved.
 
     It is what Hydra composes, in a tenth of the time: jobs that choose the same groups share one
@@ -134,19 +141,22 @@ def compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) ->
         loader: Hydra's. It reads the files of a choice of groups once.
         command: Whose defaults to start from.
         overrides: All of the job's, those of Hydra's own keys (``hydra.*``) too.
+        swept: The keys that differ between the jobs.
 
     Raises:
         InputError: Names every mistake.
     """
 
     def compose_and_check(lines: Sequence[str]) -> DictConfig:
-        return _compose_job(loader, command, lines)
+        return _compose_job(loader, command, lines, swept)
 
     with _explained(loader, command, overrides, compose_and_check):
         return compose_and_check(overrides)
 
 
-def _compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
+def _compose_job(
+    loader: ConfigLoader, command: str, overrides: Sequence[str], swept: Sequence[str]
+) -> DictConfig:
     choices, values = _split(loader, command, overrides)
     shared, hydra_node = _composed(loader, command, choices)
     cfg = copy.deepcopy(shared)
@@ -156,7 +166,22 @@ def _compose_job(loader: ConfigLoader, command: str, overrides: Sequence[str]) -
         if folder := cfg.get("paths", {}).get("run"):
             cfg.paths.run = folder  # computed once, not for each that refers to it
     validate(cfg, command)
+    _remember(cfg, loader, overrides, hydra_node.hydra.runtime.choices, swept)
     return cfg
+
+
+def _remember(
+    cfg: DictConfig,
+    loader: ConfigLoader,
+    overrides: Sequence[str],
+    choices: Any,
+    swept: Sequence[str] = (),
+) -> None:
+    own = [line for line in overrides if not _parse(loader, line).is_hydra_override()]
+    entries = loader.get_search_path().get_path()
+    given = [str(entry.path) for entry in entries if entry.provider == _GIVEN]
+    config_dir = given[0].removeprefix("file://") if given else None
+    remember(cfg, own, choices, swept=swept, config_dir=config_dir)
 
 
 def parse(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:

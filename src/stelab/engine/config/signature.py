@@ -135,18 +135,6 @@ class _NoSource(Exception):
     """The source does not say it: it is compiled, or what stands there is no class or function."""
 
 
-def defines(target: str, method: str) -> bool:
-    """Tell whether the class with the dotted name `target` has a `method` of its own.
-
-    Raises:
-        LookupError: There is no such module.
-    """
-    module, _, name = target.rpartition(".")
-    _, node = _find(module, name) or (module, None)
-    body = node.body if isinstance(node, ast.ClassDef) else []
-    return any(isinstance(item, ast.FunctionDef) and item.name == method for item in body)
-
-
 def _signature(module: str, node: ast.AST, *, own: bool) -> Signature:
     if isinstance(node, ast.FunctionDef):
         return _parameters(node.args, own=own)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stelab.arguments import Size
 from stelab.engine.config.compose import compose_job
+from stelab.engine.config.composition import overrides_of
 from stelab.engine.errors import InputError
 from stelab.engine.launchers.executor import Executor
 from stelab.engine.launchers.job import Outcome
@@ -107,22 +108,32 @@ class StudyLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
+        """Compose and run the jobs that another project's sweeper has chosen."""
+        return self.run([self.compose(job) for job in job_overrides], first=initial_job_idx)
+
+    def compose(self, overrides: Sequence[str], *, swept: Sequence[str] = ()) -> DictConfig:
+        """Compose and check a job that was chosen while the sweep goes on."""
+        hydra = self.config.hydra
+        lines = [*hydra.overrides.hydra, *overrides]
+        return compose_job(self.hydra_context.config_loader, "train", lines, swept=swept)
+
+    def run(self, jobs: Sequence[DictConfig], *, first: int = 0) -> list[JobReturn]:
         """Run all jobs; return the results of those that were started, in their order."""
         results: dict[tuple[str, ...], JobReturn] = {}
 
-        def done(overrides: list[str], result: JobReturn) -> None:
-            results[tuple(overrides)] = result
+        def done(job: DictConfig, result: JobReturn) -> None:
+            results[tuple(overrides_of(job))] = result
 
-        jobs = [list(overrides) for overrides in job_overrides]
-        names = {tuple(job): name for job, name in zip(jobs, told_apart(jobs), strict=True)}
+        lists = [overrides_of(job) for job in jobs]
+        names = {tuple(job): name for job, name in zip(lists, told_apart(lists), strict=True)}
         titles = Titles(f"{len(jobs)}", lambda job: names[tuple(job)])
-        self.stream(iter(jobs), done, titles, first=initial_job_idx)
-        return [results[tuple(job)] for job in jobs if tuple(job) in results]
+        self.stream(iter(jobs), done, titles, first=first)
+        return [results[tuple(job)] for job in lists if tuple(job) in results]
 
     def stream(
         self,
-        jobs: Iterator[list[str] | None],
-        done: Callable[[list[str], JobReturn], None],
+        jobs: Iterator[DictConfig | None],
+        done: Callable[[DictConfig, JobReturn], None],
         titles: Titles,
         *,
         first: int = 0,
@@ -130,8 +141,8 @@ class StudyLauncher(Launcher):
         """Run jobs that are asked for one by one, whenever a slot is free.
 
         Args:
-            jobs: Gives the overrides of the next job; None: none before another one has ended.
-            done: Called, in this thread, with a job's overrides and its result.
+            jobs: Gives the next job, composed; None: none before another one has ended.
+            done: Called, in this thread, with a job and its result.
             titles: How jobs are called.
             first: The number of the first job.
         """
@@ -143,7 +154,7 @@ class StudyLauncher(Launcher):
                 Schedule(
                     executor=executor,
                     jobs=self._jobs(jobs, itertools.count(first), titles),
-                    done=lambda job, outcome: done(job.overrides, _as_return(job, outcome)),
+                    done=lambda job, outcome: done(job.cfg, _as_return(job, outcome)),
                     logging=cast(dict[str, Any], OmegaConf.to_container(hydra.job_logging)),
                     retries=self.retries,
                     on_failure=self.on_failure,
@@ -153,25 +164,19 @@ class StudyLauncher(Launcher):
             configure_log(hydra.hydra_logging, hydra.verbose)
 
     def _jobs(
-        self, jobs: Iterator[list[str] | None], numbers: Iterator[int], titles: Titles
+        self, jobs: Iterator[DictConfig | None], numbers: Iterator[int], titles: Titles
     ) -> Iterator[Job | None]:
-        for overrides in jobs:
-            if overrides is None:
+        for cfg in jobs:
+            if cfg is None:
                 yield None
             else:
                 number = next(numbers)
-                title = titles.of(number, overrides)
-                yield Job(number, overrides, self._compose(overrides), title)
-
-    def _compose(self, overrides: list[str]) -> DictConfig:
-        hydra = self.config.hydra
-        loader = self.hydra_context.config_loader
-        return compose_job(loader, "train", [*hydra.overrides.hydra, *overrides])
+                yield Job(number, cfg, titles.of(number, overrides_of(cfg)))
 
 
 def _as_return(job: Job, outcome: Outcome) -> JobReturn:
     result = JobReturn() if outcome.status == "finished" else FailedReturn()
-    result.overrides, result.cfg, result.task_name = job.overrides, job.cfg, "train"
+    result.overrides, result.cfg, result.task_name = overrides_of(job.cfg), job.cfg, "train"
     if outcome.status == "finished":
         result.status, result.return_value = JobStatus.COMPLETED, outcome.value
     else:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stelab.engine.errors import InputError
 from stelab.engine.project import load, project
+from stelab.engine.studies.record import Pruned, Run
 
 _abandoned = threading.Event()
 
@@ -43,17 +44,17 @@ class Attempt:
     Attributes:
         cfg: Its configuration, composed and checked.
         logging: `hydra.job_logging`, for a process of its own.
+        finished: Its run, where that was just found finished: nothing is trained.
     """
 
     cfg: DictConfig
     logging: dict[str, Any]
+    finished: Run | None = None
 
     def __call__(self) -> Outcome:
         """Train in this process; what is no `Exception`, such as a signal, ends the process."""
-        from stelab.engine.studies.record import Pruned
-
         try:
-            value, told = load(project().train)(self.cfg)
+            value, told = load(project().train)(self.cfg, self.finished)
             return Outcome("finished", value=value, told=told)
         except Pruned as error:
             return Outcome("pruned", reason=str(error))

@@ -9,15 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig
 
 from stelab.engine.launchers.executor import Executor, Started
 from stelab.engine.launchers.job import Attempt, Outcome
-from stelab.engine.studies.lock import is_locked
 from stelab.engine.studies.record import finished_run, record_death
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.terminal import visible
 
 log = logging.getLogger(__name__)
@@ -29,22 +28,20 @@ class Job:
 
     Attributes:
         number: Its place in the sweep, from 0.
-        overrides: What it was composed with.
-        cfg: Its configuration.
+        cfg: Its configuration, composed and checked.
         title: How it is called where it is told of: its place in the sweep and what was swept.
         failures: How often it failed so far.
     """
 
     number: int
-    overrides: list[str]
     cfg: DictConfig
     title: str
     failures: int = 0
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> RunFolder:
         """Return its run's folder."""
-        return Path(self.cfg.paths.run)
+        return RunFolder.of(self.cfg)
 
 
 @dataclass
@@ -96,8 +93,8 @@ class Schedule:
             if job is None:
                 self._dry = True
                 break
-            if finished_run(job.cfg):  # which needs no slot
-                self._settle(job, Attempt(job.cfg, self.logging)())
+            if finished := finished_run(job.cfg):  # which needs no slot
+                self._settle(job, Attempt(job.cfg, self.logging, finished)())
                 continue
             self._announce(job)
             batch.append(job)
@@ -126,13 +123,13 @@ class Schedule:
         for new in self.jobs:
             if new is None:
                 break
-            if is_locked(new.folder):
+            if new.folder.is_locked():
                 self._held.append(new)
             else:
                 yield new
         for _ in range(len(self._held)):
             job = self._held.popleft()
-            if is_locked(job.folder):
+            if job.folder.is_locked():
                 self._held.append(job)
             else:
                 yield job
@@ -155,7 +152,7 @@ class Schedule:
         """Tell how an attempt ended; try again, or be done with the job."""
         if outcome.status == "died":
             with suppress(OSError):  # a full disk, perhaps what it died of; it is told anyway
-                record_death(job.folder, job.cfg, outcome.reason)
+                record_death(job.folder.path, job.cfg, outcome.reason)
         again = outcome.status == "lost" or self._failed_but_tries_again(job, outcome)
         self._tell(job, outcome, again=again)
         if again and not self._stopped:
@@ -175,8 +172,7 @@ class Schedule:
         if outcome.status in ("finished", "pruned"):
             print(visible(f"{job.title}: {outcome.told or outcome.status}"), flush=True)
         else:
-            record = job.folder / "run.json"
-            where = f" (traceback: {record})" if outcome.status == "failed" else ""
+            where = f" (traceback: {job.folder.record})" if outcome.status == "failed" else ""
             next_ = "; trying again" if again else ""
             message = f"{job.title}: {outcome.status}: {outcome.reason}{where}{next_}"
             print(visible(message), file=sys.stderr, flush=True)

@@ -20,6 +20,9 @@ NOT_OURS = "config.yaml is not one of stelab's"
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 """How run.json writes times, which are UTC."""
 
+FORMAT = 1
+"""The version of run.json; those of before its first one have none, and no `composition`."""
+
 STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
 
 _NAME = 255  # characters, as a file's
@@ -71,6 +74,8 @@ def flaw_of_record(record: Any) -> str:
     """Say why run.json was not written by stelab; nothing where it was."""
     if not isinstance(record, dict):
         return "run.json must be a table"
+    if not is_integer(version := record.get("format", FORMAT)) or version > FORMAT:
+        return f"run.json is of format {brief(version)}, which this stelab does not know"
     status, metrics = record.get("status"), record.get("metrics")
     if status not in STATUSES:
         return f"run.json: its status is {brief(status)!r}, which is none of stelab's"
@@ -87,6 +92,8 @@ def flaw_of_record(record: Any) -> str:
         for (part, key), check in _CHECKS.items()
         if (value := part_of(record, part).get(key)) is not None and not check(value)
     ]
+    if (effect := record.get("effect")) is not None and not is_name(effect):
+        wrong.append(f"effect is {brief(effect)}")
     if not _is_count(record.get("epochs", 1)):
         wrong.append(f"epochs is {brief(record['epochs'])}")
     return f"run.json: {', '.join(wrong)}" if wrong else ""
@@ -143,6 +150,12 @@ def are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _are_choices(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        option is None or is_name(option) for option in value.values()
+    )
+
+
 def _is_time(value: Any) -> bool:
     try:
         return isinstance(value, str) and bool(time.strptime(value, TIME))
@@ -180,6 +193,10 @@ _CHECKS: dict[tuple[str, str], Callable[[Any], bool]] = {
     ("timings", "attempts"): _are_attempts,
     ("machine", "processor"): _is_text,
     ("machine", "gpus"): are_texts,
+    ("composition", "overrides"): are_texts,
+    ("composition", "choices"): _are_choices,
+    ("composition", "swept"): are_texts,
+    ("composition", "config_dir"): _is_text,
     ("git", "commit"): _is_text,
     ("versions", "stelab"): _is_text,
 }

@@ -11,6 +11,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.studies.curves import Curves, read_curves
 from stelab.engine.studies.flaws import flaw_of_run, is_finite, is_name, part_of
 from stelab.engine.studies.record import Run, read_run
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.studies.status import has_begun, state_of
 from stelab.engine.studies.sweep import FOLDER as SWEEPS
 from stelab.engine.studies.sweep import planned
@@ -115,7 +116,7 @@ def _look(study: str, folder: Path, *, planned: bool) -> Found:
 def _read(found: Found, folder: Path) -> Found:
     state = state_of(folder)
     try:
-        run = read_run(folder)
+        run = read_run(folder, record=state.record)
     except InputError as error:
         known = state.state if state.state != "finished" else "unreadable"
         return found.leave_out(known, state.note or ("" if known == "missing" else str(error)))
@@ -135,7 +136,7 @@ def _measure(found: Found, run: Run) -> Found:
     try:
         # Runs of before stelab counted epochs had to take all of them.
         epochs = run.record.get("epochs", run.config["trainer"].get("max_epochs"))
-        found.curves = read_curves(run.folder / "metrics.csv", epochs=epochs)
+        found.curves = read_curves(RunFolder(run.folder).metrics, epochs=epochs)
     except (OSError, ValueError) as error:
         return found.leave_out("broken", f"metrics.csv: {error}")
     return found

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from stelab.engine.config.composition import Composition, recorded
 from stelab.engine.config.identity import fingerprint
 from stelab.engine.config.validate import plain
 from stelab.engine.errors import InputError
@@ -25,20 +26,24 @@ from stelab.engine.files import write_atomically
 from stelab.engine.project import now_called, project
 from stelab.engine.studies.documents import read_json, read_yaml
 from stelab.engine.studies.flaws import (
+    FORMAT,
     TIME,
     flaw_of_config,
     flaw_of_record,
+    is_as_recorded,
     is_finite,
     part_of,
 )
 from stelab.engine.studies.lock import is_locked
 from stelab.engine.terminal import brief, visible
 
+RECORD, CONFIG = "run.json", "config.yaml"
+
 PROGRESS = "progress.json"
 """How far a run has come, while it is running."""
 
 # The most bytes that are read: about a thousand times what stelab writes.
-_RECORD, _CONFIG = 4 * 2**20, 2**20
+_MOST_RECORD, _MOST_CONFIG = 4 * 2**20, 2**20
 
 
 class Pruned(Exception):
@@ -74,6 +79,20 @@ class Run:
         """Return the last line of its error; empty where it has none."""
         return reason(self.record)
 
+    @property
+    def composition(self) -> Composition | None:
+        """Return what it was composed with; None where no record says what made config.yaml."""
+        found, identity = part_of(self.record, "composition"), self.record.get("fingerprint")
+        if not found or not isinstance(identity, str) or not is_as_recorded(self):
+            return None
+        return Composition(
+            overrides=tuple(found.get("overrides") or ()),
+            choices=found.get("choices") or {},
+            swept=tuple(found.get("swept") or ()),
+            config_dir=found.get("config_dir"),
+            fingerprint=identity,
+        )
+
 
 def read_record(folder: Path | str) -> dict[str, Any]:
     """Read run.json alone.
@@ -82,22 +101,26 @@ def read_record(folder: Path | str) -> dict[str, Any]:
         InputError: It is absent or unreadable.
     """
     with _explained(Path(folder)):
-        record = read_json(Path(folder) / "run.json", limit=_RECORD)
+        record = read_json(Path(folder) / RECORD, limit=_MOST_RECORD)
         _require(flaw_of_record(record))
     return cast(dict[str, Any], record)
 
 
-def read_run(folder: Path | str) -> Run:
+def read_run(folder: Path | str, *, record: dict[str, Any] | None = None) -> Run:
     """Read a run's folder.
+
+    Args:
+        folder: It.
+        record: Its run.json, where that was read a moment ago.
 
     Raises:
         InputError: It is not one: run.json or config.yaml is absent or unreadable.
     """
     folder = Path(folder)
-    record = read_record(folder)
+    record = record or read_record(folder)
     with _explained(folder):
         # Written resolved: plain YAML, which needs no OmegaConf.
-        config = read_yaml(folder / "config.yaml", limit=_CONFIG)
+        config = read_yaml(folder / CONFIG, limit=_MOST_CONFIG)
         _require(flaw_of_config(config))
         config = _with_names_of_today(config)
     return Run(
@@ -141,12 +164,13 @@ def finished_run(cfg: DictConfig) -> Run | None:
 
     One that lacks the metrics that are asked of it is not finished: it goes on.
     """
-    folder = Path(cfg.paths.run)
+    if cfg.rerun:
+        return None
     try:
-        if cfg.rerun or read_record(folder)["status"] != "finished":
-            return None
-        run = read_run(folder)
+        run = read_run(cfg.paths.run)
     except InputError:
+        return None
+    if run.status != "finished":
         return None
     asked = (cfg.monitor, project().metric)
     return run if all(is_finite(run.metrics.get(name)) for name in asked) else None
@@ -194,7 +218,9 @@ class Recorder:
             "commit": (git_state() or {}).get("commit"),  # it may have changed since the last
         }
         self.record: dict[str, Any] = {
+            "format": FORMAT,
             "status": "running",
+            "composition": recorded(cfg),
             "fingerprint": fingerprint(cfg),
             "metrics": {},
             "git": git_state(),
@@ -206,19 +232,27 @@ class Recorder:
             },
             "error": None,
         }
-        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
+        write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
         self._write()
 
-    def finish(self, metrics: dict[str, float], *, epochs: int, arithmetic: dict[str, Any]) -> None:
+    def finish(
+        self,
+        metrics: dict[str, float],
+        *,
+        epochs: int,
+        arithmetic: dict[str, Any],
+        effect: str | None,
+    ) -> None:
         """Record the final metrics.
 
         Args:
             metrics: They.
             epochs: How many epochs were trained: early stopping may end a run before its last.
             arithmetic: What computed it, and how precisely; a part of ``machine``.
+            effect: The metric that is 0 while what sets the run apart from others does nothing.
         """
         self.record["machine"] |= arithmetic
-        self._stop("finished", metrics=metrics, epochs=epochs)
+        self._stop("finished", metrics=metrics, epochs=epochs, effect=effect)
 
     def stop(self, error: BaseException, *, status: str) -> None:
         """Record why it ended before its end, with the traceback of a failure."""
@@ -261,7 +295,7 @@ def record_death(folder: Path, cfg: DictConfig, reason: str) -> None:
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    write_atomically(folder / "run.json", json.dumps(record, indent=2) + "\n")
+    write_atomically(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def _attempts(folder: Path) -> list[dict[str, Any]]:

@@ -1,20 +1,19 @@
-"""What was swept in a set of runs: the keys of their configurations that tell them apart."""
+"""What was swept in a set of runs: the keys that tell them apart."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
-import yaml
-
-from stelab.engine.config import CONF_DIR
-from stelab.engine.path_names import is_path_name
 from stelab.engine.project import project
 from stelab.engine.studies.flaws import is_integer
+
+if TYPE_CHECKING:
+    from stelab.engine.config.composition import Composition
+    from stelab.engine.studies.record import Run
 
 Value = str | int | float
 Flat = dict[str, Value]
@@ -24,41 +23,111 @@ _LONGEST = 200
 _WORD = re.compile(r"[\w-]+").fullmatch
 
 
-def swept(configs: Sequence[dict[str, Any]]) -> list[Flat]:
+def swept(runs: Sequence[Run]) -> list[Flat]:
     """Return for each run the settings in which the runs differ, groups' before others.
 
-    A group (``estimator``, ``optimizer``) is one setting, its option; what stands below it is
-    one only where runs of the same option differ in it. What follows another setting by an
-    interpolation (``data.seed`` the ``seed``), or cannot change a result, is none. A run without
-    a key has none in its dictionary.
-
-    Args:
-        configs: Resolved configurations, plain containers.
+    They are keys that any of the runs was composed with: a group's is its option, any other's its
+    value in config.yaml. Where runs have no record of that, or it does not tell different runs
+    apart, because a group's file was changed between them, they are all keys of config.yaml. A run
+    without a key has none in its dictionary.
     """
-    flats = [{key: plain_value(value) for key, value in leaves(config)} for config in configs]
-    names = [config.get("names", {}) for config in configs]
-    originals = [_without_copies(flat) for flat in flats]
-    keys = [
-        key
-        for key in _ordered(flats)
-        # Both: a data.seed that is 0 in all runs is a copy in those whose seed is 0.
-        if _differs(key, flats, names) and _differs(key, originals, names)
+    compositions = [each for run in runs if (each := run.composition)]
+    if len(compositions) == len(runs):
+        flats = _composed(runs, compositions)
+        if _tell_apart(flats, compositions):
+            return flats
+    return _read(runs)
+
+
+def _composed(runs: Sequence[Run], compositions: Sequence[Composition]) -> list[Flat]:
+    given = [[o.lstrip("+~").partition("=")[0] for o in each.overrides] for each in compositions]
+    keys = dict.fromkeys(key for own in given for key in own)
+    flats: list[Flat] = []
+    for run, composition, own in zip(runs, compositions, given, strict=True):
+        values = {key: _value(key, run.config, composition) for key in keys}
+        flat = {key: value for key, value in values.items() if value is not None}
+        # What is set in other runs follows another key in this one.
+        follows = {key for key in flat if key not in own and _is_copy(key, [flat])}
+        flats.append({key: value for key, value in flat.items() if key not in follows})
+    groups = {group for each in compositions for group in each.choices}
+    return _differing(flats, runs, groups)
+
+
+def _value(key: str, config: dict[str, Any], composition: Composition) -> Value | None:
+    if key in composition.choices:
+        return composition.choices[key]
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return None
+        node = node[part]
+    return plain_value(node)
+
+
+def _tell_apart(flats: Sequence[Flat], compositions: Sequence[Composition]) -> bool:
+    """Tell whether runs of the same settings are runs of the same configuration."""
+    known: dict[frozenset[tuple[str, Value]], str] = {}
+    return all(
+        known.setdefault(frozenset(flat.items()), each.fingerprint) == each.fingerprint
+        for flat, each in zip(flats, compositions, strict=True)
+    )
+
+
+def _read(runs: Sequence[Run]) -> list[Flat]:
+    """Return the keys of config.yaml in which runs differ, but for copies of another key."""
+    originals = [{k: plain_value(v) for k, v in _leaves(run.config)} for run in runs]
+    copies = {key for flat in originals for key in flat if _is_copy(key, originals)}
+    flats = [
+        {
+            key.removesuffix(_TARGET): run.config["names"].get(key.removesuffix(_TARGET), value)
+            for key, value in flat.items()
+            if key not in copies
+        }
+        for run, flat in zip(runs, originals, strict=True)
     ]
-    keys = [key for key in keys if not _follows(key, keys, flats)]
-    return [_named(keys, flat, own, flats) for flat, own in zip(originals, names, strict=True)]
+    groups = {key.removesuffix(_TARGET) for flat in originals for key in flat if _TARGET in key}
+    return _differing(flats, runs, groups)
 
 
-def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys and values of a configuration, but for what cannot change a result.
+def _is_copy(key: str, flats: Sequence[Flat]) -> bool:
+    """Tell whether a key, such as ``data.seed``, is in all runs what another one is: ``seed``."""
+    parts = key.split(".")
+    ends = [".".join(parts[i:]) for i in range(1, len(parts))]
+    having = [flat for flat in flats if key in flat]
+    return any(all(flat.get(end) == flat[key] for flat in having) for end in ends)
+
+
+def _differing(flats: Sequence[Flat], runs: Sequence[Run], groups: set[str]) -> list[Flat]:
+    """Keep the keys in which runs differ, in the order of the configuration, groups' first."""
+    nodes = list(dict.fromkeys(key for run in runs for key in run.config))
+
+    def place(key: str) -> tuple[bool, int, bool]:
+        root = key.partition(".")[0]
+        single = "." not in key and key not in groups
+        return single, nodes.index(root) if root in nodes else -1, "." in key
+
+    keys = dict.fromkeys(key for flat in flats for key in flat if not _is_hidden(key))
+    kept = [
+        key for key in sorted(keys, key=place) if len({flat.get(key, None) for flat in flats}) > 1
+    ]
+    return [{key: flat[key] for key in kept if key in flat} for flat in flats]
+
+
+def _is_hidden(key: str) -> bool:
+    """Tell whether it cannot change a result."""
+    hidden_keys = ("paths", "names", "sweep", *project().without_effect)
+    return any(key == hidden or key.startswith(f"{hidden}.") for hidden in hidden_keys)
+
+
+def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys and values of a configuration.
 
     A table is one value where its keys could not stand in a dotted one, such as ``train/loss``.
     """
     for name, value in node.items():
         key = f"{prefix}{name}"
-        if key in ("paths", "names", *project().without_effect):
-            continue
         if isinstance(value, dict) and value and all(_WORD(str(k)) for k in value):
-            yield from leaves(value, f"{key}.")
+            yield from _leaves(value, f"{key}.")
         else:
             yield key, value
 
@@ -75,90 +144,3 @@ def plain_value(value: Any) -> Value:
     if len(text) <= _LONGEST:
         return text
     return f"{text[:_LONGEST]}… ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
-
-
-def _without_copies(flat: Flat) -> Flat:
-    """Drop what repeats the setting that its key ends in."""
-
-    def copies(key: str) -> bool:
-        parts = key.split(".")
-        ends = (".".join(parts[i:]) for i in range(1, len(parts)))
-        return any(end in flat and flat[end] == flat[key] for end in ends)
-
-    return {key: value for key, value in flat.items() if not copies(key)}
-
-
-def _follows(key: str, keys: Sequence[str], flats: Sequence[Flat]) -> bool:
-    """Tell whether `key` refers to another one, and is the same in all runs that have it."""
-    having = [flat for flat in flats if key in flat]
-    same = [
-        other
-        for other in keys
-        if other != key and all(flat.get(other) == flat[key] for flat in having)
-    ]
-    return bool(same) and _is_interpolated(key) and not all(map(_is_interpolated, same))
-
-
-@cache
-def _is_interpolated(key: str) -> bool:
-    """Tell whether an installed option of the key's group refers to something else there."""
-    group, *path = key.split(".")
-    if not is_path_name(group):  # of a configuration that was read
-        return False
-    for file in (CONF_DIR / group).glob("*.yaml"):
-        node = yaml.safe_load(file.read_text(encoding="utf-8"))
-        for name in path:
-            node = node.get(name) if isinstance(node, dict) else None
-        if isinstance(node, str) and "${" in node:
-            return True
-    return False
-
-
-def _ordered(flats: Iterable[Flat]) -> list[str]:
-    """Return all keys, those of groups before single ones such as ``seed``."""
-    keys = dict.fromkeys(key for flat in flats for key in flat)
-    return sorted(keys, key=lambda key: "." not in key)
-
-
-def _differs(key: str, flats: Sequence[Flat], names: Sequence[dict[str, str]]) -> bool:
-    """Tell whether runs differ in `key` that share the options of the groups it stands in."""
-    values: dict[Any, set[Value | None]] = {}
-    for flat, own in zip(flats, names, strict=True):
-        options = tuple(_option(group, flat, own) for group in _groups(key))
-        values.setdefault(options, set()).add(_value(key, flat, own))
-    return any(len(found) > 1 for found in values.values())
-
-
-def _groups(key: str) -> list[str]:
-    """Return the nodes that `key` stands in, outermost first; a target's own node not."""
-    parts = key.removesuffix(_TARGET).split(".")
-    return [".".join(parts[:i]) for i in range(1, len(parts))]
-
-
-def _option(group: str, flat: Flat, names: dict[str, str]) -> Value | None:
-    return names.get(group, flat.get(group + _TARGET))
-
-
-def _value(key: str, flat: Flat, names: dict[str, str]) -> Value | None:
-    if key.endswith(_TARGET):
-        return _option(key.removesuffix(_TARGET), flat, names)
-    return flat.get(key)
-
-
-def _named(keys: Sequence[str], flat: Flat, names: dict[str, str], flats: Sequence[Flat]) -> Flat:
-    """Call a target's setting by its group, and a class that no option names by its last name."""
-    found: Flat = {}
-    for key in keys:
-        if (value := _value(key, flat, names)) is None:
-            continue
-        group = key.removesuffix(_TARGET)
-        bare = key != group and group not in names
-        found[group] = _last_name(str(value), key, flats) if bare else value
-    return found
-
-
-def _last_name(target: str, key: str, flats: Sequence[Flat]) -> str:
-    """Return ``"Adam"`` of ``"torch.optim.Adam"``; all of it where two classes are called so."""
-    name = target.rpartition(".")[2]
-    targets = {str(flat[key]) for flat in flats if key in flat}
-    return name if sum(other.rpartition(".")[2] == name for other in targets) == 1 else target

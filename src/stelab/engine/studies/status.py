@@ -14,9 +14,9 @@ from typing import Any
 from stelab.engine.errors import InputError
 from stelab.engine.project import project
 from stelab.engine.studies.documents import read_json
-from stelab.engine.studies.flaws import is_finite, part_of
+from stelab.engine.studies.flaws import flaw_of_run, is_finite, part_of
 from stelab.engine.studies.lock import holder, is_locked
-from stelab.engine.studies.record import PROGRESS, read_record, read_run, reason
+from stelab.engine.studies.record import PROGRESS, Run, read_record, read_run, reason
 from stelab.engine.studies.settings import swept
 from stelab.engine.studies.sweep import planned, settings_of
 from stelab.engine.terminal import visible
@@ -40,6 +40,7 @@ class RunState:
         left: Seconds that it still needs at its pace so far, of the same.
         seconds: How long a finished run took.
         losses: The last ``train/loss`` and ``val/loss``, as far as they are known.
+        record: Its run.json, where that was read.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RunState:
     left: float | None = None
     seconds: float | None = None
     losses: dict[str, float] = field(default_factory=dict)
+    record: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
 
 def survey(study: Path) -> list[RunState]:
@@ -64,7 +66,7 @@ def survey(study: Path) -> list[RunState]:
     others = [name for name in names_of(study) if name not in settings]
     if not settings and not others and not unreadable:
         raise InputError(f"{study} holds no runs (study=NAME, paths.outputs=FOLDER)")
-    settings |= _settings_of_configs([study / name for name in others])
+    settings |= _settings_of_runs([study / name for name in others])
     lists = [RunState(name, "unreadable", note) for name, note in unreadable.items()]
     runs = [replace(state_of(study / name), settings=text) for name, text in settings.items()]
     return [*lists, *runs]
@@ -108,10 +110,10 @@ def time_left(states: Sequence[RunState]) -> float | None:
     return max([*known, rest / max(len(running), 1)])
 
 
-def _settings_of_configs(folders: Sequence[Path]) -> dict[str, str]:
-    """Name runs that no list of a sweep has, such as those that Optuna chose, by config.yaml."""
-    configs = {folder.name: config for folder in folders if (config := _config(folder))}
-    flats = dict(zip(configs, swept([*configs.values()]), strict=True))
+def _settings_of_runs(folders: Sequence[Path]) -> dict[str, str]:
+    """Name runs that no list of a sweep has, such as those that Optuna chose, by their settings."""
+    runs = {folder.name: run for folder in folders if (run := _run(folder))}
+    flats = dict(zip(runs, swept([*runs.values()]), strict=True))
     return {
         folder.name: " ".join(f"{k}={v}" for k, v in flats.get(folder.name, {}).items())
         for folder in folders
@@ -119,11 +121,12 @@ def _settings_of_configs(folders: Sequence[Path]) -> dict[str, str]:
 
 
 @cache
-def _config(folder: Path) -> dict[str, Any] | None:
+def _run(folder: Path) -> Run | None:
     try:
-        return read_run(folder).config
+        run = read_run(folder)
     except InputError:
         return None
+    return None if flaw_of_run(run) else run
 
 
 def state_of(folder: Path) -> RunState:
@@ -144,6 +147,7 @@ def state_of(folder: Path) -> RunState:
         reason(record),
         seconds=part_of(record, "timings").get("seconds") if status == "finished" else None,
         losses=_losses(record["metrics"]),
+        record=record,
     )
 
 

@@ -34,7 +34,8 @@ class Study:
     Attributes:
         runs: One row a run whose run.json and config.yaml are sound, sorted by study and run:
             `study`, `run`, `status`, the names of its groups, every swept setting, `seed`,
-            `epochs` (trained), the final metrics (which have a slash), `timings.*`, `machine.*`,
+            `effect` (the metric that is 0 where what sets the run apart does nothing), `epochs`
+            (trained), the final metrics (which have a slash), `timings.*`, `machine.*`,
             `git.*`, `versions.*`, `fingerprint` (of config.yaml), `edited` (run.json has another
             one), `folder`. A setting that a run does not have is missing.
         curves: One row an epoch of a finished run: `study`, `run`, `epoch` (from 1), `step` and
@@ -107,7 +108,7 @@ def named(folders: Iterable[Path | str]) -> dict[str, Path]:
 
 def _tables(found: Sequence[Found]) -> Study:
     readable = [(each, each.run) for each in found if each.run is not None]
-    settings = swept([run.config for _, run in readable])
+    settings = swept([run for _, run in readable])
     keys = list(dict.fromkeys(key for flat in settings for key in flat))
     rows = [_row(each, run, flat) for (each, run), flat in zip(readable, settings, strict=True)]
     left_out = [
@@ -133,6 +134,7 @@ def _row(each: Found, run: Run, settings: Flat) -> dict[str, Any]:
         **{name: run.config["names"].get(name) for name in project().named_groups},
         **settings,
         "seed": run.config.get("seed"),
+        **({"effect": run.record["effect"]} if run.record.get("effect") else {}),
         "epochs": float(len(each.curves["epoch"])) if each.curves else math.nan,
         **{n: value for n, value in run.metrics.items() if "/" in n and is_finite(value)},
         **{f"{name}.{key}": _cell(v) for name, part in parts.items() for key, v in part.items()},

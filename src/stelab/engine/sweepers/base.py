@@ -14,9 +14,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from stelab.arguments import Text
-from stelab.engine.config.compose import compose_job
+from stelab.engine.config.composition import overrides_of
 from stelab.engine.errors import InputError
-from stelab.engine.studies.record import read_record
+from stelab.engine.launchers.base import StudyLauncher
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.sweepers.axes import Axis, Point, product, read_axes, require_few
 
 
@@ -48,9 +49,16 @@ class StudySweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra composed, and make the launcher."""
+        """Take what Hydra composed and what was planned, and make the launcher.
+
+        Args:
+            hydra_context: Hydra's.
+            task_function: Has, as `jobs`, the configurations of the plan.
+            config: The sweep's.
+        """
         self.config = config
         self.hydra_context = hydra_context
+        self.planned: Sequence[DictConfig] = task_function.jobs  # type: ignore[attr-defined]
         self.launcher: Any = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -71,6 +79,10 @@ class StudySweeper(Sweeper):
     def count(self, loader: ConfigLoader, arguments: Sequence[str]) -> int:
         """Return how many jobs there will be at most."""
 
+    def swept(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[str]:
+        """Return the keys that take several values."""
+        return [axis.override.key_or_group for axis in self.axes(loader, arguments) if axis.swept]
+
     def axes(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[Axis]:
         """Return all keys that are set: `params`, and the command line over them."""
         params = [f"{key}={value}" for key, value in self.params.items()]
@@ -90,12 +102,6 @@ class StudySweeper(Sweeper):
                 "several values, e.g. estimator=identity,none"
             )
         return found
-
-    def compose(self, job: Sequence[str]) -> DictConfig:
-        """Compose and check a job's configuration, as launchers do."""
-        hydra = self.config.hydra
-        overrides = [*hydra.overrides.hydra, *job]
-        return compose_job(self.hydra_context.config_loader, hydra.job.config_name, overrides)
 
 
 class ListSweeper(StudySweeper):
@@ -120,17 +126,14 @@ class ListSweeper(StudySweeper):
         return len(self.jobs(loader, arguments))
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Run the jobs. What failed is in the runs' folders and in what is returned."""
-        jobs = self.jobs(self.hydra_context.config_loader, arguments)
-        if self.config.get("only") == "failed":
-            jobs = [job for job in jobs if has_failed(self.compose(job))]
+        """Run the jobs that were planned; what failed is in their folders and what is returned."""
+        if isinstance(self.launcher, StudyLauncher):
+            return self.launcher.run(self.planned)
+        jobs = [overrides_of(job) for job in self.planned]
         results: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=0)
         return results
 
 
 def has_failed(cfg: DictConfig) -> bool:
     """Tell whether the last attempt at a run failed."""
-    try:
-        return bool(read_record(cfg.paths.run)["status"] == "failed")
-    except InputError:
-        return False
+    return RunFolder.of(cfg).status() == "failed"

@@ -25,7 +25,6 @@ class Plan:
 
     Attributes:
         jobs: The configurations; with ``only=failed``, those of failed runs, maybe none.
-        overrides: What each of them was composed with.
         multirun: Whether they are a sweep.
         whole: Whether they are all that will run. If not, they stand for what a sweeper will
             choose as it goes.
@@ -36,7 +35,6 @@ class Plan:
     """
 
     jobs: list[DictConfig]
-    overrides: list[list[str]]
     multirun: bool
     whole: bool
     count: int | None
@@ -74,7 +72,7 @@ def plan(
             if swept:
                 raise InputError(f"'{swept[0]}' is a sweep: add -m (--multirun)")
             job = compose_job(loader, command, fixed)
-            return Plan([job], [fixed], multirun=False, whole=True, count=1, shared=job)
+            return Plan([job], multirun=False, whole=True, count=1, shared=job)
         if not sweeps:
             raise InputError(f"stelab {command} runs once: -m (--multirun) is for stelab train")
         return _plan_sweep(loader, command, arguments, base)
@@ -89,24 +87,23 @@ def _plan_sweep(
     others = [str(o.input_line) for o in overrides if not o.is_hydra_override()]
     sweeper = _sweeper(base)
     if sweeper is None:
-        lists, whole, count = [[o for o in fixed if o in others]], False, None
+        lists, keys, whole, count = [[o for o in fixed if o in others]], [], False, None
     else:
         lists, whole = sweeper.jobs(loader, others), sweeper.whole
+        keys = sweeper.swept(loader, others)
         count = None if whole else sweeper.count(loader, others)
     jobs, mistakes = list[DictConfig](), Mistakes(len(lists))
     for job in lists:
         with mistakes.of(job):
-            jobs.append(compose_job(loader, command, [*of_hydra, *job]))
+            jobs.append(compose_job(loader, command, [*of_hydra, *job], swept=keys))
     mistakes.raise_any()
-    kept = list(zip(jobs, lists, strict=True))
     if whole and base.get("only") == "failed":
-        kept = [(cfg, job) for cfg, job in kept if has_failed(cfg)]
+        jobs = [job for job in jobs if has_failed(job)]
     return Plan(
-        jobs=[cfg for cfg, _ in kept],
-        overrides=[job for _, job in kept],
+        jobs=jobs,
         multirun=True,
         whole=whole,
-        count=len(kept) if whole else count,
+        count=len(jobs) if whole else count,
         shared=without_hydra(base),
         replicates=tuple(sweeper.replicates if sweeper else ()) or Plan.replicates,
         first_is_baseline=sweeper is not None and sweeper.first_is_baseline,

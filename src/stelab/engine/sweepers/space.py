@@ -195,10 +195,11 @@ class Search:
         rest = {axis.key: axis.overrides() for axis in axes if axis not in searched}
         return cls(space, product(rest), [axis.key for axis in axes])
 
-    def jobs(self, chosen: Point) -> list[list[str]]:
-        """Return the overrides of all replicates of a point."""
-        jobs = [{**chosen, **replicate} for replicate in self.replicates]
-        return [[job[key] for key in self.order] for job in jobs]
+    def jobs(self, chosen: Point, *more: str) -> list[list[str]]:
+        """Return the overrides of all replicates of a point, the first one with some more."""
+        points = [{**chosen, **replicate} for replicate in self.replicates]
+        first, *others = [[each[key] for key in self.order] for each in points]
+        return [[*first, *more], *others]
 
     def examples(self) -> list[list[str]]:
         """Return jobs that stand for all: each choice, both ends of each range, one at a time."""

@@ -28,6 +28,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.studies.flaws import is_finite
 from stelab.engine.studies.lock import LEASE, is_locked, locked
 from stelab.engine.studies.record import read_record
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.sweepers.axes import Point
 from stelab.engine.sweepers.space import Dimension, point, size
 
@@ -37,33 +38,28 @@ class Job:
     """One replicate of a trial.
 
     Attributes:
-        overrides: What it is composed with.
         cfg: Its configuration.
     """
 
-    overrides: list[str]
     cfg: DictConfig
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> RunFolder:
         """Return its run's folder."""
-        return Path(self.cfg.paths.run)
+        return RunFolder.of(self.cfg)
 
     def value(self) -> float:
         """Return the monitored metric of its finished run; of any other, nan."""
-        record = self._record()
+        try:
+            record = read_record(self.folder.path)
+        except InputError:
+            return math.nan
         value: Any = record["metrics"].get(self.cfg.monitor)
         return value if record["status"] == "finished" and is_finite(value) else math.nan
 
     def pruned(self) -> bool:
         """Tell whether its run was pruned."""
-        return bool(self._record()["status"] == "pruned")
-
-    def _record(self) -> dict[str, Any]:
-        try:
-            return read_record(self.folder)
-        except InputError:
-            return {"status": "missing", "metrics": {}}
+        return self.folder.status() == "pruned"
 
 
 @dataclass(eq=False)
@@ -84,7 +80,8 @@ class Trials:
     Args:
         study: Where trials are, and come back from.
         space: What their parameters may be.
-        replicate: Makes a trial's jobs of its overrides.
+        replicate: Makes a trial's jobs of its overrides; those of the second list are of its first
+            job alone, and say where it reports to.
         n_trials: How many parameters the study is to have tried.
         sampler: A node. Each trial has a sampler of its own, whose seed is the node's plus the
             number of trials so far, second tries apart: a study that is continued draws as one
@@ -99,7 +96,7 @@ class Trials:
         *,
         study: optuna.Study,
         space: Sequence[Dimension],
-        replicate: Callable[[Point], list[Job]],
+        replicate: Callable[[Point, list[str]], list[Job]],
         n_trials: int,
         sampler: dict[str, Any],
         report_to: str | None,
@@ -116,7 +113,7 @@ class Trials:
         self._distributions = {dim.key: dim.distribution() for dim in space}
         self._open: dict[int, _Open] = {}
         self._ready: deque[tuple[_Open, Job]] = deque()
-        self._running: dict[tuple[str, ...], tuple[_Open, Job]] = {}
+        self._running: dict[int, tuple[_Open, Job]] = {}
 
     @contextmanager
     def driven(self, *, failed_again: bool) -> Iterator[None]:
@@ -134,13 +131,13 @@ class Trials:
                     self._enqueue(trial.params, again=trial.number)
             yield
 
-    def jobs(self) -> Iterator[list[str] | None]:
-        """Yield the next job's overrides; None while there is none before another has ended."""
+    def jobs(self) -> Iterator[DictConfig | None]:
+        """Yield the next job; None while there is none before another has ended."""
         while True:
             if self._ready:
                 trial, job = self._ready.popleft()
-                self._running[tuple(job.overrides)] = trial, job
-                yield job.overrides
+                self._running[id(job.cfg)] = trial, job
+                yield job.cfg
             elif self._wants_more():
                 self._ask()
             elif self._open:
@@ -148,9 +145,9 @@ class Trials:
             else:
                 return
 
-    def done(self, overrides: list[str], result: JobReturn) -> None:
+    def done(self, cfg: DictConfig, result: JobReturn) -> None:
         """Take what came of a job, from its run's folder; tell what came of its trial."""
-        trial, job = self._running.pop(tuple(overrides))
+        trial, job = self._running.pop(id(cfg))
         if trial.number not in self._open:
             return  # another job of it has failed
         value = job.value()
@@ -181,17 +178,17 @@ class Trials:
             self._tell(trial.number, twin.state, twin.value)
             self._enqueue_untried(trial.number)
             return
+        chosen = {d.key: d.override(trial.params[d.key]) for d in self.space}
+        report = [self._report(trial.number, self.report_to)] if self.report_to else []
         try:
-            jobs = self.replicate({d.key: d.override(trial.params[d.key]) for d in self.space})
+            jobs = self.replicate(chosen, report)
         except InputError as error:
             print(f"stelab: trial {trial.number}: {error}", file=sys.stderr)
             self._tell(trial.number, TrialState.FAIL)
             return
-        trial.set_user_attr("runs", [str(job.folder) for job in jobs])
+        trial.set_user_attr("runs", [str(job.folder.path) for job in jobs])
         self._repeat_reports(trial)
         self._open[trial.number] = opened = _Open(trial.number, jobs)
-        if self.report_to:
-            jobs[0].overrides.append(self._report(trial.number, self.report_to))
         self._ready.extend((opened, job) for job in (jobs[:1] if self.report_to else jobs))
 
     def _draw(self) -> Trial:

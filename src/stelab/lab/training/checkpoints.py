@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from stelab.engine.files import link_atomically
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.lab.data.batches import Batches
 from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS
 from stelab.lab.training.interrupts import Interrupted, Interrupts
@@ -41,7 +41,7 @@ class Checkpoints(pl.Callback):
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         *,
         monitor: str,
         every_n_steps: int | None,
@@ -49,7 +49,7 @@ class Checkpoints(pl.Callback):
         interrupts: Interrupts,
     ):
         self.folder = folder
-        self.checkpoints = folder / "checkpoints"
+        self.checkpoints = folder.checkpoints
         self.monitor = monitor
         self.every_n_steps = every_n_steps
         self.seconds = None if every_n_minutes is None else 60 * every_n_minutes

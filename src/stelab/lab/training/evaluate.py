@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from stelab.engine.config import build
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.terminal import visible
 from stelab.engine.trust import rebuild
 from stelab.lab.data import ImageDataModule
@@ -53,7 +54,7 @@ def evaluate(
     for name, value in metrics.items():
         if not math.isfinite(value):  # finite weights may still overflow
             raise InputError(f"{name} is {value} with {checkpoint}.ckpt of {run.folder}")
-    draw_run(run.folder, module, images_of, split=split)
+    draw_run(RunFolder(run.folder), module, images_of, split=split)
     return metrics
 
 

@@ -14,12 +14,13 @@ from torch import Tensor
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.files import read_bounded, require_own
 from stelab.engine.report.drawing import COLOURS, DASHES, fit, panels, set_log, write_figure
+from stelab.engine.studies.run_folder import RunFolder
 
 _LARGEST = 2**26  # bytes of metrics.csv
 _CELL = 0.62  # inches of an image
 
 
-def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> None:
+def draw_run(folder: RunFolder, module: Any, data: Any, *, split: str = "test") -> None:
     """Draw ``figures/reconstructions.png`` and ``figures/loss.png`` of a run.
 
     Args:
@@ -33,10 +34,9 @@ def draw_run(folder: Path, module: Any, data: Any, *, split: str = "test") -> No
     """
     images = data.images(split)[:12].cpu()
     rows = {"original": images, "reconstruction": reconstruct(module, images)}
-    figures = folder / "figures"
-    require_own(figures)
-    write_figure(image_rows(rows), figures / "reconstructions.png", dpi=120)
-    write_figure(run_curves(folder / "metrics.csv"), figures / "loss.png", dpi=120)
+    require_own(folder.figures)
+    write_figure(image_rows(rows), folder.figures / "reconstructions.png", dpi=120)
+    write_figure(run_curves(folder.metrics), folder.figures / "loss.png", dpi=120)
 
 
 @torch.no_grad()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
-from stelab.engine.studies.record import PROGRESS
+from stelab.engine.studies.run_folder import RunFolder
 
 SECONDS = 1.0
 PARTS = 100
@@ -30,8 +29,8 @@ class LiveProgress(pl.Callback):
         folder: The run's folder.
     """
 
-    def __init__(self, folder: Path):
-        self.path = folder / PROGRESS
+    def __init__(self, folder: RunFolder):
+        self.folder = folder
         self.written = float("-inf")
         self.next_step = 0
         self.steps = 0
@@ -73,9 +72,8 @@ class LiveProgress(pl.Callback):
 
     def _write(self, progress: dict[str, Any]) -> None:
         # Renamed for readers, but not flushed to disk: a crash may lose it.
-        temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps(progress))
-        temporary.replace(self.path)
+        self.folder.unfinished_progress.write_text(json.dumps(progress))
+        self.folder.unfinished_progress.replace(self.folder.progress)
 
 
 class RunBar(ProgressBar):

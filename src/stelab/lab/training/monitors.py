@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from stelab.arguments import Count, checked
+from stelab.estimators import Estimator
 from stelab.lab.models import Autoencoder
 from stelab.lab.training.means import Means
 
@@ -100,6 +101,12 @@ def warn_constant(x: Tensor, mean: Tensor) -> None:
         "model.relu_before_bits=true, leaves nothing below 0).",
         stacklevel=2,
     )
+
+
+def effect_of(pl_module: pl.LightningModule) -> str | None:
+    """Return the metric that is 0 while an estimator which clamps gradients does not; else None."""
+    own = type(model_of(pl_module).binarizer.estimator).clipped
+    return "estimator/clip_fraction" if own is not Estimator.clipped else None
 
 
 class GradientMonitor(pl.Callback):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stelab.binarizer import Binarizer
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.studies.record import Run
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.trust import rebuild, require_trusted
 from stelab.estimators import Estimator
 from stelab.lab.models import Autoencoder
@@ -37,7 +38,7 @@ def restore(
             another network, or not finite.
     """
     require_trusted(run, ["model", *(["loss"] if loss else [])], trust)
-    path = run.folder / "checkpoints" / f"{checkpoint}.ckpt"
+    path = RunFolder(run.folder).checkpoints / f"{checkpoint}.ckpt"
     if not path.exists() and _kept(run) == "none":
         raise InputError(f"{path} does not exist (checkpoint.keep=none)")
     content = read_checkpoint(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,9 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from stelab.engine.errors import InputError
 from stelab.engine.files import require_own, write_atomically
-from stelab.engine.studies.record import PROGRESS
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.lab.training.checkpoint_file import LAST, PREVIOUS, mismatch, read_checkpoint
 from stelab.lab.training.module import AutoencoderModule
-
-# What is written while training goes on. Event files only grow; the table is small.
-_EVENTS, _TABLE = "tb", "metrics.csv"
-
-_WRITTEN = (
-    "config.yaml",
-    "run.json",
-    PROGRESS,
-    "progress.new",
-    "checkpoints",
-    "figures",
-    _EVENTS,
-    _TABLE,
-)
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +34,15 @@ class _Saved(BaseModel):
     logged: _Logged
 
 
-def logged(folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint must know of the logs, to be able to go back to them."""
-    events = sorted(path for path in (folder / _EVENTS).rglob("*") if path.is_file())
-    table = folder / _TABLE
+def logged(folder: RunFolder) -> dict[str, Any]:
+    """Return what a checkpoint must know of the logs, to be able to go back to them.
+
+    Event files only grow; the table is small.
+    """
+    events = sorted(path for path in folder.events.rglob("*") if path.is_file())
+    table = folder.metrics
     return {
-        "events": {str(path.relative_to(folder)): path.stat().st_size for path in events},
+        "events": {str(path.relative_to(folder.path)): path.stat().st_size for path in events},
         "table": table.read_text(encoding="utf-8") if table.exists() else None,
     }
 
@@ -74,7 +62,7 @@ class Start:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def rewind(folder: Path, module: AutoencoderModule) -> Start:
+def rewind(folder: RunFolder, module: AutoencoderModule) -> Start:
     """Go back to the newest checkpoint that `module` can continue from, or to an empty folder.
 
     What was logged after the checkpoint is removed: training will log it again. Checkpoints that
@@ -83,19 +71,19 @@ def rewind(folder: Path, module: AutoencoderModule) -> Start:
     Raises:
         InputError: Something that is no file has a checkpoint's name, or its folders are links.
     """
-    require_own(folder / "checkpoints", folder / _EVENTS, folder / "figures")
-    found = _newest(folder / "checkpoints", module)
+    require_own(folder.checkpoints, folder.events, folder.figures)
+    found = _newest(folder.checkpoints, module)
     if found is None:
-        empty(folder)
+        folder.empty()
         return Start()
     checkpoint, content = found
     _cut_events(folder, content["logged"]["events"])
     table = content["logged"]["table"]
     if table is None:
-        (folder / _TABLE).unlink(missing_ok=True)
+        folder.metrics.unlink(missing_ok=True)
     else:
-        write_atomically(folder / _TABLE, table)
-    for leftover in (folder / "checkpoints").glob(".*.ckpt.*"):  # of a write that was killed
+        write_atomically(folder.metrics, table)
+    for leftover in folder.checkpoints.glob(".*.ckpt.*"):  # of a write that was killed
         leftover.unlink()
     return Start(checkpoint, content["global_step"], content["metrics"])
 
@@ -128,9 +116,9 @@ def _check(content: dict[str, Any], module: AutoencoderModule, path: Path) -> No
         raise InputError(f"{path} does not say what was logged") from error
 
 
-def _cut_events(folder: Path, sizes: dict[str, int]) -> None:
-    for path in (folder / _EVENTS).rglob("*"):
-        name = str(path.relative_to(folder))
+def _cut_events(folder: RunFolder, sizes: dict[str, int]) -> None:
+    for path in folder.events.rglob("*"):
+        name = str(path.relative_to(folder.path))
         if path.is_dir() and not path.is_symlink():
             continue
         if name not in sizes or path.is_symlink():  # what a link leads to is not the run's
@@ -138,11 +126,3 @@ def _cut_events(folder: Path, sizes: dict[str, int]) -> None:
         elif path.stat().st_size > sizes[name]:
             with path.open("r+b") as file:
                 file.truncate(sizes[name])
-
-
-def empty(folder: Path) -> None:
-    """Remove what a run writes, but for the lock; what somebody else has put there stays."""
-    for path in folder.iterdir():
-        half_written = path.name.startswith(".") and path.name[1:].rpartition(".")[0] in _WRITTEN
-        if path.name in _WRITTEN or half_written:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -17,15 +17,17 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from stelab.binarizer import Binarizer
 from stelab.engine.config import build
+from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.mistakes import Mistakes
 from stelab.engine.config.validate import validate
 from stelab.engine.errors import InputError, RunError, first_line
-from stelab.engine.studies.lock import locked
-from stelab.engine.studies.record import Pruned, Recorder, Run, finished_run, read_record, read_run
+from stelab.engine.studies.record import Pruned, Recorder, Run, finished_run
+from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.terminal import one_line
 from stelab.estimators import Estimator
 from stelab.lab.data import ImageDataModule
@@ -39,13 +41,24 @@ from stelab.lab.training.isolation import isolated
 from stelab.lab.training.keep import keep
 from stelab.lab.training.live import LiveProgress, RunBar
 from stelab.lab.training.module import AutoencoderModule
-from stelab.lab.training.resume import Start, empty, rewind
+from stelab.lab.training.monitors import effect_of
+from stelab.lab.training.resume import Start, rewind
 from stelab.lab.training.shapes import require_fit
 
 log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> Run:
+    """Check a configuration, and train one network as it says: see `train_checked`.
+
+    Raises:
+        InputError: The configuration is wrong; nothing was started.
+    """
+    validate(cfg, "train")
+    return train_checked(cfg)
+
+
+def train_checked(cfg: DictConfig) -> Run:
     """Train one network as `cfg` says (see `stelab.compose`) and test it.
 
     A run that its folder shows finished is returned from there, unless ``cfg.rerun``. A run that
@@ -60,7 +73,7 @@ def train(cfg: DictConfig) -> Run:
         as far as ``cfg.checkpoint.keep`` says, checkpoints/{last,best}.ckpt.
 
     Raises:
-        InputError: The configuration is wrong; nothing was started.
+        InputError: Something refuses its arguments; nothing was started.
         Pruned: A sweeper's pruner stopped it.
         NonFiniteError: A loss or pre-activation was NaN or infinite.
         OtherProcessFailed: It was waited for, and failed.
@@ -68,10 +81,9 @@ def train(cfg: DictConfig) -> Run:
         RunError: There is no space left, and what was saved before is whole; or a checkpoint is not
             one to continue from.
     """
-    validate(cfg, "train")
-    folder = Path(cfg.paths.run)
+    folder = RunFolder.of(cfg)
     cfg = copy.deepcopy(cfg)
-    cfg.paths.run = str(folder)  # computed once
+    cfg.paths.run = str(folder.path)  # computed once
     if finished := finished_run(cfg):
         log.info("%s is finished already (rerun=true runs it again)", finished.name)
         return finished
@@ -79,35 +91,35 @@ def train(cfg: DictConfig) -> Run:
         data = _load(cfg)
         module = build_module(cfg)
         interrupts = Interrupts()
-        with _full_disk_told(folder), locked(folder, on_loss=interrupts.lose_lock) as waited:
+        with _full_disk_told(folder), folder.locked(on_loss=interrupts.lose_lock) as waited:
             if waited and (finished := _made_by_another(folder)):
                 return finished
             with interrupts:
                 _train(cfg, module, data, interrupts)
-    return read_run(folder)
+    return folder.read()
 
 
 class OtherProcessFailed(RunError):
     """The run failed in another process while this one waited for it."""
 
 
-def _made_by_another(folder: Path) -> Run | None:
-    run = read_run(folder) if (folder / "run.json").exists() else None
+def _made_by_another(folder: RunFolder) -> Run | None:
+    run = folder.read() if folder.record.exists() else None
     if run is not None and run.status == "failed":
         raise OtherProcessFailed(f"{run.name} failed in another process: {run.reason}")
     return run if run is not None and run.status == "finished" else None
 
 
 @contextmanager
-def _full_disk_told(folder: Path) -> Iterator[None]:
+def _full_disk_told(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise RunError(
-            f"{folder.name}: there is no space left for {folder}. What was saved before is whole: "
-            "free some space, and the same command continues from there"
+            f"{folder.name}: there is no space left for {folder.path}. What was saved before is "
+            "whole: free some space, and the same command continues from there"
         ) from error
 
 
@@ -115,13 +127,14 @@ def _train(
     cfg: DictConfig, module: AutoencoderModule, data: ImageDataModule, interrupts: Interrupts
 ) -> None:
     """Train in a folder whose lock is held; record how it went."""
-    folder = Path(cfg.paths.run)
-    if cfg.rerun and _ended(folder):
-        empty(folder)
+    folder = RunFolder.of(cfg)
+    # A killed one goes on even with rerun=true.
+    if cfg.rerun and folder.status() in ("finished", "failed", "pruned"):
+        folder.empty()
     start = rewind(folder, module)
     if start.checkpoint is not None:
         log.info("%s continues from step %d", folder.name, start.step)
-    recorder = Recorder(folder, cfg, from_step=start.step)
+    recorder = Recorder(folder.path, cfg, from_step=start.step)
     try:
         outcome = _fit_and_test(cfg, module, data, interrupts, start)
     except LockLost:
@@ -135,9 +148,9 @@ def _train(
     except BaseException as error:
         recorder.stop(error, status="failed")
         raise
-    (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
+    (folder.checkpoints / PREVIOUS).unlink(missing_ok=True)
     recorder.finish(**outcome)
-    keep(cfg.checkpoint.keep, folder / "checkpoints")
+    keep(cfg.checkpoint.keep, folder.checkpoints)
 
 
 def build_module(cfg: Any) -> AutoencoderModule:
@@ -168,7 +181,7 @@ def _require(key: str, part: object, kind: type) -> None:
         )
 
 
-def check(jobs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> None:
+def check(jobs: Sequence[DictConfig]) -> None:
     """Build everything that `train` would, load every dataset, let a batch pass every network.
 
     Networks are on the meta device, which takes no memory. Jobs that differ by what cannot change
@@ -176,7 +189,6 @@ def check(jobs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> Non
 
     Args:
         jobs: Configurations.
-        overrides: What each was composed with.
 
     Raises:
         InputError: Things refuse their arguments, or do not fit each other, or datasets cannot be
@@ -196,10 +208,10 @@ def check(jobs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> Non
             raise known[key]
         return known[key]
 
-    for cfg, job in zip(jobs, overrides, strict=True):
+    for cfg in jobs:
         tree = OmegaConf.to_container(cfg, resolve=False)
         assert isinstance(tree, dict)
-        with mistakes.of(job):
+        with mistakes.of(overrides_of(cfg)):
             once({**tree, "seed": 0, "study": "", "paths": None, "names": None}, _check_objects)
             shape = once({**_plain(cfg.data), "seed": 0}, _image_shape)
             network = [_plain(cfg.model), _plain(cfg.loss), shape, cfg.trainer.precision]
@@ -214,10 +226,18 @@ def _check_objects(cfg: DictConfig) -> None:
                 module = build_module(cfg)
         except InputError:  # perhaps of a constructor that needs numbers
             module = build_module(cfg)
-        parameter = torch.nn.Parameter(torch.zeros(()))
-        optimizer = build(module.optimizer_config, params=[parameter])
-        build(module.scheduler_config, optimizer=optimizer)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        # One number for each tensor, with its dimensions: some optimizers take matrices alone.
+        parameters = [torch.nn.Parameter(torch.zeros((1,) * p.dim())) for p in trained]
+        optimizer = build(module.optimizer_config, params=parameters)
+        _require("optimizer", optimizer, torch.optim.Optimizer)
+        scheduler = build(module.scheduler_config, optimizer=optimizer)
+        _require("scheduler", scheduler, torch.optim.lr_scheduler.LRScheduler)
         trainer = _trainer(cfg)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        _require("each of callbacks", callback, pl.Callback)
+    for logger in trainer.loggers:
+        _require("each of logger", logger, Logger)
     _check_processes(trainer)
     _check_clipping(trainer, optimizer)
 
@@ -263,16 +283,9 @@ def _check_clipping(trainer: pl.Trainer, optimizer: torch.optim.Optimizer) -> No
         ) from error
 
 
-def _ended(folder: Path) -> bool:
-    """Tell whether a run came to its own end; a killed one goes on even with rerun=true."""
-    try:
-        return read_record(folder)["status"] in ("finished", "failed", "pruned")
-    except InputError:
-        return False
-
-
 def _load(cfg: DictConfig) -> ImageDataModule:
     data: ImageDataModule = build(cfg.data)
+    _require("data", data, ImageDataModule)
     data.prepare_data()
     data.images("train")  # what cannot be read or split is told now
     return data
@@ -319,7 +332,7 @@ def _fit_and_test(
     start: Start,
 ) -> dict[str, Any]:
     """Train and test; return what `Recorder.finish` takes."""
-    folder = Path(cfg.paths.run)
+    folder = RunFolder.of(cfg)
     checkpoints = Checkpoints(
         folder,
         monitor=cfg.monitor,
@@ -355,8 +368,9 @@ def _fit_and_test(
     draw_run(folder, module, data)
     return {
         "metrics": metrics | floats(trainer.callback_metrics),
-        "epochs": _epochs(folder / "metrics.csv"),
+        "epochs": _epochs(folder.metrics),
         "arithmetic": arithmetic(trainer.strategy.root_device),
+        "effect": effect_of(module),
     }
 
 

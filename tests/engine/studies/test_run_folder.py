@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stelab.lab.training.resume import empty
+from stelab.engine.studies.run_folder import RunFolder
 
 
 def test_only_what_a_run_writes_is_removed(tmp_path: Path) -> None:
@@ -19,6 +19,6 @@ def test_only_what_a_run_writes_is_removed(tmp_path: Path) -> None:
         (run / name).touch()
     for name in ("lock", "notes.txt", ".git"):
         (run / name).touch()
-    empty(run)
+    RunFolder(run).empty()
     assert sorted(path.name for path in run.iterdir()) == [".git", "lock", "my notes", "notes.txt"]
     assert (kept / "events").exists()
