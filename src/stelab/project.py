@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from omegaconf import DictConfig
 
-from stelab.apps.schema import SCHEMAS
-from stelab.engine.project import Component, Mistake, Project
+from stelab.apps.contradictions import contradictions
+from stelab.apps.schema import APART, CLASSES, SCHEMAS
+from stelab.engine.project import Component, Project
 
 _LAYER = ("stelab.binarizer", "stelab.estimators", "stelab.thresholds")
 _MODULES = ("torch.nn.modules", "torchvision.models", "torchvision.ops")
@@ -31,19 +29,11 @@ def _bits(cfg: DictConfig) -> int:
     return cfg.model.bits if "model" in cfg else cfg.bits
 
 
-def _contradictions(tree: dict[str, Any]) -> Iterator[Mistake]:
-    data, monitor = tree.get("data"), tree.get("monitor")
-    if isinstance(data, dict) and data.get("val_size") == 0 and str(monitor).startswith("val/"):
-        yield (
-            ("monitor",),
-            f"is {monitor}, but data.val_size=0 leaves no validation images; "
-            "set monitor=train/loss, or data.val_size above 0",
-        )
-
-
 PROJECT = Project(
     schemas=SCHEMAS,
-    contradictions=_contradictions,
+    classes=CLASSES,
+    apart=APART,
+    contradictions=contradictions,
     resolvers={"bits": _bits},
     run_name=_run_name,
     without_effect=(
@@ -55,6 +45,7 @@ PROJECT = Project(
         "only",
         "checkpoint",
         "trial",
+        "tags",
         "names",
         "logger",
         "data.root",
@@ -81,7 +72,8 @@ PROJECT = Project(
         "data": Component("stelab.lab.data.ImageDataModule", ("stelab.lab.data",)),
         "optimizer": Component("torch.optim.Optimizer", ("torch.optim",)),
         "scheduler": Component(
-            "torch.optim.lr_scheduler.LRScheduler", ("torch.optim.lr_scheduler",)
+            "torch.optim.lr_scheduler.LRScheduler",
+            ("torch.optim.lr_scheduler", "stelab.lab.training.schedules"),
         ),
         "logger": Component(
             "pytorch_lightning.loggers.Logger",

@@ -75,6 +75,9 @@ class OptunaSweeper(StudySweeper):
         loader = self.hydra_context.config_loader
         search, swept = self._search(loader, arguments), self.swept(loader, arguments)
         example = self.planned[0]
+        wanted = {"lower": "minimize", "higher": "maximize"}.get(example.get("better"))
+        if wanted not in (None, self.direction):
+            raise InputError(f"hydra.sweeper.direction must be {wanted}: better={example.better}")
         drivers = RunFolder.of(example).study / DRIVERS
         study = self._study(_name(example, search, self.direction), drivers)
         trials = Trials(

@@ -43,9 +43,41 @@ def _short_enough(name: str) -> str:
 Name = Annotated[
     str, Field(strict=True, pattern=r"^[A-Za-z0-9][\w.+-]*$"), AfterValidator(_short_enough)
 ]
+RunTag = Annotated[str, Field(strict=True, pattern=r"^[\w][\w .:/+-]{0,63}$")]
 Threads = Annotated[int, Only(int, least=1, most=1024)]
 Unit = Annotated[float, Field(strict=True, ge=0, lt=1)]
-Batches = Annotated[int | float, Field(ge=0)] | None
+
+
+def _some_batches(value: Any) -> Any:
+    is_count = type(value) is int and value >= 1
+    if not is_count and not (type(value) is float and 0 < value <= 1):
+        raise ValueError("must be a number of batches, or a share of them above 0.0, at most 1.0")
+    return value
+
+
+def _elsewhere(what: str) -> AfterValidator:
+    """Refuse an argument that is not set here; `what` says where it is."""
+
+    def refuse(value: Any) -> Any:
+        raise ValueError(f"is not a key here: {what}")
+
+    return AfterValidator(refuse)
+
+
+SomeBatches = Annotated[Any, AfterValidator(_some_batches)]
+
+
+def _of_every_epoch(name: str) -> str:
+    if name.startswith("test/") or name.endswith("_step"):
+        raise ValueError("must be a metric that every epoch of training logs, such as val/mse")
+    return name
+
+
+LOWER_IS_BETTER = ("train/loss", "train/mse", "val/loss", "val/mse")
+"""What may be monitored without saying which direction is better."""
+
+Monitor = Annotated[str, Only(str), AfterValidator(_of_every_epoch)]
+Limit = Count | Literal[-1]  # -1: none
 
 
 @dataclass(config=closed)
@@ -90,15 +122,25 @@ Optimizer = Annotated[
 ]
 
 
-@dataclass(config=closed)
+@dataclass(config=ConfigDict(extra="allow"))
+class Scheduler:
+    """A torch.optim.lr_scheduler class, when it steps, and what its signature takes."""
+
+    _target_: Text
+    interval: Literal["epoch", "step"] = "epoch"
+    frequency: Count = 1
+    monitor: Text | None = None
+
+
+@dataclass(config=ConfigDict(extra="allow"))
 class Trainer:
-    """Arguments of `pytorch_lightning.Trainer`, under its names."""
+    """Arguments of `pytorch_lightning.Trainer`, under its names; all others by its signature."""
 
     accelerator: Text
     devices: Count | Text | list[Size]
     strategy: Text
     precision: Literal["32-true", "64-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
-    max_epochs: Count
+    max_epochs: Limit | None
     gradient_clip_val: Positive | None
     accumulate_grad_batches: Count
     log_every_n_steps: Count
@@ -106,6 +148,35 @@ class Trainer:
     detect_anomaly: Flag
     enable_progress_bar: Flag
     profiler: Target | None
+    # What is not there is left to Lightning.
+    max_steps: Limit = -1
+    min_epochs: Size | None = None
+    min_steps: Size | None = None
+    limit_train_batches: SomeBatches | None = None
+    limit_val_batches: Literal[0] | SomeBatches | None = None
+    limit_test_batches: SomeBatches | None = None
+    overfit_batches: Literal[0] | SomeBatches = 0
+    check_val_every_n_epoch: Count | None = 1
+    fast_dev_run: Flag | Count = False
+    num_nodes: Count = 1
+    # What stelab sees to.
+    callbacks: Annotated[Any, _elsewhere("the group callbacks has them")] = None
+    logger: Annotated[Any, _elsewhere("the group logger has them")] = None
+    plugins: Annotated[Any, _elsewhere("trainer.precision and trainer.strategy choose them")] = None
+    enable_checkpointing: Annotated[Any, _elsewhere("checkpoint.* says what is saved")] = None
+    default_root_dir: Annotated[Any, _elsewhere("paths.outputs and study say where a run lies")] = (
+        None
+    )
+    enable_model_summary: Annotated[
+        Any, _elsewhere("a callback, such as RichModelSummary, shows one")
+    ] = None
+    num_sanity_val_steps: Annotated[
+        Any, _elsewhere("all jobs are checked before the first one starts")
+    ] = None
+    use_distributed_sampler: Annotated[
+        Any, _elsewhere("batches are shared out among processes by data")
+    ] = None
+    barebones: Annotated[Any, _elsewhere("a run is logged and saved")] = None
 
 
 @dataclass(config=closed)
@@ -135,7 +206,7 @@ class Train:
     threads: Threads
     rerun: Flag
     dry_run: Flag
-    monitor: Literal["train/loss", "train/mse", "val/loss", "val/mse"]
+    monitor: Monitor
     retries: Size
     on_failure: Literal["continue", "stop"]
     only: Literal["failed"] | None
@@ -148,11 +219,14 @@ class Train:
     loss: Target
     data: Target
     optimizer: Optimizer
-    scheduler: Target
+    scheduler: Scheduler
     trainer: Trainer
     logger: dict[str, Target]
     callbacks: dict[str, Target]
     paths: Paths
+    better: Literal["lower", "higher"] | None = None
+    tags: list[RunTag] | None = None
+    from_checkpoint: Text | None = None
 
 
 @dataclass(config=closed)
@@ -266,6 +340,12 @@ class Gradients:
     estimator: Target
     paths: Paths
 
+
+CLASSES = {"trainer": "pytorch_lightning.Trainer"}
+"""Nodes without a `_target_`: the arguments of one class."""
+
+APART = {"scheduler": ("interval", "frequency", "monitor")}
+"""Keys of nodes that are not for their `_target_`."""
 
 SCHEMAS: dict[str, type[Any]] = {
     "train": Train,

@@ -37,6 +37,8 @@ class Project:
 
     Attributes:
         schemas: The keys of each command, a pydantic dataclass; ``"train"`` is what a run is.
+        classes: Nodes without a `_target_`: the arguments of one class.
+        apart: Keys of nodes that are not for their `_target_`.
         contradictions: Yields what is wrong between the keys of a configuration.
         resolvers: What YAML may say, as ``${stelab.NAME:}``, of the whole configuration.
         run_name: Names a run readably; a hash follows.
@@ -65,6 +67,8 @@ class Project:
     """
 
     schemas: Mapping[str, type[Any]]
+    classes: Mapping[str, str]
+    apart: Mapping[str, tuple[str, ...]]
     contradictions: Callable[[dict[str, Any]], Iterator[Mistake]]
     resolvers: Mapping[str, Callable[[DictConfig], Any]]
     run_name: Callable[[DictConfig], str]

@@ -114,7 +114,10 @@ MISTAKES = [
     (["model.bits=8,9", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be greater"),
     (["model.bits=8,9", "hydra.sweeper.direction=down"], "must be 'minimize' or 'maximize'"),
     (["model.bits=8,9", "hydra.sweeper.trials=3"], "hydra.sweeper.trials is not a key here"),
-    (["model.bits=8,9", "+hydra.sweeper.sampler.sed=1"], "did you mean 'seed'?"),
+    (
+        ["model.bits=8,9", "+hydra.sweeper.sampler.sed=1"],
+        "did you mean 'hydra.sweeper.sampler.seed'?",
+    ),
     (
         ["model.bits=8,9", "hydra.sweeper.sampler._target_=optuna.samplers.Nope"],
         "there is no 'Nope' in optuna.samplers",

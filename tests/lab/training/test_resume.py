@@ -104,6 +104,14 @@ THREE_EPOCHS = (
     "choices",
     [
         "optimizer=adamw scheduler=cosine",
+        "optimizer=sgd scheduler=onecycle",
+        "scheduler=warmup scheduler.warmup=0.4 trainer.max_steps=10",
+        "scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau ~scheduler.factor "
+        "scheduler.monitor=${monitor} scheduler.patience=0 scheduler.threshold=0.9",
+        "scheduler._target_=torch.optim.lr_scheduler.SequentialLR ~scheduler.factor "
+        "scheduler.interval=step scheduler.milestones=[4] scheduler.schedulers=["
+        "{_target_:torch.optim.lr_scheduler.LinearLR,start_factor:0.1,total_iters:4},"
+        "{_target_:torch.optim.lr_scheduler.CosineAnnealingLR,T_max:8}]",
         "optimizer=sgd threshold=learned estimator=ede",
         "optimizer=radam threshold=running_median estimator=bernoulli_st",
         "threshold=annealed estimator=noise_annealed monitor=train/loss data.val_size=0",
@@ -111,6 +119,12 @@ THREE_EPOCHS = (
         "estimator=reinforce_moving_average model.norm=group",
         "callbacks=basket callbacks.basket.every_n_steps=3 callbacks.basket.samples=20",
         "trainer.accumulate_grad_batches=3 trainer.gradient_clip_val=0.1",
+        "trainer.max_epochs=null trainer.max_steps=7 estimator=ede",  # ends within an epoch
+        "trainer.limit_train_batches=3 trainer.limit_val_batches=0.5",
+        "trainer.val_check_interval=3 monitor=code/entropy better=higher",
+        "trainer.val_check_interval=0.5 trainer.overfit_batches=2",
+        "trainer.val_check_interval=5 trainer.check_val_every_n_epoch=null",
+        "trainer.check_val_every_n_epoch=2",
         "trainer.precision=bf16-mixed",
         "trainer.precision=64-true",
         "model=conv",

@@ -42,8 +42,11 @@ class CheckedFiles(FileConfigSource):
         """
         path = Path(os.path.realpath(Path(self.path, self._normalize_file_name(config_path))))
         text = _read(path)
+        config = _table(path, text)
+        if "/" in config_path:  # of a group, whose keys are more than a file states: `validate`
+            OmegaConf.set_struct(config, False)  # knows them, by the signature of what it names
         return ConfigResult(
-            config=_table(path, text),
+            config=config,
             path=f"{self.scheme()}://{self.path}",
             provider=self.provider,
             header=self._get_header_dict(text[:512]),

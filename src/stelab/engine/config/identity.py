@@ -9,18 +9,30 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from stelab.engine.config.first_weights import content_of, pinned
 from stelab.engine.project import first_called, project
+
+# Where null, as if they were not there: runs from before there were any keep their ids.
+UNSET = ("better", "tags", "from_checkpoint")
+
+
+def without_unset(tree: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a configuration without those of `UNSET` that are null."""
+    return {key: value for key, value in tree.items() if value is not None or key not in UNSET}
 
 
 def fingerprint(cfg: DictConfig) -> str:
     """Return 64 hexadecimal digits: SHA-256 of everything in `cfg` that can change the result.
 
-    ``1`` and ``1.0`` are the same value. `paths` are masked wherever they are interpolated.
+    ``1`` and ``1.0`` are the same value. `paths` are masked wherever they are interpolated. Of a
+    checkpoint to start from, the content counts, not where it lies.
     ``trainer=auto`` hashes as written, so a study may move between machines.
     """
     tree = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(tree, dict)
     tree.pop("hydra", None)
+    if source := cfg.get("from_checkpoint"):
+        tree["from_checkpoint"] = pinned(str(source))
     resolved = OmegaConf.to_container(OmegaConf.create(_masked(tree)), resolve=True)
     return _digest(resolved)
 
@@ -41,7 +53,9 @@ def _masked(tree: dict[Any, Any]) -> dict[Any, Any]:
             node = node.get(parent, {})
         node.pop(last, None)
     tree["paths"] = {key: "" for key in tree.get("paths", {})}
-    return tree
+    if isinstance(source := tree.get("from_checkpoint"), str):
+        tree["from_checkpoint"] = content_of(source)
+    return without_unset(tree)
 
 
 def _digest(resolved: Any) -> str:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
-from stelab.engine.config.identity import register_resolvers
+from stelab.engine.config.identity import register_resolvers, without_unset
 from stelab.engine.config.signature import (
     Signature,
     import_signature,
@@ -59,8 +59,8 @@ def _mistakes(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
     yield from _missing(tree)
     yield from _not_finite(tree)
     yield from _against_schema(tree, command)
-    yield from _against_signatures(tree)
     yield from project().contradictions(tree)
+    yield from _against_signatures(_calls(tree))
 
 
 def validate_node(cfg: DictConfig, key: str) -> None:
@@ -89,12 +89,18 @@ def require_keys(cfg: DictConfig, command: str) -> None:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return `cfg` without its `hydra` node as plain containers, interpolations resolved."""
+    """Return `cfg` as plain containers: resolved, without its `hydra` node and `UNSET` keys."""
     register_resolvers()  # this process may not have composed it
     own = without_hydra(cfg) if "hydra" in cfg else cfg
     try:
-        return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+        tree = cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+        return without_unset(tree)
     except OmegaConfBaseException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):  # of a resolver of ours
+            cause = cause.__context__
+        if cause is not None:
+            raise cause from None
         key = getattr(error, "full_key", None)
         what = f"{key}: its value" if key else "the configuration"
         raise InputError(f"{what} cannot be resolved: {first_line(error)}") from error
@@ -105,10 +111,16 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known word nearest to `word`, or nothing."""
+def suggestion(word: str, known: Iterable[str], *, within: str = "") -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word nearest to `word`, or nothing.
+
+    Args:
+        word: What came.
+        known: What there is.
+        within: What to write before it, such as ``"trainer."``.
+    """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f"; did you mean '{within}{near[0]}'?" if near else ""
 
 
 def keys_of(tree: Any, prefix: str = "") -> Iterator[str]:
@@ -148,6 +160,16 @@ def _against_schema(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, 
 @cache
 def _schema(command: str) -> TypeAdapter[Any]:
     return TypeAdapter(project().schemas[command])
+
+
+def _calls(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return `tree` with a `_target_` in each node that needs none, and nothing but its own."""
+    classes, apart = project().classes, project().apart
+    nodes = {key: node for key, node in tree.items() if isinstance(node, dict)}
+    for key in {*classes, *apart} & {*nodes}:
+        node = {"_target_": classes[key], **nodes[key]} if key in classes else nodes[key]
+        nodes[key] = {name: node[name] for name in node if name not in apart.get(key, ())}
+    return tree | nodes
 
 
 def _against_signatures(tree: Any, where: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -207,7 +229,9 @@ def _arguments(signature: Signature, annotations: dict[str, Any]) -> TypeAdapter
     arguments = TypedDict("arguments", fields)  # type: ignore[misc]
     config = ConfigDict(extra="allow" if signature.open else "forbid")
     arguments.__pydantic_config__ = config  # type: ignore[attr-defined]
-    return TypeAdapter(arguments)
+    adapter = TypeAdapter[Any](arguments)
+    adapter.rebuild(raise_errors=True)  # else a name that is no type is told when it is used
+    return adapter
 
 
 def _explain(

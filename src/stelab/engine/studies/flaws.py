@@ -54,11 +54,17 @@ def flaw_of_config(config: Any) -> str:
         return f"config.yaml: {brief(wrong[0])} must be a name, got {brief(named[wrong[0]])}"
     numbers = {
         "seed": config.get("seed"),
-        "trainer.max_epochs": config["trainer"].get("max_epochs", 1),
+        "trainer.max_epochs": _most_epochs(config) or 1,
     }
     if wrong := [key for key, value in numbers.items() if not is_integer(value)]:
         return f"config.yaml: {wrong[0]} must be an integer, got {brief(numbers[wrong[0]])}"
     return ""
+
+
+def _most_epochs(config: dict[str, Any]) -> Any:
+    """Return the epochs after which training ends; None where steps alone end it."""
+    most = config["trainer"].get("max_epochs")
+    return None if most == -1 else most
 
 
 def _is_ours(config: Any) -> bool:
@@ -94,6 +100,8 @@ def flaw_of_record(record: Any) -> str:
     ]
     if (effect := record.get("effect")) is not None and not is_name(effect):
         wrong.append(f"effect is {brief(effect)}")
+    if not are_texts(record.get("tags", [])):
+        wrong.append(f"tags is {brief(record['tags'])}")
     if not _is_count(record.get("epochs", 1)):
         wrong.append(f"epochs is {brief(record['epochs'])}")
     return f"run.json: {', '.join(wrong)}" if wrong else ""
@@ -109,7 +117,7 @@ def flaw_of_run(run: Run) -> str:
     missing = [key for key in project().groups if key not in run.config]
     if missing and not is_as_recorded(run):
         return f"config.yaml is cut off: it has no {', '.join(missing)}"
-    epochs, most = run.record.get("epochs", 1), run.config["trainer"].get("max_epochs")
+    epochs, most = run.record.get("epochs", 1), _most_epochs(run.config)
     if most is not None and epochs > most:
         return f"run.json: epochs is {epochs}, but trainer.max_epochs {most}"
     return ""

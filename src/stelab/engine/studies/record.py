@@ -222,6 +222,7 @@ class Recorder:
             "status": "running",
             "composition": recorded(cfg),
             "fingerprint": fingerprint(cfg),
+            "tags": [*(cfg.get("tags") or [])],
             "metrics": {},
             "git": git_state(),
             "versions": {name: version(name) for name in project().versions},

@@ -36,8 +36,9 @@ class Study:
             `study`, `run`, `status`, the names of its groups, every swept setting, `seed`,
             `effect` (the metric that is 0 where what sets the run apart does nothing), `epochs`
             (trained), the final metrics (which have a slash), `timings.*`, `machine.*`,
-            `git.*`, `versions.*`, `fingerprint` (of config.yaml), `edited` (run.json has another
-            one), `folder`. A setting that a run does not have is missing.
+            `git.*`, `versions.*`, `tags` (where a run has any), `fingerprint` (of config.yaml),
+            `edited` (run.json has another one), `folder`. A setting that a run does not have is
+            missing.
         curves: One row an epoch of a finished run: `study`, `run`, `epoch` (from 1), `step` and
             the metrics.
         left_out: One row a run or folder that cannot be compared, or unreadable list of a sweep:
@@ -138,6 +139,7 @@ def _row(each: Found, run: Run, settings: Flat) -> dict[str, Any]:
         "epochs": float(len(each.curves["epoch"])) if each.curves else math.nan,
         **{n: value for n, value in run.metrics.items() if "/" in n and is_finite(value)},
         **{f"{name}.{key}": _cell(v) for name, part in parts.items() for key, v in part.items()},
+        **({"tags": ", ".join(tags)} if (tags := run.record.get("tags")) else {}),
         **_identity(run),
         "folder": str(run.folder),
     }

@@ -70,17 +70,19 @@ class ImageDataModule(pl.LightningDataModule):
             self._splits[split] = self.load(split)[: self.limit]
         return len(self._splits[split]) > 0
 
-    def steps_per_epoch(self) -> int:
-        """Return the number of training batches."""
-        return -(-len(self.images("train")) // self.batch_size)
+    def batches_per_epoch(self, limit: int | float) -> int:
+        """Return the number of training batches, of which `limit` is the most, or the share."""
+        batches = -(-len(self.images("train")) // self.batch_size)
+        return min(limit, batches) if isinstance(limit, int) else int(limit * batches)
 
     def probe(self, at_most: int = 5000) -> Tensor:
         """Return images to look at the code with: the validation split, else training images."""
         return self.images("val" if self.has("val") else "train")[:at_most]
 
     def train_dataloader(self) -> Batches:
-        """Return the training batches, reshuffled every epoch."""
-        return self._batches("train", seed=self.seed)
+        """Return the training batches, reshuffled every epoch but for trainer.overfit_batches."""
+        overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return self._batches("train", seed=None if overfits else self.seed)
 
     def val_dataloader(self) -> Batches:
         """Return the validation batches in order."""

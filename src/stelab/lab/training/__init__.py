@@ -5,6 +5,7 @@ from stelab.lab.training.metrics_file import MetricsFile
 from stelab.lab.training.module import AutoencoderModule
 from stelab.lab.training.monitors import CodeMonitor, GradientMonitor, Throughput
 from stelab.lab.training.run import build_module, train
+from stelab.lab.training.schedules import Warmup
 
 __all__ = [
     "AutoencoderModule",
@@ -13,6 +14,7 @@ __all__ = [
     "MetricsFile",
     "SquaredError",
     "Throughput",
+    "Warmup",
     "build_module",
     "train",
 ]

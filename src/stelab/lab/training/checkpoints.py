@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from stelab.engine.config.validate import suggestion
+from stelab.engine.errors import RunError
 from stelab.engine.files import link_atomically
 from stelab.engine.studies.run_folder import RunFolder
 from stelab.lab.data.batches import Batches
@@ -29,13 +32,14 @@ class Checkpoints(pl.Callback):
 
     Args:
         folder: The run's folder.
-        monitor: The metric that best.ckpt minimizes.
+        monitor: The metric that chooses best.ckpt.
+        better: Whether ``"lower"`` or ``"higher"`` values of it are better.
         every_n_steps: Optimizer steps between two checkpoints within an epoch; None for no limit.
         every_n_minutes: Minutes between two of them; None for no limit.
         interrupts: Signals to stop at.
 
     Attributes:
-        metrics: Values of the last finished epoch, by name.
+        metrics: The last value of each metric, by name.
         begun: Whether all state that a checkpoint holds, if there was one, has been taken up.
     """
 
@@ -44,6 +48,7 @@ class Checkpoints(pl.Callback):
         folder: RunFolder,
         *,
         monitor: str,
+        better: str,
         every_n_steps: int | None,
         every_n_minutes: float | None,
         interrupts: Interrupts,
@@ -55,8 +60,9 @@ class Checkpoints(pl.Callback):
         self.seconds = None if every_n_minutes is None else 60 * every_n_minutes
         self.interrupts = interrupts
         self.metrics: dict[str, float] = {}
-        self.best = float("inf")
-        self.saved_step = 0
+        self.sign = -1.0 if better == "higher" else 1.0
+        self.best = float("inf")  # of the value times its sign
+        self.saved_step = self.validated_step = 0
         self.saved_at = time.monotonic()
         self.random: list[dict[str, Any]] = []
         self.begun = False
@@ -78,24 +84,26 @@ class Checkpoints(pl.Callback):
             self.interrupts.check()
         if batch_idx % trainer.accumulate_grad_batches:
             return  # gradients in the making are not saved
-        new_epoch = batch_idx == 0 and trainer.global_step > self.saved_step
-        if new_epoch:
-            self._note_metrics(trainer)
+        # Validated: these very weights, also within an epoch.
+        judged = batch_idx == 0 or trainer.global_step == self.validated_step
         stop = self.interrupts.received
-        wanted = new_epoch or self._is_time(trainer.global_step) or stop is not None
+        wanted = judged or self._is_time(trainer.global_step) or stop is not None
         if trainer.world_size > 1:
             wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
             (stop, *_) = [number for number in gather(stop) if number is not None] or [None]
         if wanted and trainer.global_step > self.saved_step:
-            self._save(trainer, at=(trainer.current_epoch, batch_idx))
+            self._save(trainer, at=(trainer.current_epoch, batch_idx), judged=judged)
         if stop is not None:
             raise Interrupted(stop)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note which weights the validation was of."""
+        self.validated_step = trainer.global_step
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the end."""
         if trainer.global_step > self.saved_step:
-            self._note_metrics(trainer)
-            self._save(trainer, at=(trainer.current_epoch, 0))
+            self._save(trainer, at=(trainer.current_epoch, 0), judged=True)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Keep every process alive until the others have finished talking to it."""
@@ -115,13 +123,15 @@ class Checkpoints(pl.Callback):
         waited = time.monotonic() - self.saved_at
         return by_steps or (self.seconds is not None and waited >= self.seconds)
 
-    def _note_metrics(self, trainer: pl.Trainer) -> None:
-        self.metrics = floats(trainer.callback_metrics)
-
-    def _save(self, trainer: pl.Trainer, *, at: tuple[int, int]) -> None:
+    def _save(self, trainer: pl.Trainer, *, at: tuple[int, int], judged: bool) -> None:
         self.saved_step, self.saved_at = trainer.global_step, time.monotonic()
-        value = self.metrics.get(self.monitor, float("inf"))
-        improved, self.best = value < self.best, min(value, self.best)
+        self.metrics |= floats(trainer.callback_metrics)  # not every epoch need validate
+        if judged:
+            self._require_monitor(trainer)
+        value = self.sign * self.metrics.get(self.monitor, math.nan)
+        improved = judged and value < self.best
+        if improved:
+            self.best = value
         batches = trainer.train_dataloader
         assert isinstance(batches, Batches)
         batches.resume = at
@@ -138,6 +148,17 @@ class Checkpoints(pl.Callback):
             trainer.save_checkpoint(last, weights_only=False)
         elif trainer.is_global_zero:
             link_atomically(best, last)
+
+    def _require_monitor(self, trainer: pl.Trainer) -> None:
+        """Stop a run as soon as it is known that nothing logs what it monitors."""
+        names = [name for name in self.metrics if not name.startswith("time/")]
+        validated = any(name.startswith("val/") for name in names) or not trainer.enable_validation
+        if self.monitor not in self.metrics and "train/loss" in names and validated:
+            raise RunError(
+                f"monitor is {self.monitor}, which nothing has logged by step "
+                f"{trainer.global_step}{suggestion(self.monitor, names)} "
+                f"(there are: {', '.join(sorted(names))})"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what this callback must know again."""
@@ -157,10 +178,28 @@ class Checkpoints(pl.Callback):
         loops = checkpoint["loops"]["fit_loop"]
         batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
         at_start = batches["current"]["started"] == 0
+        if batches["current"]["ready"] > batches["current"]["started"]:  # not at training's end
+            batches["is_last_batch"] = False
+            if self._is_counted_twice(trainer, at_start=at_start):
+                loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
         for part in ("current", "total"):
             batches[part]["ready"] = batches[part]["started"]
             if at_start:  # Lightning continues best from the end of the epoch before
                 epochs[part]["ready"] = epochs[part]["started"] = epochs[part]["completed"]
+
+    def _is_counted_twice(self, trainer: pl.Trainer, *, at_start: bool) -> bool:
+        """Tell whether Lightning will continue with the end of the batch before.
+
+        It does where it would validate then; it skips that, but counts the batch once more.
+        """
+        every = trainer.check_val_every_n_epoch
+        if not trainer.enable_validation or trainer.val_check_batch is None:
+            return False
+        if at_start and every is not None:  # where Lightning takes an epoch's end for its middle
+            return trainer.max_steps != -1 and (trainer.current_epoch + 1) % every == 0
+        return self.validated_step == trainer.global_step and (
+            not at_start or trainer.max_steps != -1
+        )
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

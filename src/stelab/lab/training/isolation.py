@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from pytorch_lightning.utilities.seed import isolate_rng
 def isolated(seed: int, *, threads: int) -> Iterator[None]:
     """Seed all random generators and set the CPU threads; afterwards restore all global state.
 
-    That is: random generators, environment, torch's switches and threads, log levels, and the
-    memory that a GPU's allocator keeps.
+    That is: random generators, environment, torch's switches and threads, log levels, a run of
+    Weights & Biases, which the next job would go on with, and the memory that a GPU's allocator
+    keeps.
     """
     environment = dict(os.environ)
     dtype = torch.get_default_dtype()
@@ -40,12 +42,20 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
             # A run is one process: `srun` is for those that a cluster starts side by side.
             warnings.filterwarnings("ignore", message=".*`srun` command is available")
+            # mlflow 3.17 calls what sqlalchemy 2.1 deprecates.
+            warnings.filterwarnings("ignore", message="The ``noload`` loader strategy")
+            # Of trainer.overfit_batches: `ImageDataModule` does it.
+            warnings.filterwarnings("ignore", message="You requested to overfit but enabled")
             lightning.setLevel(logging.WARNING)
             torch.set_num_threads(threads)
             os.environ["OMP_NUM_THREADS"] = str(threads)  # for processes that start here
             seed_everything(seed, verbose=False)
             yield
+    except BaseException:
+        _close_trackers(1)
+        raise
     finally:
+        _close_trackers(0)
         generators.__exit__(None, None, None)  # which restores nothing if it is told of an error
         os.environ.clear()
         os.environ.update(environment)
@@ -60,3 +70,9 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
         gc.unfreeze()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+
+
+def _close_trackers(code: int) -> None:
+    """End what wandb, if anything imported it, has open in this process."""
+    if wandb := sys.modules.get("wandb"):
+        wandb.finish(exit_code=code)

@@ -128,8 +128,9 @@ class RunBar(ProgressBar):
         self._bar.close()
 
     def _tell(self, trainer: pl.Trainer) -> None:
-        epoch = min(trainer.current_epoch + 1, trainer.max_epochs or 0)
-        self._bar.set_description(f"epoch {epoch} of {trainer.max_epochs}", refresh=False)
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        text = f"{min(epoch, epochs)} of {epochs}" if epochs > 0 else str(epoch)
+        self._bar.set_description(f"epoch {text}", refresh=False)
         losses = {name: f"{loss:.4g}" for name, loss in last_losses(trainer).items()}
         self._bar.set_postfix(losses)
 

@@ -22,7 +22,8 @@ class MetricsFile(Logger):
     Lightning's own CSVLogger writes a row a logging call, and deletes the file when a run is
     continued. Timings (``time/*``) are left to TensorBoard: two runs of one configuration write
     the same file, byte for byte. The columns are `epoch` (from 0), `step` (optimizer steps taken)
-    and the metrics; test metrics stand in the last epoch's row.
+    and the metrics, of several validations within an epoch the last; test metrics stand in the last
+    epoch's row.
 
     Args:
         path: The file.
@@ -70,7 +71,8 @@ class MetricsFile(Logger):
             epoch = max(self.rows, default=0)
             self.rows.setdefault(epoch, {}).update(kept)
         else:
-            self.rows.setdefault(epoch, {"step": (step or 0) + 1}).update(kept)
+            row = self.rows.setdefault(epoch, {"step": 0})
+            row |= {"step": max(row["step"], (step or 0) + 1), **kept}
         self._write()
 
     def _read(self) -> dict[int, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from stelab.lab.models import Autoencoder
 from stelab.lab.training.finite import NonFiniteError, require_finite
 from stelab.lab.training.losses import SquaredError
 from stelab.lab.training.means import Means
+from stelab.lab.training.schedules import build_schedule
 
 
 class AutoencoderModule(pl.LightningModule):
@@ -38,7 +40,7 @@ class AutoencoderModule(pl.LightningModule):
             ``reduction="none"``: an example's is their mean.
         optimizer: Plain configuration of the optimizer. Checkpoints hold plain values only, so
             they load with ``weights_only=True``.
-        scheduler: Plain configuration of the learning-rate schedule, a step an epoch.
+        scheduler: Plain configuration of the learning-rate schedule; see `build_schedule`.
         seed: Of the bits that estimators draw.
 
     Attributes:
@@ -94,6 +96,8 @@ class AutoencoderModule(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move every schedule to where training stands: at 1 after the last step."""
+        if self.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True  # so that it is validated, in the middle of an epoch
         advance(self, self.global_step / self.trainer.estimated_stepping_batches)
 
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:
@@ -172,7 +176,18 @@ class AutoencoderModule(pl.LightningModule):
         """Build the optimizer and the schedule from their plain configurations."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer: Optimizer = build(self.optimizer_config, params=parameters)
-        return [optimizer], [build(self.scheduler_config, optimizer=optimizer)]
+        schedule = build_schedule(self.scheduler_config, optimizer=optimizer, count=self._count)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _count(self, interval: str) -> int:
+        """Return the run's steps, or its epochs."""
+        trainer, data = self.trainer, self.trainer.datamodule  # type: ignore[attr-defined]
+        # Lightning's own count would set up the data before it knows where to continue in it.
+        batches = data.batches_per_epoch(trainer.limit_train_batches)
+        an_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+        epochs, steps = trainer.max_epochs or -1, trainer.max_steps
+        ends = [end for end in (epochs * an_epoch, steps) if end > 0]
+        return min(ends) if interval == "step" else math.ceil(min(ends) / an_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the epoch's means; take what only lowers the variance out of the network's state."""

@@ -211,12 +211,21 @@ class Throughput(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Stop the clock at the last batch, before validation."""
+        """Stop the clock, as this may be the epoch's last batch."""
         self.images += len(batch) * trainer.world_size
-        if batch_idx + 1 == trainer.num_training_batches:
-            if pl_module.device.type == "cuda":
-                torch.cuda.synchronize(pl_module.device)
-            self.end = time.perf_counter()
+        last = trainer.should_stop or batch_idx + 1 == trainer.num_training_batches
+        if last and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        self.end = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to leave out a validation."""
+        self.paused = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave it out, also where it was in the middle of the epoch."""
+        took = time.perf_counter() - self.paused
+        self.start, self.end = self.start + took, self.end + took
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the rate."""

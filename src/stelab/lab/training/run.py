@@ -17,14 +17,15 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from stelab.binarizer import Binarizer
 from stelab.engine.config import build
 from stelab.engine.config.composition import overrides_of
+from stelab.engine.config.first_weights import checkpoint_file, pinned
 from stelab.engine.config.mistakes import Mistakes
-from stelab.engine.config.validate import validate
+from stelab.engine.config.validate import plain, validate
 from stelab.engine.errors import InputError, RunError, first_line
 from stelab.engine.studies.record import Pruned, Recorder, Run, finished_run
 from stelab.engine.studies.run_folder import RunFolder
@@ -43,7 +44,9 @@ from stelab.lab.training.live import LiveProgress, RunBar
 from stelab.lab.training.module import AutoencoderModule
 from stelab.lab.training.monitors import effect_of
 from stelab.lab.training.resume import Start, rewind
+from stelab.lab.training.schedules import build_schedule
 from stelab.lab.training.shapes import require_fit
+from stelab.lab.training.warm_start import take_weights
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +87,8 @@ def train_checked(cfg: DictConfig) -> Run:
     folder = RunFolder.of(cfg)
     cfg = copy.deepcopy(cfg)
     cfg.paths.run = str(folder.path)  # computed once
+    if cfg.get("from_checkpoint"):
+        cfg.from_checkpoint = pinned(cfg.from_checkpoint)
     if finished := finished_run(cfg):
         log.info("%s is finished already (rerun=true runs it again)", finished.name)
         return finished
@@ -157,7 +162,8 @@ def build_module(cfg: Any) -> AutoencoderModule:
     """Build the Lightning module of a configuration: model, loss, optimizer, schedule.
 
     Raises:
-        InputError: Something refuses its arguments, or is no network or loss.
+        InputError: Something refuses its arguments, or is no network or loss, or
+            ``cfg.from_checkpoint`` does not fit.
     """
     model, loss = build(cfg.model), build(cfg.loss)
     _require("model", model, Autoencoder)
@@ -165,13 +171,16 @@ def build_module(cfg: Any) -> AutoencoderModule:
     _require("model.binarizer.estimator", model.binarizer.estimator, Estimator)
     if not callable(loss):
         raise InputError(f"loss must take (reconstruction, images), but is {loss!r}")
-    return AutoencoderModule(
+    module = AutoencoderModule(
         model=model,
         loss=loss,
         optimizer=_plain(cfg.optimizer),
         scheduler=_plain(cfg.scheduler),
         seed=cfg.seed,
     )
+    if source := cfg.get("from_checkpoint"):
+        take_weights(module, checkpoint_file(source))
+    return module
 
 
 def _require(key: str, part: object, kind: type) -> None:
@@ -231,8 +240,7 @@ def _check_objects(cfg: DictConfig) -> None:
         parameters = [torch.nn.Parameter(torch.zeros((1,) * p.dim())) for p in trained]
         optimizer = build(module.optimizer_config, params=parameters)
         _require("optimizer", optimizer, torch.optim.Optimizer)
-        scheduler = build(module.scheduler_config, optimizer=optimizer)
-        _require("scheduler", scheduler, torch.optim.lr_scheduler.LRScheduler)
+        build_schedule(module.scheduler_config, optimizer=optimizer, count=lambda interval: 1000)
         trainer = _trainer(cfg)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         _require("each of callbacks", callback, pl.Callback)
@@ -291,13 +299,11 @@ def _load(cfg: DictConfig) -> ImageDataModule:
     return data
 
 
-def _trainer(
-    cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = (), steps_per_epoch: int | None = None
-) -> pl.Trainer:
+def _trainer(cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
     options = _plain(cfg.trainer)
-    # At least one train/loss_step an epoch; Lightning would warn that there are none.
-    interval = options["log_every_n_steps"]
-    options["log_every_n_steps"] = min(interval, steps_per_epoch or interval)
+    if batches := int(options.pop("fast_dev_run", 0)):  # Lightning's would log nothing
+        options |= {f"limit_{split}_batches": batches for split in ("train", "val", "test")}
+        options |= {"max_epochs": 1, "val_check_interval": 1.0, "check_val_every_n_epoch": 1}
     bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
     profiler = options.pop("profiler")
     callbacks = [*callbacks, *(build(node) for node in cfg.callbacks.values())]
@@ -336,6 +342,7 @@ def _fit_and_test(
     checkpoints = Checkpoints(
         folder,
         monitor=cfg.monitor,
+        better=cfg.get("better") or "lower",
         every_n_steps=cfg.checkpoint.every_n_steps,
         every_n_minutes=cfg.checkpoint.every_n_minutes,
         interrupts=interrupts,
@@ -346,7 +353,11 @@ def _fit_and_test(
         from stelab.lab.training.pruning import TrialReport
 
         callbacks.append(TrialReport(**cfg.trial, checkpoints=checkpoints))
-    trainer = _trainer(cfg, callbacks=callbacks, steps_per_epoch=data.steps_per_epoch())
+    trainer = _trainer(cfg, callbacks=callbacks)
+    for logger in trainer.loggers:
+        if not isinstance(logger, TensorBoardLogger):  # whose view of a study has them
+            logger.log_hyperparams(plain(cfg))
+    _log_every_epoch(trainer, data.batches_per_epoch(trainer.limit_train_batches))
     if not data.has("val"):
         trainer.limit_val_batches = 0
     # Lightning would do it after it has loaded a checkpoint, which then loses digits.
@@ -354,8 +365,8 @@ def _fit_and_test(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
         interrupts.check()
-        # None where nothing was left to train, and only the test is missing.
-        metrics = floats(trainer.callback_metrics) or start.metrics
+        # What was measured before a continued run's checkpoint, and perhaps not after it.
+        metrics = start.metrics | floats(trainer.callback_metrics)
         trainer.test(module, datamodule=data, verbose=False)
     except Exception as error:
         interrupts.check()  # what trains in other processes ends with another error
@@ -372,6 +383,12 @@ def _fit_and_test(
         "arithmetic": arithmetic(trainer.strategy.root_device),
         "effect": effect_of(module),
     }
+
+
+def _log_every_epoch(trainer: pl.Trainer, batches: int) -> None:
+    """Log train/loss_step at least once an epoch; Lightning would warn that it is not."""
+    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    trainer.log_every_n_steps = max(1, min(interval, batches))  # type: ignore[attr-defined]
 
 
 def _epochs(table: Path) -> int:

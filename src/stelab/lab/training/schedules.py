@@ -1,0 +1,108 @@
+"""Learning-rate schedules: built around an optimizer, stepped by the epoch or by the step."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from hydra.utils import get_object
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from stelab.arguments import Fraction, NonNegative
+from stelab.engine.config import build
+from stelab.engine.errors import InputError
+from stelab.engine.project import project
+
+
+class Warmup(LRScheduler):
+    r"""Raise the learning rate linearly, then let it fall along half a cosine.
+
+    With N steps in all, of which w warm up, and the optimizer's learning rate :math:`\eta`: step t
+    is taken with :math:`\eta (t + 1) / w` where t < w, else with
+    :math:`\eta_{min} + (\eta - \eta_{min}) (1 + \cos(\pi (t - w) / (N - w))) / 2`.
+    [Goyal2017, Loshchilov2017]
+
+    Args:
+        optimizer: Whose learning rate moves.
+        total_steps: N.
+        warmup: The share of them that warm up; 0 is a cosine by steps.
+        eta_min: The last learning rate.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_steps: int,
+        *,
+        warmup: Fraction,
+        eta_min: NonNegative,
+    ):
+        self.total_steps = total_steps
+        self.warmup_steps = round(warmup * total_steps)
+        self.eta_min = eta_min
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[Any]:
+        """Return the learning rate of each of the optimizer's groups."""
+        step, warmup = self.last_epoch, self.warmup_steps
+        if step < warmup:
+            return [lr * (step + 1) / warmup for lr in self.base_lrs]
+        done = min((step - warmup) / max(self.total_steps - warmup, 1), 1.0)
+        share = (1 + math.cos(math.pi * done)) / 2
+        return [self.eta_min + (lr - self.eta_min) * share for lr in self.base_lrs]
+
+
+def build_schedule(
+    config: dict[str, Any], *, optimizer: Optimizer, count: Callable[[str], int]
+) -> dict[str, Any]:
+    """Build a schedule, with those inside it.
+
+    Each that takes an ``optimizer`` gets it, and each that takes ``total_steps``, and is not told
+    how many, gets those of the run.
+
+    Args:
+        config: Plain configuration: `interval` (``"epoch"`` or ``"step"``), `frequency` and
+            `monitor` as in Lightning's ``lr_scheduler_config``, all else for the target.
+        optimizer: Whose learning rate moves.
+        count: Returns the run's epochs or steps, by the interval.
+
+    Returns:
+        Lightning's ``lr_scheduler_config``.
+
+    Raises:
+        InputError: A target cannot be found or refuses its arguments, or ``monitor`` is missing.
+    """
+    apart = project().apart["scheduler"]
+    when = {"interval": "epoch"} | {key: config[key] for key in apart if key in config}
+    node = {key: value for key, value in config.items() if key not in apart}
+    schedule = _built(node, optimizer, lambda: count(when["interval"]))
+    if isinstance(schedule, ReduceLROnPlateau) and not when.get("monitor"):
+        raise InputError("scheduler.monitor must name the metric of the plateau, such as val/loss")
+    return {"scheduler": schedule, **when}
+
+
+def _built(node: Any, optimizer: Optimizer, total_steps: Callable[[], int]) -> Any:
+    if isinstance(node, list):
+        return [_built(entry, optimizer, total_steps) for entry in node]
+    if not isinstance(node, dict):
+        return node
+    parts = {key: _built(value, optimizer, total_steps) for key, value in node.items()}
+    if "_target_" not in node:
+        return parts
+    taken = _parameters(node["_target_"])
+    if "optimizer" in taken:
+        parts["optimizer"] = optimizer
+    if "total_steps" in taken and parts.get("total_steps") is None:
+        parts["total_steps"] = total_steps()
+    head = {key: parts.pop(key) for key in node if key.startswith("_")}
+    return build(head, **parts)
+
+
+def _parameters(target: str) -> frozenset[str]:
+    try:
+        return frozenset(inspect.signature(get_object(target)).parameters)
+    except Exception:  # `build` says why, where it is no good
+        return frozenset()

@@ -1,0 +1,62 @@
+"""logger=wandb and logger=mlflow, without a server; and two jobs in one process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from conftest import Cli, train
+from waiting import wait_until
+
+
+def test_each_job_has_a_run_of_wandb(tmp_path: Path) -> None:
+    options = ("logger=wandb", "logger.wandb.offline=true", "tags=[first]")
+    runs = [train(tmp_path, *options, f"seed={seed}") for seed in (0, 1)]
+    wandb = sys.modules["wandb"]
+    assert wandb.run is None
+    for run in runs:
+        (offline,) = run.folder.glob("wandb/offline-run-*")
+        (log,) = offline.glob("run-*.wandb")
+        assert offline.name.endswith(run.name)
+        for text in (run.name, "first", "val/loss", "threshold"):
+            wait_until(lambda text=text, log=log: text.encode() in log.read_bytes())  # type: ignore[misc]
+        assert (run.folder / "metrics.csv").exists()
+        assert list((run.folder / "tb").glob("events*"))
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+def test_each_job_has_a_run_of_mlflow(tmp_path: Path) -> None:
+    runs = [train(tmp_path, "logger=mlflow", "tags=[first]", f"seed={seed}") for seed in (0, 1)]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("debug")
+    assert experiment is not None
+    found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(found) == {run.name for run in runs}
+    for run in runs:
+        data, info = found[run.name].data, found[run.name].info
+        assert info.status == "FINISHED"
+        assert data.metrics["val/loss"] == pytest.approx(run.metrics["val/loss"])
+        assert data.params["seed"] == str(run.config["seed"])
+        assert "first" in data.params["tags"]
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_an_absent_package_is_told_at_once(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "lib" / "wandb").mkdir(parents=True)
+    (tmp_path / "lib" / "wandb" / "__init__.py").write_text("raise ImportError('none')")
+    (tmp_path / "lib" / "sitecustomize.py").write_text(
+        "import importlib.metadata as m\n"
+        "find = m.distribution\n"
+        "def distribution(name):\n"
+        "    if name == 'wandb': raise m.PackageNotFoundError(name)\n"
+        "    return find(name)\n"
+        "m.distribution = distribution\n"
+    )
+    result = cli("train", "debug=fast", "logger=wandb", PYTHONPATH=str(tmp_path / "lib"))
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert "wandb" in result.stderr
+    assert not (tmp_path / "outputs").exists()
