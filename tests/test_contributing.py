@@ -79,9 +79,10 @@ def call(checkout: Path, *command: str) -> str:
 TESTS = [
     *("estimators", "thresholds", "lab/models", "lab/data", "lab/training/test_losses.py"),
     *("lab/training/test_absolute_error.py", "engine/config/test_compose.py"),
-    *("engine/test_trust.py", "scripts", "test_readme.py"),
+    *("engine/test_trust.py", "scripts", "apps/test_main.py", "test_readme.py"),
 ]
-ABOUT_ALL = ("test_the_page", "test_every_estimator_has", "test_every_group", "test_the_table")
+ABOUT_ALL = ["test_the_page", "test_every_estimator_has", "test_every_group", "test_the_table"]
+ABOUT_ALL += ["test_train_help"]
 
 
 def test_what_is_printed_passes_every_check(checkout: Path) -> None:

@@ -67,8 +67,9 @@ def test_gradients_help_shows_every_problem(cli_process: Cli) -> None:
 
 def test_train_help_shows_groups_and_keys(cli_process: Cli) -> None:
     text = cli_process("train", "--help").stdout
-    assert "gumbel_st, hardtanh_clip, identity" in text
-    assert "threshold: annealed, batch_median, fixed, learned, running_median" in text
+    for group in ("estimator", "threshold", "model", "loss", "data"):
+        options = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+        assert f"{group}: {', '.join(options)}\n" in text
     assert "experiment=quickstart" in text
     assert "lr: 0.001" in text
 

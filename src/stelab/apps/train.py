@@ -176,11 +176,12 @@ def _sum_up(plan: Plan, command: str) -> bool:
         _conclude(plan, tables, list(dict.fromkeys(folder.parent for folder in folders)))
     lost = tables.left_out[["run", "state", "reason"]].itertuples(index=False, name=None)
     print_states(lost, settings=dict(_named(plan)))
-    states = set(tables.left_out["state"])
+    done = {*tables.finished["folder"]}
+    states = {state_of(folder).state for folder in folders if str(folder) not in done}
     if "failed" in states:
         again = command if " only=failed" in command else f"{command} only=failed"
         print(f"\nOnly the failed ones again: {again}", file=sys.stderr)
-    return bool(states - {"pruned", "broken", "other version"})  # which have ended
+    return bool(states - {"finished", "pruned"})
 
 
 def _conclude(plan: Plan, tables: Study, studies: Sequence[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,7 @@ def test_schedulers_take_the_optimizer(node: dict[str, Any]) -> None:
 
 OWN = '''
 """What people write."""
+from __future__ import annotations
 import functools
 import enum
 from dataclasses import dataclass, KW_ONLY
@@ -426,6 +428,13 @@ class Scaled(HardtanhClip):
 class Colour(enum.Enum):
     RED = 1
 
+class Text(str):
+    """Not stelab.arguments.Text."""
+
+class Written:
+    def __init__(self, *, label: Text, size: list[Text]):
+        pass
+
 def old_names(function):
     @functools.wraps(function)
     def wrapper(**kwargs):
@@ -472,6 +481,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("Called", {"whatever": 1}),
         ("Scaled", {"scale": {"_target_": "math.sqrt", "_args_": [4]}}),
         ("Colour", {"value": 1}),
+        ("Written", {"label": 3, "size": ""}),
         ("renamed", {"old": 1}),
         ("half", {}),
         ("first", {"b": 1}),
@@ -550,6 +560,27 @@ def test_an_import_that_fails_is_one_line(
     assert str(error.value).startswith("node._target_ cannot be used: ")
     assert expected in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+MODULES = (
+    *("torch", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.optim.lr_scheduler"),
+    *("torch.utils.data", "torch.distributions", "torchvision.models", "torchvision.ops"),
+    *("torchvision.transforms.v2", "torchvision.datasets", "pytorch_lightning.callbacks"),
+    *("pytorch_lightning.loggers", "pytorch_lightning.profilers", "matplotlib.pyplot"),
+    *("builtins", "math", "itertools", "functools", "numpy", "collections", "datetime", "enum"),
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.filterwarnings("ignore")  # of names that go away
+def test_no_public_name_has_its_own_arguments_refused(module: str) -> None:
+    """Of whatever types: they are the business of who takes them."""
+    public = {n: v for n, v in vars(import_module(module)).items() if not n.startswith("_")}
+    for name in (n for n, value in public.items() if callable(value)):
+        node = {"_target_": f"{module}.{name}", "_partial_": True}
+        for key in import_signature(f"{module}.{name}").annotations:
+            node[key] = "text"
+        validate_node(OmegaConf.create({"node": node}), "node")
 
 
 @pytest.mark.parametrize(

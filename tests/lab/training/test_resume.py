@@ -58,7 +58,8 @@ def assert_same(run: Run, whole: Run) -> None:
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
     assert curves(run) == curves(whole)
-    ours, theirs = ({**r.record, "metrics": {}, "timings": {}} for r in (run, whole))
+    where: dict[str, object] = {"metrics": {}, "timings": {}, "composition": {}}
+    ours, theirs = ({**r.record, **where} for r in (run, whole))
     assert ours == theirs
     for record in (run.metrics, whole.metrics):
         record.pop("time/images_per_s", None)
@@ -107,7 +108,7 @@ THREE_EPOCHS = (
         "optimizer=sgd scheduler=onecycle",
         "scheduler=warmup scheduler.warmup=0.4 trainer.max_steps=10",
         "scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau ~scheduler.factor "
-        "scheduler.monitor=${monitor} scheduler.patience=0 scheduler.threshold=0.9",
+        "scheduler.monitor=val/loss scheduler.patience=0 scheduler.threshold=0.9",
         "scheduler._target_=torch.optim.lr_scheduler.SequentialLR ~scheduler.factor "
         "scheduler.interval=step scheduler.milestones=[4] scheduler.schedulers=["
         "{_target_:torch.optim.lr_scheduler.LinearLR,start_factor:0.1,total_iters:4},"

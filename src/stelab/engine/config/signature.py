@@ -9,7 +9,6 @@ as it is before anything foreign is refused: only Python itself knows what Pytho
 from __future__ import annotations
 
 import ast
-import builtins
 import difflib
 import inspect
 import os
@@ -85,11 +84,13 @@ def import_signature(target: str) -> Signature:
         parameters = inspect.signature(thing).parameters.values()
         # A decorator may take more than what it decorates, whose signature it shows.
         outermost = inspect.signature(thing, follow_wrapped=False).parameters.values()
+        constructor = thing.__init__ if isinstance(thing, type) else thing  # type: ignore[misc]
+        names = getattr(inspect.unwrap(constructor), "__globals__", {})
     except Exception:  # a builtin without one, or whatever a __signature__ raises
         return Signature(open=True)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return Signature(
-        annotations={p.name: _judged(p.annotation, own=False) for p in named},
+        annotations={p.name: _judged(p.annotation, names, own=False) for p in named},
         required=frozenset(
             p.name for p in outermost if p.kind == p.KEYWORD_ONLY and p.default is p.empty
         ),
@@ -155,17 +156,18 @@ def _parameters(arguments: ast.arguments, *, own: bool) -> Signature:
     hyperparameters = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return Signature(
         annotations={
-            a.arg: _judged(a.annotation and ast.unparse(a.annotation), own=own) for a in named
+            a.arg: _judged(a.annotation and ast.unparse(a.annotation), _NAMES, own=own)
+            for a in named
         },
         required=frozenset(a.arg for a, default in hyperparameters if default is None),
         open=arguments.kwarg is not None,
     )
 
 
-_NAMES = {**vars(builtins), **vars(typing), **vars(arguments)}
+_NAMES = {**vars(typing), **vars(arguments)}
 
 
-def _judged(annotation: Any, *, own: bool) -> Any:
+def _judged(annotation: Any, names: dict[str, Any], *, own: bool) -> Any:
     """Return the type that a configuration must have; `Any` where an annotation does not decide.
 
     stelab's own annotations do, and `stelab.arguments` wherever they are used. Those of others are
@@ -173,11 +175,12 @@ def _judged(annotation: Any, *, own: bool) -> Any:
     which may be ``"random"``.
 
     Args:
-        annotation: A type, or its source, made of builtins, typing and `stelab.arguments`.
+        annotation: A type, or its source.
+        names: What the source may be made of, besides builtins.
         own: Whether it is stelab's.
     """
     try:
-        kind = eval(annotation, dict(_NAMES)) if isinstance(annotation, str) else annotation
+        kind = eval(annotation, dict(names)) if isinstance(annotation, str) else annotation
     except Exception:  # made of something else
         return Any
     return kind if kind is not None and (own or _has_range(kind)) else Any

@@ -100,6 +100,10 @@ class Checkpoints(pl.Callback):
         """Note which weights the validation was of."""
         self.validated_step = trainer.global_step
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let Lightning step a ReduceLROnPlateau in an epoch that was continued too."""
+        trainer.fit_loop._restarting = False
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the end."""
         if trainer.global_step > self.saved_step:
