@@ -647,6 +647,20 @@ def test_each_study_has_its_own_version(study: Path) -> None:
     assert "The runs were made by several versions of stelab: " in comparison.notes[-1]
 
 
+def test_runs_of_before_their_composition_was_recorded(made: Path, study: Path) -> None:
+    for path in study.glob("*/run.json"):
+        change_record(path.parent, format=None, composition=None, effect=None)
+    old, new = load(study), load(made)
+    assert old.swept == new.swept == ("estimator", "seed")
+    assert_frame_equal(old.runs.drop(columns="folder"), new.runs.drop(columns="folder"))
+    assert compare(old).baseline == compare(new).baseline == "estimator=identity"
+    assert {state.settings for state in survey(study)} == {
+        f"estimator={estimator} seed={seed}"
+        for estimator in ("identity", "none")
+        for seed in (0, 1)
+    }
+
+
 def test_only_some_runs(study: Path) -> None:
     names = [run_of(study, "none", 0).name, run_of(study, "identity", 0).name]
     found = load(study, runs=names)
