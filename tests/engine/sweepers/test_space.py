@@ -116,7 +116,7 @@ MISTAKES = [
     (["model.bits=8,9", "hydra.sweeper.trials=3"], "hydra.sweeper.trials is not a key here"),
     (
         ["model.bits=8,9", "+hydra.sweeper.sampler.sed=1"],
-        "did you mean 'hydra.sweeper.sampler.seed'?",
+        "did you mean 'seed'?",
     ),
     (
         ["model.bits=8,9", "hydra.sweeper.sampler._target_=optuna.samplers.Nope"],

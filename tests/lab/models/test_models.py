@@ -136,7 +136,7 @@ def digits() -> Tensor:
 def step_by_lightnings_rules(module: AutoencoderModule, batches: list[Tensor]) -> list[float]:
     """Train with the module's own step and optimizer, without a trainer."""
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
-    (optimizer,), _ = module.configure_optimizers()
+    optimizer = module.configure_optimizers()["optimizer"]
     losses = []
     for i, batch in enumerate(batches):
         optimizer.zero_grad()

@@ -44,7 +44,7 @@ def _written(value: object) -> str:
 def test_absent_keys_leave_the_run_what_it_is(tmp_path: Path) -> None:
     cfg = stelab.compose()
     assert "max_steps" not in cfg.trainer
-    assert Path(cfg.paths.run).name == "identity-fixed0-s0-1abc594a"
+    assert Path(cfg.paths.run).name == "identity-fixed0-s0-409d12f3"
 
 
 def test_max_steps_end_a_run_within_an_epoch(tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ def _against_signatures(tree: Any, where: Path = ()) -> Iterator[tuple[Path, str
         target = str(node["_target_"])
         try:
             mistakes = [*_against_signature(read_signature(target), node, path)]
-            if mistakes and not is_own(target):
+            # What is declared is not decorated so that its source hides what it takes.
+            if mistakes and not is_own(target) and target not in project().classes.values():
                 mistakes = [*_against_signature(import_signature(target), node, path)]
             yield from mistakes
         except LookupError as error:
@@ -240,7 +241,7 @@ def _explain(
     for entry in error.errors():
         where = (*path, *(part for part in entry["loc"] if _is_key(part, tree)))
         if entry["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            yield (*path, *entry["loc"]), _unknown(entry["loc"], tree, signature)
+            yield (*path, *entry["loc"]), _unknown(path, entry["loc"], tree, signature)
         elif entry["type"] in ("missing", "missing_argument"):
             yield (*path, *entry["loc"]), _DELETED
         elif not (isinstance(entry["input"], dict) and "_target_" in entry["input"]):
@@ -250,12 +251,14 @@ def _explain(
             yield where, f"{text[0].lower()}{text[1:]}, got {shortened(repr(entry['input']))}"
 
 
-def _unknown(loc: tuple[str | int, ...], tree: dict[str, Any], signature: Signature | None) -> str:
+def _unknown(path: Path, loc: Path, tree: dict[str, Any], signature: Signature | None) -> str:
     key = str(loc[-1])
     if signature is not None and key in signature.positional:
         return "is taken by position only: write it in the list _args_"
-    names = [*signature.annotations] if signature else []
-    return f"is not a key here{suggestion(key, names or _siblings(tree, loc))}"
+    names = [*signature.annotations] if signature else _siblings(tree, loc)
+    within = "".join(f"{part}." for part in (*path, *loc[:-1]))
+    near = suggestion(key, names, within=within)
+    return "is not a key here" + (near or (f" (there are: {', '.join(names)})" if names else ""))
 
 
 def _is_key(part: str | int, tree: dict[str, Any]) -> bool:

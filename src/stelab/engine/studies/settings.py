@@ -107,10 +107,24 @@ def _differing(flats: Sequence[Flat], runs: Sequence[Run], groups: set[str]) -> 
         return single, nodes.index(root) if root in nodes else -1, "." in key
 
     keys = dict.fromkeys(key for flat in flats for key in flat if not _is_hidden(key))
-    kept = [
-        key for key in sorted(keys, key=place) if len({flat.get(key, None) for flat in flats}) > 1
-    ]
+    kept = [key for key in sorted(keys, key=place) if _differs(key, flats, runs)]
     return [{key: flat[key] for key in kept if key in flat} for flat in flats]
+
+
+def _differs(key: str, flats: Sequence[Flat], runs: Sequence[Run]) -> bool:
+    """Tell whether runs differ in a key that share the option of the group it stands in."""
+    values: dict[Any, set[Value | None]] = {}
+    for flat, run in zip(flats, runs, strict=True):
+        values.setdefault(_option(key, run.config), set()).add(flat.get(key))
+    return any(len(found) > 1 for found in values.values())
+
+
+def _option(key: str, config: dict[str, Any]) -> Any:
+    """Return what was chosen of the group that a key stands in; None of a group's own key."""
+    group, dot, _ = key.partition(".")
+    node = config.get(group)
+    target = node.get("_target_") if isinstance(node, dict) else None
+    return config["names"].get(group, target) if dot else None
 
 
 def _is_hidden(key: str) -> bool:

@@ -240,7 +240,10 @@ def _check_objects(cfg: DictConfig) -> None:
         parameters = [torch.nn.Parameter(torch.zeros((1,) * p.dim())) for p in trained]
         optimizer = build(module.optimizer_config, params=parameters)
         _require("optimizer", optimizer, torch.optim.Optimizer)
-        build_schedule(module.scheduler_config, optimizer=optimizer, count=lambda interval: 1000)
+        schedule = build_schedule(
+            module.scheduler_config, optimizer=optimizer, count=lambda interval: 1000
+        )
+        _require("scheduler", schedule["scheduler"], torch.optim.lr_scheduler.LRScheduler)
         trainer = _trainer(cfg)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         _require("each of callbacks", callback, pl.Callback)
