@@ -335,6 +335,7 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
             subprocess.Popen([*command, "study=parts"], cwd=tmp_path),
             study,
             after=None if number % 4 == 0 else moment.uniform(0, 0.5),
+            whole=number == 9,  # so that there is one to continue from, however slow it is
         )
         if number == 0:
             shutil.copytree(study, tmp_path / "first")
@@ -347,12 +348,19 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     assert_same(read_run(folder), read_run(whole))
 
 
-def kill(process: subprocess.Popen[bytes], study: Path, *, after: float | None) -> None:
-    """Kill it so many seconds after it began to train; None: while it writes a checkpoint."""
+def kill(
+    process: subprocess.Popen[bytes], study: Path, *, after: float | None, whole: bool = False
+) -> None:
+    """Kill it so many seconds after it began to train; None: while it writes a checkpoint.
+
+    With `whole`, a checkpoint is waited for besides.
+    """
     begun = time.time()
     wait_until(
         lambda: process.poll() is not None or newest(study, "*/run.json") > begun, every=0.002
     )
+    if whole:
+        wait_until(lambda: newest(study, "*/checkpoints/last.ckpt") > begun, every=0.002)
     if after is None:
         wait_until(lambda: bool(list(study.glob("*/checkpoints/.*.ckpt.*"))), every=0.002)
     else:
