@@ -13,8 +13,8 @@ from stelab.apps.main import main
 def program() -> None:
     """Run what was typed, see `stelab.apps.main.main`, and end the process.
 
-    After Python's own end the destructors of torch's libraries run. They touch 125 MiB
-    and take half a second, to free what the kernel frees anyway; so the last of Python's
+    After Python's own end the destructors of torch's libraries run. They touch 125 MiB and take up
+    to a second of processor time, to free what the kernel frees anyway; so the last of Python's
     functions at exit does not return. It was registered first, so all others have run.
     """
     code = 1
