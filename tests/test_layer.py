@@ -37,7 +37,7 @@ def test_resolvers_of_the_host_stay() -> None:
         f"{IMPORTS}"
         "import stelab\n"
         "cfg = stelab.compose('estimator=exact', 'model.bits=8', 'data=mnist5k')\n"
-        "print(cfg.estimator.bits, OmegaConf.create({'a': '${stelab.bits:} ${stelab.run_id:}'}).a)"
+        "print(cfg.estimator.bits, OmegaConf.create({'a': '${bits:} ${run_id:}'}).a)"
     )
     assert python(code) == "8 my bits my run_id\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import io
 import json
 import math
@@ -271,6 +272,32 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     assert (first.folder / "run.json").stat().st_mtime_ns == stamp
     train(tmp_path, "rerun=true")
     assert (first.folder / "run.json").stat().st_mtime_ns > stamp
+
+
+OVERTAKEN = """
+import stelab
+from stelab.lab.data import MNIST5k
+
+meanwhile = []
+
+class Overtaken(MNIST5k):
+    def prepare_data(self):
+        if meanwhile:
+            meanwhile.pop()()
+"""
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "overtaken.py").write_text(OVERTAKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    overtaken = importlib.import_module("overtaken")
+
+    # Another one trains the run while this one loads its data, before it asks for the lock.
+    overtaken.meanwhile.append(lambda: train(tmp_path, "data._target_=overtaken.Overtaken"))
+    run = train(tmp_path, "data._target_=overtaken.Overtaken")
+    assert len(run.record["timings"]["attempts"]) == 1
 
 
 def test_what_a_run_left_without_a_checkpoint_is_replaced(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def train_checked(cfg: DictConfig) -> Run:
         module = build_module(cfg)
         interrupts = Interrupts()
         with _full_disk_told(folder), folder.locked(on_loss=interrupts.lose_lock) as waited:
-            if waited and (finished := _made_by_another(folder)):
+            # The process that held the lock may have finished since the first look.
+            if finished := _made_by_another(folder) if waited else finished_run(cfg):
                 return finished
             with interrupts:
                 _train(cfg, module, data, interrupts)
