@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from stelab.apps.main import command_line, study_command
 from stelab.engine.config.lists import split_commas
-from stelab.engine.config.places import require_folder
+from stelab.engine.config.writable import require_folder
 from stelab.engine.errors import InputError, RunError
 from stelab.engine.files import require_own
 from stelab.engine.terminal import visible
@@ -29,15 +29,15 @@ TEXTS = (
 
 def start(cfg: DictConfig) -> None:
     """Print the comparison and write the report; or judge a study by an older one."""
-    from stelab.engine.comparison.place import folder_of, folders_of
+    from stelab.engine.comparison.folders import comparison_folder, study_folders
 
     trust = packages(cfg.trust)
-    studies = folders_of(cfg.paths.outputs, cfg.study)
-    folder = Path(cfg.output) if cfg.output else folder_of(studies)
+    studies = study_folders(cfg.paths.outputs, cfg.study)
+    folder = Path(cfg.output) if cfg.output else comparison_folder(studies)
     if cfg.report and cfg.against is None:
         require_folder(folder)
     if cfg.against is not None:
-        return _judge(cfg, studies, folders_of(cfg.paths.outputs, cfg.against))
+        return _judge(cfg, studies, study_folders(cfg.paths.outputs, cfg.against))
     from stelab.engine.comparison import compare
     from stelab.engine.report.printed_comparison import print_comparison
     from stelab.engine.studies.tables import load
@@ -107,7 +107,7 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequen
 
 
 def _print_left_out(study: Study, folders: Sequence[Path]) -> None:
-    from stelab.engine.report.progress import print_states
+    from stelab.engine.report.status_table import print_states
     from stelab.engine.studies.sweep import settings_of
 
     settings: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from stelab.engine.config.places import require_folder
+from stelab.engine.config.writable import require_folder
 from stelab.engine.studies import read_finished
 from stelab.engine.trust import packages, require_trusted
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from stelab.engine.config.places import require_folder
+from stelab.engine.config.writable import require_folder
 from stelab.engine.studies import read_finished
 from stelab.engine.sweepers.plan import Plan
 from stelab.engine.trust import packages, require_trusted
@@ -32,7 +32,7 @@ def _measure(jobs: Sequence[DictConfig]) -> None:
     for run, trust in {(run, trust) for run, trust in asked if run}:
         require_trusted(read_finished(run), ["model", "data"], packages(trust))
     from stelab.lab.gradients.figures import draw_measurements, print_measurements
-    from stelab.lab.gradients.study import measure_all, write_tables
+    from stelab.lab.gradients.sweep import measure_all, write_tables
 
     folder = _folder(jobs)
     require_folder(folder)

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except RunError as error:
             _end(error, str(error), 1)
         except Exception as error:
-            from stelab.engine.config.boundary import told
+            from stelab.engine.config.input_errors import told
 
             _end(error, told(error), 1)
 
@@ -110,7 +110,7 @@ def _overview() -> str:
 def run_command(command: str, arguments: Sequence[str]) -> None:
     """Check the configuration of `command`, then run it as a Hydra application."""
     from stelab.apps.flags import read_flags
-    from stelab.engine.config.boundary import reading_input
+    from stelab.engine.config.input_errors import reading_input
     from stelab.engine.sweepers.plan import plan
 
     with reading_input():
@@ -145,8 +145,8 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
 def _show(command: str, flags: Namespace) -> None:
     """Print help, a configuration or how it was composed; or complete a word."""
     from stelab.apps.flags import flag_parser
-    from stelab.engine.config.boundary import reading_input
     from stelab.engine.config.compose import application, compose_whole
+    from stelab.engine.config.input_errors import reading_input
 
     overrides, parser = flags.overrides, flag_parser()
     with undisturbed(), reading_input(), _own_logging(), application(flags.config_dir) as hydra:
@@ -176,8 +176,8 @@ def _require_part(cfg: DictConfig, package: str | None) -> None:
 
 def _launch(command: str, flags: Namespace, start: Callable[[Any], Any], plan: Plan) -> None:
     """Let Hydra set up what it sets up, and run the planned job or sweep."""
-    from stelab.engine.config.boundary import reading_input
     from stelab.engine.config.compose import application
+    from stelab.engine.config.input_errors import reading_input
 
     overrides = [*flags.overrides, f"hydra.mode={'MULTIRUN' if plan.multirun else 'RUN'}"]
     task = _Task(command, start, plan)

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.live import Live
 
 from stelab.engine.report.console import console
-from stelab.engine.report.progress import status_table
+from stelab.engine.report.status_table import status_table
 from stelab.engine.studies.driver import is_driven
 from stelab.engine.studies.status import survey
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from omegaconf import DictConfig
 
 from stelab.engine.config.lists import split_commas
-from stelab.engine.config.places import require_folder
+from stelab.engine.config.writable import require_folder
 from stelab.engine.files import require_own
 from stelab.engine.terminal import visible
 from stelab.engine.trust import packages
@@ -18,7 +18,7 @@ TEXTS = ("study", "by", "where", "replicates", "trust")
 
 def start(cfg: DictConfig) -> None:
     """Write the study's view; with ``serve=true`` show it, and keep it current, until Ctrl-C."""
-    from stelab.engine.comparison.place import folder_of, folders_of
+    from stelab.engine.comparison.folders import comparison_folder, study_folders
     from stelab.engine.report.board.server import (
         addresses,
         keep_current,
@@ -30,8 +30,8 @@ def start(cfg: DictConfig) -> None:
     from stelab.engine.report.board.writing import write_anew, write_view
 
     trust = packages(cfg.trust)
-    studies = folders_of(cfg.paths.outputs, cfg.study)
-    folder = folder_of(studies) / "tensorboard"
+    studies = study_folders(cfg.paths.outputs, cfg.study)
+    folder = comparison_folder(studies) / "tensorboard"
     require_folder(folder)
 
     def read(*, embeddings: bool) -> View:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from stelab.apps.main import command_line, study_command
-from stelab.engine.config.boundary import reading_input
 from stelab.engine.config.composition import overrides_of
-from stelab.engine.config.places import require_folder
+from stelab.engine.config.input_errors import reading_input
+from stelab.engine.config.writable import require_folder
 from stelab.engine.errors import InputError
-from stelab.engine.report.progress import print_states
-from stelab.engine.report.words import count_kinds
+from stelab.engine.report.phrases import count_kinds
+from stelab.engine.report.status_table import print_states
 from stelab.engine.studies import Run, finished_run
 from stelab.engine.studies.driver import driving
 from stelab.engine.studies.run_folder import RunFolder

@@ -163,7 +163,7 @@ def test_runs_that_are_loaded_twice_count_once(seed: int) -> None:
 def assert_same(one: Comparison, other: Comparison) -> None:
     """All numbers are exactly equal."""
     assert_frame_equal(one.table, other.table, check_exact=True)
-    assert one.twins == other.twins
+    assert one.identical == other.identical
     assert [g.label for g in one.groups] == [g.label for g in other.groups]
     assert one.baseline == other.baseline
 
@@ -470,7 +470,7 @@ def test_one_run() -> None:
     assert (row["group"], row["n"], row["mean"], row["selected"]) == ("all runs", 1, 0.5, False)
     assert np.isnan([row["std"], row["low"], row["high"]]).all()
     assert comparison.by == ()
-    assert comparison.twins == ()
+    assert comparison.identical == ()
 
 
 def test_two_hundred_groups() -> None:
@@ -509,7 +509,7 @@ def test_newest_of_two_runs_of_a_configuration_counts() -> None:
     assert apart.notes == ()
 
 
-# --- Twins -------------------------------------------------------------------------------------
+# --- Identical ----------------------------------------------------------------------------
 
 
 def with_curves(**groups: list[list[float]]) -> Study:
@@ -533,7 +533,7 @@ def test_twins_are_the_same_in_every_epoch() -> None:
         swapped=same[::-1],
     )
     comparison = compare(study)
-    (twins,) = comparison.twins
+    (twins,) = comparison.identical
     assert sorted(twins.labels) == ["hardtanh_clip", "identity"]
     assert twins.reason == "the same losses and codes in every epoch"
     assert comparison.line_of["identity"] == comparison.line_of["hardtanh_clip"] == twins.label
@@ -549,17 +549,17 @@ def test_twins_of_the_same_test_metrics_only_are_none() -> None:
     study = with_curves(identity=[[2.0, 1.0]], none=[[2.0, 1.0]])
     study.runs.loc[1, "test/mse"] = 0.9
     study.curves["test/mse"] = np.nan
-    assert compare(study).twins == ()
+    assert compare(study).identical == ()
 
 
 def test_a_clamp_that_never_acts_is_the_reason() -> None:
     study = with_curves(identity=[[2.0, 1.0]], hardtanh_clip=[[2.0, 1.0]])
     study.runs["effect"] = [None, "estimator/clip_fraction"]
     study.curves["estimator/clip_fraction"] = 0.0
-    (twins,) = compare(study).twins
+    (twins,) = compare(study).identical
     assert twins.reason == "clip_fraction 0 in every epoch"
     study.curves.loc[0, "estimator/clip_fraction"] = 0.1
-    (twins,) = compare(study).twins
+    (twins,) = compare(study).identical
     assert twins.reason == "the same losses and codes in every epoch"
 
 
@@ -569,7 +569,7 @@ def test_twins_share_what_they_have_in_common() -> None:
         for e in ("identity", "hardtanh_clip")
         for t in (0.0, 0.5)
     ]
-    labels = [twins.label for twins in compare(study_of(rows)).twins]
+    labels = [twins.label for twins in compare(study_of(rows)).identical]
     assert labels == [f"identity = hardtanh_clip, threshold.value={t}" for t in ("0", "0.5")]
 
 
@@ -814,10 +814,10 @@ def test_two_estimators_without_a_clamp_have_another_reason() -> None:
     ]
     study = study_of(rows)
     study.curves["estimator/clip_fraction"] = 0.0
-    (twins,) = compare(study).twins
+    (twins,) = compare(study).identical
     assert twins.reason == "the same losses and codes in every epoch"
     study.runs["effect"] = "estimator/clip_fraction"  # two that clamp, and may do so otherwise
-    (twins,) = compare(study).twins
+    (twins,) = compare(study).identical
     assert twins.reason == "the same losses and codes in every epoch"
 
 

@@ -14,7 +14,7 @@ from stelab.engine.comparison import compare
 from stelab.engine.report.console import PlainConsole
 from stelab.engine.report.printed_comparison import print_comparison
 from stelab.engine.report.printed_table import print_table
-from stelab.engine.report.progress import print_states, status_table
+from stelab.engine.report.status_table import print_states, status_table
 from stelab.engine.report.table import Cell, Column
 from stelab.engine.studies.status import survey
 

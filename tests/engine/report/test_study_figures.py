@@ -20,8 +20,8 @@ from made_study import make_study
 from stelab.engine.comparison import compare
 from stelab.engine.report.curves import draw_curves, draw_panels
 from stelab.engine.report.drawing import Drawn, style
-from stelab.engine.report.lines import all_lines, shown_lines
-from stelab.engine.report.points import draw_points
+from stelab.engine.report.forest_plot import draw_forest_plot
+from stelab.engine.report.group_styles import all_styles, shown_styles
 from stelab.engine.report.scatters import draw_slices, draw_wall_clock
 from stelab.engine.report.study_figures import draw_figures
 from stelab.engine.terminal import visible
@@ -75,7 +75,7 @@ def test_a_group_has_one_colour_in_all_figures() -> None:
     """Also where a figure leaves some of them out."""
     settings = [{"estimator": f"e{i:02}", "optimizer.lr": 0.1 * i} for i in range(9)]
     comparison = compare(make_study(settings, seeds=1), by=["estimator"])
-    expected = {line.label: line.colour for line in all_lines(comparison)}
+    expected = {line.label: line.colour for line in all_styles(comparison)}
     assert len(set(expected.values())) == 7
     pictures = [draw_wall_clock(comparison), draw_panels(comparison, "code_health")]
     curves, slices = draw_curves(comparison, log_scale=False), draw_slices(comparison)
@@ -87,7 +87,7 @@ def test_a_group_has_one_colour_in_all_figures() -> None:
             handle.get_color() for handle in legend.legend_handles if isinstance(handle, Line2D)
         ]
         assert dict(zip(names, handles, strict=True)) == expected
-    ax = draw_points(comparison).figure.axes[0]
+    ax = draw_forest_plot(comparison).figure.axes[0]
     means = [line for line in ax.lines if line.get_markersize() == 4]
     assert [line.get_color() for line in means] == [*expected.values()]
     assert slices
@@ -103,7 +103,7 @@ def test_a_group_has_one_colour_in_all_figures() -> None:
 def test_looks_do_not_depend_on_what_a_figure_leaves_out() -> None:
     settings = [{"estimator": f"e{i:02}"} for i in range(29)]
     comparison = compare(make_study([*settings, {"estimator": "identity"}], seeds=1))
-    assert set(shown_lines(comparison)) < set(all_lines(comparison))
+    assert set(shown_styles(comparison)) < set(all_styles(comparison))
 
 
 @pytest.mark.parametrize("text", ["$x^{", r"$\frac{1}{2}$", "a & <b>", "\x1b[31mred"])
@@ -142,7 +142,7 @@ def test_no_text_is_cut_off_and_none_hides_another(groups: int) -> None:
         pictures = [
             draw_curves(comparison, log_scale=True),
             draw_panels(comparison, "code_health"),
-            draw_points(comparison),
+            draw_forest_plot(comparison),
             draw_wall_clock(comparison),
             draw_slices(comparison),
         ]

@@ -19,7 +19,7 @@ from stelab.apps.status import start
 from stelab.engine.config import compose
 from stelab.engine.errors import InputError
 from stelab.engine.report.console import PlainConsole
-from stelab.engine.report.progress import status_table
+from stelab.engine.report.status_table import status_table
 from stelab.engine.studies.driver import driving, is_driven
 from stelab.engine.studies.lock import locked
 from stelab.engine.studies.status import RunState, state_of, survey, time_left

@@ -9,7 +9,7 @@ import pytest
 import stelab
 from stelab.engine.report.console import PlainConsole
 from stelab.lab.gradients.figures import print_measurements
-from stelab.lab.gradients.study import Row, measure_all
+from stelab.lab.gradients.sweep import Row, measure_all
 
 
 @pytest.fixture(scope="module")

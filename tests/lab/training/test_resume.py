@@ -23,7 +23,7 @@ from stelab.engine.errors import InputError, RunError
 from stelab.engine.studies import Run, lock, read_run
 from stelab.lab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
 from stelab.lab.training.interrupts import LockLost
-from stelab.lab.training.live import LiveProgress
+from stelab.lab.training.progress import ProgressFile
 from waiting import PATIENCE, wait_until
 
 
@@ -75,11 +75,11 @@ def files(run: Run) -> set[str]:
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
     """Let a real signal come while this step is taken."""
 
-    def on_train_batch_end(self: LiveProgress, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self: ProgressFile, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == step:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(LiveProgress, "on_train_batch_end", on_train_batch_end)
+    monkeypatch.setattr(ProgressFile, "on_train_batch_end", on_train_batch_end)
 
 
 def stopped(tmp_path: Path, step: int, *overrides: str, number: int = signal.SIGTERM) -> Path:
@@ -296,13 +296,13 @@ def test_who_was_taken_for_dead_writes_nothing_more(
         with lock.locked(folder, on_loss=on_loss) as waited:
             yield waited
 
-    def on_train_batch_end(self: LiveProgress, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self: ProgressFile, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == 6:
             losses[0]()
 
     with monkeypatch.context() as patched, pytest.raises(LockLost, match="another process"):
         patched.setattr("stelab.engine.studies.run_folder.locked", locked)
-        patched.setattr(LiveProgress, "on_train_batch_end", on_train_batch_end)
+        patched.setattr(ProgressFile, "on_train_batch_end", on_train_batch_end)
         train(tmp_path, *THREE_EPOCHS)
     (folder,) = (tmp_path / "debug").iterdir()
     assert read_run(folder).status == "running"  # as the other process says

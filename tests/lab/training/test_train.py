@@ -23,8 +23,8 @@ from stelab.engine.errors import InputError
 from stelab.engine.studies import Run, read_run
 from stelab.engine.studies.curves import read_curves
 from stelab.engine.studies.tables import load
-from stelab.lab.training.live import LiveProgress
 from stelab.lab.training.losses import SquaredError
+from stelab.lab.training.progress import ProgressFile
 
 METRICS = {
     *("train/loss", "train/mse", "val/loss", "val/mse", "test/loss", "test/mse"),
@@ -98,7 +98,7 @@ def test_the_bar_and_progress_tell_losses_and_the_time_left(
 
     found: list[dict[str, Any]] = []
 
-    class Spy(LiveProgress):
+    class Spy(ProgressFile):
         def on_train_batch_end(self, *arguments: Any) -> None:
             self.written = float("-inf")  # do not wait for a second to be over
             self.next_step = 0
@@ -107,7 +107,7 @@ def test_the_bar_and_progress_tell_losses_and_the_time_left(
 
     screen = Terminal()
     monkeypatch.setattr("sys.stdout", screen)
-    monkeypatch.setattr("stelab.lab.training.run.LiveProgress", Spy)
+    monkeypatch.setattr("stelab.lab.training.run.ProgressFile", Spy)
     run = train(tmp_path, "trainer.max_epochs=2")
     steps = found[0]["steps"]
     assert [each["step"] for each in found] == [*range(1, steps + 1)]

@@ -20,6 +20,7 @@ from stelab.engine.comparison.conditions import (
     select,
 )
 from stelab.engine.comparison.groups import Group, Replicate, group_runs, written_replicate
+from stelab.engine.comparison.identical import Identical, find_identical
 from stelab.engine.comparison.notes import (
     remarkable,
     too_few_pairs,
@@ -28,7 +29,6 @@ from stelab.engine.comparison.notes import (
 )
 from stelab.engine.comparison.rows import compare_groups, mark_selected
 from stelab.engine.comparison.statistics import Interval
-from stelab.engine.comparison.twins import Twins, find_twins
 from stelab.engine.config.validate import suggestion
 from stelab.engine.errors import InputError
 from stelab.engine.project import project
@@ -72,7 +72,7 @@ class Comparison:
     directions: tuple[Better, ...]
     groups: tuple[Group, ...]
     table: pd.DataFrame
-    twins: tuple[Twins, ...]
+    identical: tuple[Identical, ...]
     notes: tuple[str, ...]
 
     @property
@@ -127,7 +127,7 @@ class Comparison:
     def line_of(self) -> dict[str, str]:
         """Map each group's label to that of its line in a figure, which it shares with twins."""
         lines = {group.label: group.label for group in self.groups}
-        return lines | {label: twins.label for twins in self.twins for label in twins.labels}
+        return lines | {label: twins.label for twins in self.identical for label in twins.labels}
 
     @property
     def lines(self) -> list[str]:
@@ -218,7 +218,7 @@ def compare(
         directions=tuple(directions.values()),
         groups=tuple(groups),
         table=table,
-        twins=tuple(find_twins(groups, study.curves, replicates)),
+        identical=tuple(find_identical(groups, study.curves, replicates)),
         notes=tuple(notes),
     )
 

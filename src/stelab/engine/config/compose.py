@@ -33,10 +33,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from stelab.engine.config.boundary import mistake
 from stelab.engine.config.composition import remember
 from stelab.engine.config.files import CheckedFiles, self_inclusion
 from stelab.engine.config.identity import register_resolvers
+from stelab.engine.config.input_errors import mistake
 from stelab.engine.config.signature import import_signature, why_not_found
 from stelab.engine.config.validate import (
     keys_of,

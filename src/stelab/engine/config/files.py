@@ -14,7 +14,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 
-from stelab.engine.config.boundary import told
+from stelab.engine.config.input_errors import told
 from stelab.engine.errors import InputError
 from stelab.engine.files import read_bounded
 from stelab.engine.terminal import one_line

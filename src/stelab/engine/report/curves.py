@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from stelab.engine.comparison import Comparison
-from stelab.engine.comparison.bands import bands
+from stelab.engine.comparison.mean_curves import mean_curves
 from stelab.engine.project import project
 from stelab.engine.report.drawing import (
     WIDE,
@@ -22,7 +22,13 @@ from stelab.engine.report.drawing import (
     panels,
     set_log,
 )
-from stelab.engine.report.lines import Line, shown_lines, tell_not_shown, tell_same, tell_single
+from stelab.engine.report.group_styles import (
+    GroupStyle,
+    shown_styles,
+    tell_not_shown,
+    tell_same,
+    tell_single,
+)
 from stelab.engine.report.numbers import percent
 
 
@@ -49,7 +55,7 @@ def _over_epochs(
     comparison: Comparison, name: str, metrics: Sequence[str], *, log_scale: bool, beside: bool
 ) -> Picture | None:
     """Draw a panel a metric, either beside each other on one scale or one above the other."""
-    lines = shown_lines(comparison)
+    lines = shown_styles(comparison)
     tables = _tables(comparison, metrics, lines)
     if not tables:
         return None
@@ -74,18 +80,18 @@ def _over_epochs(
 
 
 def _tables(
-    comparison: Comparison, metrics: Sequence[str], lines: Sequence[Line]
+    comparison: Comparison, metrics: Sequence[str], styles: Sequence[GroupStyle]
 ) -> dict[str, pd.DataFrame]:
     """Return the bands of those metrics and lines that have any."""
-    labels = [line.label for line in lines]
-    tables = {metric: bands(comparison, metric) for metric in metrics}
+    labels = [line.label for line in styles]
+    tables = {metric: mean_curves(comparison, metric) for metric in metrics}
     shown = {metric: table[table["group"].isin(labels)] for metric, table in tables.items()}
     return {metric: table for metric, table in shown.items() if len(table)}
 
 
-def _panel(ax: Axes, table: pd.DataFrame, lines: Sequence[Line], *, title: str) -> None:
+def _panel(ax: Axes, table: pd.DataFrame, styles: Sequence[GroupStyle], *, title: str) -> None:
     """Draw every line, also those without a value, which the legend names."""
-    for line in lines:
+    for line in styles:
         own = table[table["group"] == line.label]
         epochs = own["epoch"].to_numpy()
         every = max(1, len(epochs) // 8)
@@ -127,7 +133,7 @@ def _end_apart(comparison: Comparison) -> bool:
 
 def _text(
     comparison: Comparison,
-    lines: Sequence[Line],
+    styles: Sequence[GroupStyle],
     shown: pd.DataFrame,
     *,
     log_scale: bool,
@@ -135,8 +141,8 @@ def _text(
 ) -> str:
     """Say what lines and bands are, and which are missing, shared or cut off."""
     counts = shown.groupby("group")["n"].max()
-    alone = [line.label for line in lines if counts.get(line.label) == 1]
-    without = [line.label for line in lines if line.label not in counts]
+    alone = [line.label for line in styles if counts.get(line.label) == 1]
+    without = [line.label for line in styles if line.label not in counts]
     n = " to ".join(str(value) for value in sorted({counts.min(), counts.max()}))
     sentences = [
         f"Each line is the mean over {', '.join(comparison.replicates)} (n = {n}); "
@@ -145,12 +151,12 @@ def _text(
         "for each epoch by itself."
         if counts.max() > 1
         else "",
-        tell_single(alone, len(lines), "band"),
+        tell_single(alone, len(styles), "band"),
         f"Without values: {'; '.join(without)}." if without else "",
         "Bands end where they leave the axes." if cut else "",
         "A line ends with the first of its runs." if _end_apart(comparison) else "",
         "The axis of the values is logarithmic." if log_scale else "",
-        tell_same(comparison, lines, "line"),
+        tell_same(comparison, styles, "line"),
         tell_not_shown(comparison),
     ]
     return " ".join(sentence for sentence in sentences if sentence)

@@ -12,10 +12,10 @@ from stelab.engine.comparison.regression import JUDGED
 from stelab.engine.project import project
 from stelab.engine.report.console import PlainConsole, console
 from stelab.engine.report.numbers import MISSING, interval, p_value
+from stelab.engine.report.phrases import counted
 from stelab.engine.report.printed_table import print_table
 from stelab.engine.report.results import SHORTEST_NAME, result_columns, signed
 from stelab.engine.report.table import Cell, Column, Row, measured
-from stelab.engine.report.words import counted
 
 _COLOURS = {"worse": "bold red", "failed": "bold red", "lost": "bold red", "better": "green"}
 
@@ -37,7 +37,7 @@ def print_comparison(comparison: Comparison, *, to: PlainConsole | None = None) 
 
 def remarks(comparison: Comparison) -> list[str]:
     """Return what a reader of the table must know, a sentence each."""
-    lines = [str(twins) for twins in comparison.twins]
+    lines = [str(twins) for twins in comparison.identical]
     if len(set(comparison.directions)) > 1:
         each = zip(comparison.metrics, comparison.directions, strict=True)
         lines.append(f"Better is {', '.join(f'{better} {metric}' for metric, better in each)}.")

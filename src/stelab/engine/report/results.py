@@ -123,7 +123,7 @@ def _twins(comparison: Comparison, group: str) -> list[str]:
     own = settings[group]
     return [
         label({key: value for key, value in settings[other].items() if value != own[key]})
-        for twins in comparison.twins
+        for twins in comparison.identical
         if group in twins.labels
         for other in twins.labels
         if other != group
@@ -138,6 +138,6 @@ def _caption(comparison: Comparison, metric: str) -> str:
     if comparison.baseline:
         caption += f" Differences: to the baseline ({comparison.baseline}), paired by {repeats};"
         caption += f" better, worse: p (Holm) < {comparison.alpha:g}."
-    if comparison.twins:
+    if comparison.identical:
         caption += " = names twins, which are the same number by number."
     return caption

@@ -21,7 +21,7 @@ from stelab.engine.report.drawing import (
     set_log,
     spans_widely,
 )
-from stelab.engine.report.lines import MOST, all_lines, shown_lines, tell_not_shown
+from stelab.engine.report.group_styles import MOST, all_styles, shown_styles, tell_not_shown
 from stelab.engine.report.numbers import number
 
 SECONDS = "timings.seconds"
@@ -31,7 +31,7 @@ _FEW = 5  # values that a heatmap or a table shows better
 
 def draw_wall_clock(comparison: Comparison) -> Picture | None:
     """Draw the metric of each run against the seconds that it took; None without any."""
-    lines = shown_lines(comparison)
+    lines = shown_styles(comparison)
     runs = comparison.runs.dropna(subset=[comparison.metric, SECONDS])
     runs = runs.assign(line=runs["group"].map(comparison.line_of))
     runs = runs[runs["line"].isin([line.label for line in lines])]
@@ -78,7 +78,7 @@ def draw_slices(comparison: Comparison) -> Picture | None:
 
 def _colours(comparison: Comparison, runs: pd.DataFrame) -> pd.Series:
     """Return the colour of each run's group; grey where groups are too many to have their own."""
-    lines = all_lines(comparison)
+    lines = all_styles(comparison)
     colours = {line.label: line.colour for line in lines} if len(lines) <= MOST else {}
     return runs["group"].map(comparison.line_of).map(lambda label: colours.get(label, _GREY))
 

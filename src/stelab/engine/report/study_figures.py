@@ -10,8 +10,8 @@ from stelab.engine.errors import InputError
 from stelab.engine.project import load, project
 from stelab.engine.report.curves import draw_curves, draw_panels
 from stelab.engine.report.drawing import Drawn, style
+from stelab.engine.report.forest_plot import draw_forest_plot
 from stelab.engine.report.heatmap import draw_heatmap
-from stelab.engine.report.points import draw_points
 from stelab.engine.report.scatters import draw_slices, draw_wall_clock
 
 
@@ -37,7 +37,7 @@ def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> li
     with style():
         pictures = (
             draw_curves(comparison, log_scale=log_scale),
-            draw_points(comparison),
+            draw_forest_plot(comparison),
             draw_heatmap(comparison),
             *(draw_panels(comparison, name) for name in project().panels),
             draw_wall_clock(comparison),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stelab.engine.files import read_bounded
-from stelab.engine.studies.flaws import is_finite, is_name
+from stelab.engine.studies.run_format import is_finite, is_name
 from stelab.engine.terminal import brief
 
 Curves = dict[str, "array[float]"]

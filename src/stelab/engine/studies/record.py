@@ -25,16 +25,16 @@ from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
 from stelab.engine.project import now_called, project
 from stelab.engine.studies.documents import read_json, read_yaml
-from stelab.engine.studies.flaws import (
+from stelab.engine.studies.lock import is_locked
+from stelab.engine.studies.run_format import (
     FORMAT,
     TIME,
-    flaw_of_config,
-    flaw_of_record,
     is_as_recorded,
     is_finite,
     part_of,
+    problem_with_config,
+    problem_with_record,
 )
-from stelab.engine.studies.lock import is_locked
 from stelab.engine.terminal import brief, visible
 
 RECORD, CONFIG = "run.json", "config.yaml"
@@ -102,7 +102,7 @@ def read_record(folder: Path | str) -> dict[str, Any]:
     """
     with _explained(Path(folder)):
         record = read_json(Path(folder) / RECORD, limit=_MOST_RECORD)
-        _require(flaw_of_record(record))
+        _require(problem_with_record(record))
     return cast(dict[str, Any], record)
 
 
@@ -121,7 +121,7 @@ def read_run(folder: Path | str, *, record: dict[str, Any] | None = None) -> Run
     with _explained(folder):
         # Written resolved: plain YAML, which needs no OmegaConf.
         config = read_yaml(folder / CONFIG, limit=_MOST_CONFIG)
-        _require(flaw_of_config(config))
+        _require(problem_with_config(config))
         config = _with_names_of_today(config)
     return Run(
         folder=folder,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from stelab.engine.project import project
-from stelab.engine.studies.flaws import is_integer
+from stelab.engine.studies.run_format import is_integer
 
 if TYPE_CHECKING:
     from stelab.engine.config.composition import Composition

@@ -14,9 +14,9 @@ from typing import Any
 from stelab.engine.errors import InputError
 from stelab.engine.project import project
 from stelab.engine.studies.documents import read_json
-from stelab.engine.studies.flaws import flaw_of_run, is_finite, part_of
 from stelab.engine.studies.lock import holder, is_locked
 from stelab.engine.studies.record import PROGRESS, Run, read_record, read_run, reason
+from stelab.engine.studies.run_format import is_finite, part_of, problem_with_run
 from stelab.engine.studies.settings import swept
 from stelab.engine.studies.sweep import planned, settings_of
 from stelab.engine.terminal import visible
@@ -126,7 +126,7 @@ def _run(folder: Path) -> Run | None:
         run = read_run(folder)
     except InputError:
         return None
-    return None if flaw_of_run(run) else run
+    return None if problem_with_run(run) else run
 
 
 def state_of(folder: Path) -> RunState:

@@ -12,7 +12,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
 from stelab.engine.path_names import is_path_name
 from stelab.engine.studies.documents import read_json
-from stelab.engine.studies.flaws import are_texts, is_name
+from stelab.engine.studies.run_format import are_texts, is_name
 from stelab.engine.terminal import brief, visible
 
 FOLDER = "sweeps"

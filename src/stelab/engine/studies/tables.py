@@ -16,9 +16,9 @@ from stelab.engine.config.identity import fingerprint_of_resolved
 from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
 from stelab.engine.project import project
-from stelab.engine.studies.flaws import is_as_recorded, is_finite, part_of
-from stelab.engine.studies.found import Found, find
+from stelab.engine.studies.entries import Entry, find_entries
 from stelab.engine.studies.record import Run
+from stelab.engine.studies.run_format import is_as_recorded, is_finite, part_of
 from stelab.engine.studies.settings import Flat, plain_value, swept
 
 TABLES = ("runs", "curves", "left_out")
@@ -91,7 +91,11 @@ def load(*folders: Path | str, runs: Collection[str] | None = None) -> Study:
     """
     if not folders:
         raise InputError("no study was named")
-    found = [each for study, folder in named(folders).items() for each in find(study, folder, runs)]
+    found = [
+        each
+        for study, folder in named(folders).items()
+        for each in find_entries(study, folder, runs)
+    ]
     if all(each.state == "foreign" for each in found):
         where = ", ".join(str(folder) for folder in folders)
         raise InputError(f"{where} holds no runs (study=NAME, paths.outputs=FOLDER)")
@@ -107,7 +111,7 @@ def named(folders: Iterable[Path | str]) -> dict[str, Path]:
     }
 
 
-def _tables(found: Sequence[Found]) -> Study:
+def _tables(found: Sequence[Entry]) -> Study:
     readable = [(each, each.run) for each in found if each.run is not None]
     settings = swept([run for _, run in readable])
     keys = list(dict.fromkeys(key for flat in settings for key in flat))
@@ -125,7 +129,7 @@ def _tables(found: Sequence[Found]) -> Study:
     )
 
 
-def _row(each: Found, run: Run, settings: Flat) -> dict[str, Any]:
+def _row(each: Entry, run: Run, settings: Flat) -> dict[str, Any]:
     parts = {name: part_of(run.record, name) for name in ("machine", "git", "versions", "timings")}
     parts["timings"] = {name: parts["timings"].get(name) for name in _TIMINGS}
     return {
@@ -174,7 +178,7 @@ def _kind(value: Any) -> type:
     return next((kind for kind in (str, bool, float) if isinstance(value, kind)), float)
 
 
-def _curves(found: Sequence[Found]) -> pd.DataFrame:
+def _curves(found: Sequence[Entry]) -> pd.DataFrame:
     """Put the curves below each other, column by column: a thousand frames would take longer."""
     curves = [(each, each.curves) for each in found if each.curves is not None]
     names = dict.fromkeys(["epoch", "step", *(name for _, own in curves for name in own)])

@@ -25,10 +25,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from stelab.engine.config import build
 from stelab.engine.errors import InputError
-from stelab.engine.studies.flaws import is_finite
 from stelab.engine.studies.lock import LEASE, is_locked, locked
 from stelab.engine.studies.record import read_record
 from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.run_format import is_finite
 from stelab.engine.sweepers.axes import Point
 from stelab.engine.sweepers.space import Dimension, point, size
 

@@ -12,7 +12,7 @@ from stelab.arguments import AtLeastTwo, Count, FewBits, Seed, Size, checked
 from stelab.lab.gradients.exact import Enumeration
 from stelab.lab.gradients.measure import adapt, measure, references
 from stelab.lab.gradients.subcode import Subcode, reconstruction
-from stelab.lab.training.means import Means
+from stelab.lab.training.epoch_means import EpochMeans
 from stelab.lab.training.monitors import model_of
 
 
@@ -62,7 +62,7 @@ class GradientBasket(pl.Callback):
         self.samples = samples
         self.adapt = adapt
         self.seed = seed
-        self.means = Means()
+        self.means = EpochMeans()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -17,7 +17,7 @@ from stelab.engine.report.console import PlainConsole, console
 from stelab.engine.report.drawing import COLOURS, DASHES
 from stelab.engine.report.printed_table import print_table
 from stelab.engine.report.table import Column
-from stelab.lab.gradients.study import Row
+from stelab.lab.gradients.sweep import Row
 
 _NEGLIGIBLE = 1e-12  # rounding, relative to the gradient
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
-from stelab.engine.config.places import require_file, require_folder
+from stelab.engine.config.writable import require_file, require_folder
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.files import filled_atomically, open_regular, written_atomically
 from stelab.engine.studies import Run

@@ -17,9 +17,9 @@ from stelab.annealing import advance
 from stelab.engine.config import build
 from stelab.estimators import Estimator, MultiEvaluation
 from stelab.lab.models import Autoencoder
+from stelab.lab.training.epoch_means import EpochMeans
 from stelab.lab.training.finite import NonFiniteError, require_finite
 from stelab.lab.training.losses import SquaredError
-from stelab.lab.training.means import Means
 from stelab.lab.training.schedules import build_schedule
 
 
@@ -66,7 +66,7 @@ class AutoencoderModule(pl.LightningModule):
         self.seed = seed
         self.variance_optimizer = self.estimator.variance_optimizer()
         self.squared_error = SquaredError(reduction="mean")
-        self.means = {split: Means() for split in ("train", "val", "test")}
+        self.means = {split: EpochMeans() for split in ("train", "val", "test")}
 
     @property
     def estimator(self) -> Estimator:

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from stelab.arguments import Count, checked
 from stelab.estimators import Estimator
 from stelab.lab.models import Autoencoder
-from stelab.lab.training.means import Means
+from stelab.lab.training.epoch_means import EpochMeans
 
 SATURATION = 1.0
 
@@ -128,7 +128,7 @@ class GradientMonitor(pl.Callback):
     @checked
     def __init__(self, *, every_n_steps: Count):
         self.every_n_steps = every_n_steps
-        self.means = Means()
+        self.means = EpochMeans()
         self.hooks: list[RemovableHandle] = []
 
     def on_train_batch_start(

@@ -15,7 +15,7 @@ from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.statistics import Array
 from stelab.engine.errors import InputError
 from stelab.engine.report.drawing import Drawn, Picture, fit, panels, style
-from stelab.engine.report.lines import Line, shown_lines, tell_not_shown, tell_same
+from stelab.engine.report.group_styles import GroupStyle, shown_styles, tell_not_shown, tell_same
 from stelab.engine.studies.record import Run, read_run
 
 if TYPE_CHECKING:  # torch is imported when it is needed
@@ -56,7 +56,7 @@ def picture_reconstructions(
     comparison: Comparison, data: DictConfig | None = None, *, trust: Sequence[str] = ()
 ) -> Picture:
     """Return the figure of `draw_reconstructions`, a column a group."""
-    lines = shown_lines(comparison)
+    lines = shown_styles(comparison)
     firsts = pd.DataFrame([_first(comparison, line) for line in lines])
     sets = sorted(firsts["data"].unique())
     if len(sets) > 1:
@@ -91,7 +91,7 @@ def picture_reconstructions(
     return Picture(_mosaic(columns, names), drawn)
 
 
-def _first(comparison: Comparison, line: Line) -> pd.Series:
+def _first(comparison: Comparison, line: GroupStyle) -> pd.Series:
     """Return the row of the first replicate of a line's first group."""
     group = next(g for g in comparison.groups if comparison.line_of[g.label] == line.label)
     return group.first(comparison.replicates)

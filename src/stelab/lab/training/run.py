@@ -39,11 +39,11 @@ from stelab.lab.training.checkpoints import Checkpoints, floats
 from stelab.lab.training.figures import draw_run
 from stelab.lab.training.interrupts import Interrupted, Interrupts, LockLost
 from stelab.lab.training.isolation import isolated
-from stelab.lab.training.keep import keep
-from stelab.lab.training.live import LiveProgress, RunBar
 from stelab.lab.training.module import AutoencoderModule
 from stelab.lab.training.monitors import effect_of
+from stelab.lab.training.progress import ProgressFile, RunBar
 from stelab.lab.training.resume import Start, rewind
+from stelab.lab.training.retention import retain
 from stelab.lab.training.schedules import build_schedule
 from stelab.lab.training.shapes import require_fit
 from stelab.lab.training.warm_start import take_weights
@@ -156,7 +156,7 @@ def _train(
         raise
     (folder.checkpoints / PREVIOUS).unlink(missing_ok=True)
     recorder.finish(**outcome)
-    keep(cfg.checkpoint.keep, folder.checkpoints)
+    retain(cfg.checkpoint.keep, folder.checkpoints)
 
 
 def build_module(cfg: Any) -> AutoencoderModule:
@@ -352,7 +352,7 @@ def _fit_and_test(
         interrupts=interrupts,
     )
     # Before all others: its checkpoint is of the state that they have not touched yet.
-    callbacks: list[pl.Callback] = [checkpoints, LiveProgress(folder)]
+    callbacks: list[pl.Callback] = [checkpoints, ProgressFile(folder)]
     if cfg.trial is not None:
         from stelab.lab.training.pruning import TrialReport
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from stelab.engine.comparison import Comparison, compare
 from stelab.engine.comparison.conditions import parse_conditions, require_keys, select
+from stelab.engine.comparison.folders import comparison_folder
 from stelab.engine.comparison.groups import label
-from stelab.engine.comparison.place import folder_of
 from stelab.engine.errors import InputError
 from stelab.engine.project import load as load_named
 from stelab.engine.project import project
@@ -82,7 +82,7 @@ def read_view(
     if not study.finished.empty:
         comparison = compare(study, by=by, replicates=replicates)
     codes, missing = _codes(comparison, trust) if comparison and embeddings else ({}, ())
-    figures = folder_of(list(studies)) / "figures"
+    figures = comparison_folder(list(studies)) / "figures"
     return View(_runs(study, replicates, codes), comparison, figures, missing)
 
 

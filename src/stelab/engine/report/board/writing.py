@@ -12,9 +12,9 @@ from stelab.engine.errors import InputError
 from stelab.engine.project import load, project
 from stelab.engine.report.board import hparams
 from stelab.engine.report.board.events import pictures, write_events
+from stelab.engine.report.board.group_means import curve_names, mean_runs
 from stelab.engine.report.board.layout import layout
 from stelab.engine.report.board.links import link_events
-from stelab.engine.report.board.means import curve_names, mean_runs
 from stelab.engine.report.board.names import folder_names
 from stelab.engine.report.board.view import ShownRun, View
 

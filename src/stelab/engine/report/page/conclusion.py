@@ -9,8 +9,8 @@ import pandas as pd
 from stelab.engine.comparison import Comparison
 from stelab.engine.report.numbers import interval, number, p_value
 from stelab.engine.report.page.runs import COMPARED, finished_states
+from stelab.engine.report.phrases import count_kinds, counted, join_words
 from stelab.engine.report.table import Row
-from stelab.engine.report.words import count_kinds, counted, join_words
 
 
 def headline(comparison: Comparison) -> str:
@@ -35,7 +35,7 @@ def conclusions(comparison: Comparison) -> list[str]:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return the twins, each with what the curves say about it, and the notes of the comparison."""
-    return [*(f"{twins}." for twins in comparison.twins), *comparison.notes]
+    return [*(f"{twins}." for twins in comparison.identical), *comparison.notes]
 
 
 def _rows(comparison: Comparison) -> list[Row]:

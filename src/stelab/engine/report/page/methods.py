@@ -11,8 +11,8 @@ from stelab.engine.comparison.conditions import write_value, written
 from stelab.engine.comparison.statistics import ENOUGH, RESAMPLES
 from stelab.engine.project import project
 from stelab.engine.report.numbers import percent
+from stelab.engine.report.phrases import counted, join_words
 from stelab.engine.report.table import Table, text
-from stelab.engine.report.words import counted, join_words
 
 _PARTS = ("versions.", "machine.", "git.")
 

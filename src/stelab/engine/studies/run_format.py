@@ -41,7 +41,7 @@ def _keys() -> set[str]:
     return {field.name for field in dataclasses.fields(project().schemas["train"])}
 
 
-def flaw_of_config(config: Any) -> str:
+def problem_with_config(config: Any) -> str:
     """Say why a configuration is none of a run; nothing where it is one."""
     if not _is_ours(config):
         return NOT_OURS
@@ -76,7 +76,7 @@ def _is_ours(config: Any) -> bool:
     )
 
 
-def flaw_of_record(record: Any) -> str:
+def problem_with_record(record: Any) -> str:
     """Say why run.json was not written by stelab; nothing where it was."""
     if not isinstance(record, dict):
         return "run.json must be a table"
@@ -107,7 +107,7 @@ def flaw_of_record(record: Any) -> str:
     return f"run.json: {', '.join(wrong)}" if wrong else ""
 
 
-def flaw_of_run(run: Run) -> str:
+def problem_with_run(run: Run) -> str:
     """Say why a configuration and its run.json are not those of one run; nothing where they are."""
     try:
         fingerprint_of_resolved(run.config)

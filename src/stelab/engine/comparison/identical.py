@@ -12,7 +12,7 @@ from stelab.engine.project import project
 
 
 @dataclass(frozen=True)
-class Twins:
+class Identical:
     """Groups whose replicates have the same losses and codes in every epoch.
 
     Attributes:
@@ -37,9 +37,9 @@ class Twins:
         return f"{self.label}: {self.reason}"
 
 
-def find_twins(
+def find_identical(
     groups: Sequence[Group], curves: pd.DataFrame, replicates: Sequence[str]
-) -> list[Twins]:
+) -> list[Identical]:
     """Find groups with the same replicates and, for each, the same curves bit by bit."""
     if curves.empty:
         return []
@@ -49,7 +49,7 @@ def find_twins(
     for group in groups:
         alike.setdefault(_signature(group, by_run, compared, replicates), []).append(group)
     return [
-        Twins(tuple(group.label for group in found), _reason(found, by_run))
+        Identical(tuple(group.label for group in found), _reason(found, by_run))
         for found in alike.values()
         if len(found) > 1
     ]

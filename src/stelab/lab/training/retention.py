@@ -11,7 +11,7 @@ from stelab.lab.training.checkpoint_file import BEST, LAST, read_checkpoint, wri
 from stelab.lab.training.module import AutoencoderModule
 
 
-def keep(what: Literal["all", "weights", "none"], checkpoints: Path) -> None:
+def retain(what: Literal["all", "weights", "none"], checkpoints: Path) -> None:
     """Remove the checkpoints that are not to be kept; if killed midway, some remain.
 
     Args:

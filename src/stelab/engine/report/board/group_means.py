@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from stelab.engine.comparison import Comparison
-from stelab.engine.comparison.bands import bands
+from stelab.engine.comparison.mean_curves import mean_curves
 from stelab.engine.project import project
 from stelab.engine.report.board.events import Step, scalar
 
@@ -42,7 +42,7 @@ def _table(comparison: Comparison) -> pd.DataFrame:
     # Lightning logs an epoch at its last step, counted from 0.
     steps = curves.groupby([lines, "epoch"], as_index=False)["step"].max()
     metrics = curve_names(comparison)
-    table = pd.concat([bands(comparison, name).assign(metric=name) for name in metrics])
+    table = pd.concat([mean_curves(comparison, name).assign(metric=name) for name in metrics])
     return table.merge(steps.assign(step=steps["step"] - 1), on=["group", "epoch"])
 
 

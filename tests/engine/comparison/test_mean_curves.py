@@ -12,7 +12,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from made_study import Row, random_study, study_of
 from stelab.engine.comparison import compare
-from stelab.engine.comparison.bands import bands
+from stelab.engine.comparison.mean_curves import mean_curves
 from stelab.engine.studies import Study
 
 COLUMNS = ["group", "epoch", "n", "mean", "low", "high"]
@@ -32,7 +32,7 @@ def test_each_epoch_is_statsmodels_interval(confidence: float) -> None:
     rng = np.random.default_rng(0)
     values = {name: rng.normal(size=(n, 4)) for name, n in (("identity", 5), ("none", 2))}
     study = curves(**{name: [list(map(float, row)) for row in v] for name, v in values.items()})
-    table = bands(compare(study, confidence=confidence), "val/mse")
+    table = mean_curves(compare(study, confidence=confidence), "val/mse")
     assert list(table) == COLUMNS
     assert len(table) == 8
     for row in table.to_dict("records"):
@@ -45,7 +45,7 @@ def test_each_epoch_is_statsmodels_interval(confidence: float) -> None:
 
 
 def test_one_replicate_has_no_interval() -> None:
-    table = bands(compare(curves(identity=[[3.0, 2.0]], none=[[5.0, 4.0]])), "val/mse")
+    table = mean_curves(compare(curves(identity=[[3.0, 2.0]], none=[[5.0, 4.0]])), "val/mse")
     assert list(table["n"]) == [1, 1, 1, 1]
     assert list(table["mean"]) == [3, 2, 5, 4]
     assert table[["low", "high"]].isna().all(axis=None)
@@ -54,7 +54,7 @@ def test_one_replicate_has_no_interval() -> None:
 def test_a_curve_ends_with_the_first_of_its_runs() -> None:
     """The one that went on was worse: its values alone would let the mean jump."""
     groups = {"identity": [[3.0, 2.0], [4.0, 3.0, 2.9]], "none": [[5.0, 5.0, 5.0]]}
-    table = bands(compare(curves(**groups)), "val/mse")
+    table = mean_curves(compare(curves(**groups)), "val/mse")
     assert list(table["n"]) == [2, 2, 1, 1, 1]
     assert list(table["mean"]) == [3.5, 2.5, 5, 5, 5]
 
@@ -62,10 +62,10 @@ def test_a_curve_ends_with_the_first_of_its_runs() -> None:
 def test_twins_are_one_group_and_count_once() -> None:
     same = [[3.0, 2.0], [5.0, 3.0], [4.0, 4.0]]
     comparison = compare(curves(identity=same, hardtanh_clip=same, none=same[::-1]))
-    table = bands(comparison, "val/mse")
+    table = mean_curves(comparison, "val/mse")
     assert sorted(set(table["group"])) == sorted(["identity = hardtanh_clip", "none"])
     twins = table[table["group"] == "identity = hardtanh_clip"]
-    alone = bands(compare(curves(identity=same)), "val/mse")
+    alone = mean_curves(compare(curves(identity=same)), "val/mse")
     assert_frame_equal(
         twins[COLUMNS[1:]].reset_index(drop=True), alone[COLUMNS[1:]], check_exact=True
     )
@@ -83,7 +83,7 @@ def test_a_setting_that_is_left_out_is_averaged_replicate_by_replicate() -> None
         for t in (0.0, 1.0)
         for s in range(3)
     ]
-    (row,) = bands(compare(study_of(rows), by=[]), "val/mse").to_dict("records")
+    (row,) = mean_curves(compare(study_of(rows), by=[]), "val/mse").to_dict("records")
     theirs = DescrStatsW([0.5, 10.5, 20.5])
     assert (row["n"], row["mean"]) == (3, 10.5)
     assert (row["low"], row["high"]) == pytest.approx(theirs.tconfint_mean(0.05))
@@ -92,16 +92,16 @@ def test_a_setting_that_is_left_out_is_averaged_replicate_by_replicate() -> None
 def test_a_metric_that_not_every_epoch_or_run_has() -> None:
     study = curves(identity=[[3.0, 2.0], [4.0, 3.0]], none=[[3.0, 2.0]])
     study.curves["code/flip_ratio"] = [np.nan, 0.2, np.nan, 0.4, np.nan, np.nan]
-    table = bands(compare(study), "code/flip_ratio")
+    table = mean_curves(compare(study), "code/flip_ratio")
     assert table.to_dict("records")[0]["mean"] == pytest.approx(0.3)
     assert list(table["epoch"]) == [2]
-    nothing = bands(compare(study), "code/unknown")
+    nothing = mean_curves(compare(study), "code/unknown")
     assert list(nothing) == COLUMNS
     assert nothing.empty
 
 
 def test_equal_curves_have_an_interval_of_no_width() -> None:
-    table = bands(compare(curves(identity=[[2.0, 1.0]] * 3)), "val/mse")
+    table = mean_curves(compare(curves(identity=[[2.0, 1.0]] * 3)), "val/mse")
     assert list(table["low"]) == list(table["mean"]) == list(table["high"]) == [2.0, 1.0]
 
 
@@ -116,6 +116,6 @@ def test_the_order_of_runs_and_their_names_do_not_matter(seed: int) -> None:
     ]
     other = replace(study, runs=tables[0], curves=tables[1])
     for by in (study.swept[:0], [key for key in study.swept if key != "seed"]):
-        one, two = (bands(compare(which, by=by), "val/mse") for which in (study, other))
+        one, two = (mean_curves(compare(which, by=by), "val/mse") for which in (study, other))
         assert_frame_equal(one, two, check_exact=True)
         assert isinstance(one, pd.DataFrame) and len(one)

@@ -12,7 +12,7 @@ from scipy import stats
 from made_study import make_study
 from stelab.engine.comparison import Comparison, compare
 from stelab.engine.report.drawing import style
-from stelab.engine.report.points import draw_points
+from stelab.engine.report.forest_plot import draw_forest_plot
 
 T = stats.t.ppf(0.975, 2) / 3**0.5
 TWO = [{"estimator": "none", "level": 2}, {"estimator": "identity", "level": 1}]
@@ -23,7 +23,7 @@ def names(ax: Axes) -> list[str]:
 
 
 def drawn(comparison: Comparison) -> tuple[Axes, str]:
-    picture = draw_points(comparison)
+    picture = draw_forest_plot(comparison)
     return picture.figure.axes[0], picture.drawn.text
 
 
@@ -102,7 +102,7 @@ def test_a_group_without_the_metric_has_no_row() -> None:
 def test_names_stand_beside_the_axes(groups: int) -> None:
     settings = [{"estimator": f"an_estimator_{i}", "threshold.value": i} for i in range(groups)]
     with style():
-        picture = draw_points(compare(make_study(settings, spread=0.1)))
+        picture = draw_forest_plot(compare(make_study(settings, spread=0.1)))
         picture.figure.draw_without_rendering()
     (ax,) = picture.figure.axes
     labels = ax.get_yticklabels()

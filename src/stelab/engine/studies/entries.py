@@ -9,9 +9,9 @@ from pathlib import Path
 
 from stelab.engine.errors import InputError
 from stelab.engine.studies.curves import Curves, read_curves
-from stelab.engine.studies.flaws import flaw_of_run, is_finite, is_name, part_of
 from stelab.engine.studies.record import Run, read_run
 from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.run_format import is_finite, is_name, part_of, problem_with_run
 from stelab.engine.studies.status import has_begun, state_of
 from stelab.engine.studies.sweep import FOLDER as SWEEPS
 from stelab.engine.studies.sweep import planned
@@ -22,7 +22,7 @@ COMPARISON = "comparison"
 
 
 @dataclass
-class Found:
+class Entry:
     """A folder in a study's (or a sweep's list), and why it cannot be compared, if it cannot.
 
     Attributes:
@@ -41,13 +41,13 @@ class Found:
     run: Run | None = None
     curves: Curves | None = None
 
-    def leave_out(self, state: str, reason: str) -> Found:
+    def leave_out(self, state: str, reason: str) -> Entry:
         """Say why it cannot be compared."""
         self.state, self.reason, self.curves = state, visible(" ".join(reason.split())), None
         return self
 
 
-def find(study: str, folder: Path, runs: Collection[str] | None) -> list[Found]:
+def find_entries(study: str, folder: Path, runs: Collection[str] | None) -> list[Entry]:
     """Look at every folder of a study, and at those that were planned.
 
     Args:
@@ -61,7 +61,7 @@ def find(study: str, folder: Path, runs: Collection[str] | None) -> list[Found]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not there (study=NAME, paths.outputs=FOLDER)")
     jobs, unreadable = planned(folder)
-    damaged = [Found(study, name).leave_out("unreadable", why) for name, why in unreadable.items()]
+    damaged = [Entry(study, name).leave_out("unreadable", why) for name, why in unreadable.items()]
     found = [
         _look(study, folder / name, planned=name in jobs)
         for name in sorted({*_names(folder), *jobs})
@@ -91,18 +91,18 @@ def _leads_nowhere(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def _without_renamed(found: Sequence[Found]) -> list[Found]:
+def _without_renamed(found: Sequence[Entry]) -> list[Entry]:
     """Drop planned names that are missing because the folder of their run has another one."""
     there = {str(each.run.record.get("fingerprint"))[:8] for each in found if each.run}
 
-    def is_renamed(each: Found) -> bool:
+    def is_renamed(each: Entry) -> bool:
         return each.state == "missing" and not each.run and each.name.rpartition("-")[2] in there
 
     return [each for each in found if not is_renamed(each)]
 
 
-def _look(study: str, folder: Path, *, planned: bool) -> Found:
-    found = Found(study, visible(folder.name))
+def _look(study: str, folder: Path, *, planned: bool) -> Entry:
+    found = Entry(study, visible(folder.name))
     if planned or has_begun(folder):
         if is_name(folder.name):
             return _read(found, folder)
@@ -113,14 +113,14 @@ def _look(study: str, folder: Path, *, planned: bool) -> Found:
     )
 
 
-def _read(found: Found, folder: Path) -> Found:
+def _read(found: Entry, folder: Path) -> Entry:
     state = state_of(folder)
     try:
         run = read_run(folder, record=state.record)
     except InputError as error:
         known = state.state if state.state != "finished" else "unreadable"
         return found.leave_out(known, state.note or ("" if known == "missing" else str(error)))
-    if flaw := flaw_of_run(run):
+    if flaw := problem_with_run(run):
         return found.leave_out("broken", flaw)
     found.run = run
     if state.state != "finished":
@@ -128,7 +128,7 @@ def _read(found: Found, folder: Path) -> Found:
     return _measure(found, run)
 
 
-def _measure(found: Found, run: Run) -> Found:
+def _measure(found: Entry, run: Run) -> Entry:
     """Check the final metrics, and read the others."""
     if broken := [name for name, value in run.metrics.items() if not is_finite(value)]:
         named = ", ".join(f"{name} is {brief(run.metrics[name])}" for name in broken)
@@ -142,7 +142,7 @@ def _measure(found: Found, run: Run) -> Found:
     return found
 
 
-def _leave_out_other_versions(found: Sequence[Found]) -> None:
+def _leave_out_other_versions(found: Sequence[Entry]) -> None:
     """Compare only runs of the version of stelab that most of a study were made with."""
     versions = [(each, _version(each)) for each in found if each.curves is not None]
     counts = Counter(version for _, version in versions)
@@ -154,6 +154,6 @@ def _leave_out_other_versions(found: Sequence[Found]) -> None:
             )
 
 
-def _version(each: Found) -> str:
+def _version(each: Entry) -> str:
     assert each.run is not None
     return str(part_of(each.run.record, "versions").get("stelab", "unknown"))

@@ -14,7 +14,7 @@ from stelab.engine.studies import Run, read_run
 from stelab.lab.training.checkpoint_file import read_checkpoint, write_sealed
 from stelab.lab.training.codes import encode
 from stelab.lab.training.evaluate import evaluate
-from stelab.lab.training.keep import keep
+from stelab.lab.training.retention import retain
 
 # RELAX has parameters, and an optimizer, of its own; the last epoch is not the best.
 OVERRIDES = ("estimator=relax", "model.bits=16", "model.norm=none", "trainer.max_epochs=2")
@@ -80,7 +80,7 @@ def test_a_kill_before_they_are_removed_leaves_a_finished_run(
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr("stelab.lab.training.run.keep", killed)
+        patched.setattr("stelab.lab.training.run.retain", killed)
         train(tmp_path, *OVERRIDES, "checkpoint.keep=none")
     (folder,) = tmp_path.glob("*/*/checkpoints")
     left = read_run(folder.parent)
@@ -101,6 +101,6 @@ def test_weights_are_nothing_to_continue_from(tmp_path: Path, weights: Run, kept
 def test_one_file_under_two_names_stays_one(tmp_path: Path, kept: Run) -> None:
     write_sealed(read_checkpoint(kept.folder / "checkpoints" / "last.ckpt"), tmp_path / "last.ckpt")
     (tmp_path / "best.ckpt").hardlink_to(tmp_path / "last.ckpt")
-    keep("weights", tmp_path)
+    retain("weights", tmp_path)
     assert (tmp_path / "best.ckpt").samefile(tmp_path / "last.ckpt")
     assert read_checkpoint(tmp_path / "best.ckpt")

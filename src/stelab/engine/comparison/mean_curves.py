@@ -9,7 +9,7 @@ from scipy import stats
 from stelab.engine.comparison.compare import Comparison
 
 
-def bands(comparison: Comparison, metric: str) -> pd.DataFrame:
+def mean_curves(comparison: Comparison, metric: str) -> pd.DataFrame:
     """Return `group`, `epoch`, `n`, `mean`, `low`, `high`; twins are one group with both names.
 
     The interval is Student's, for the mean over replicates of each epoch by itself, not for the
@@ -24,7 +24,7 @@ def bands(comparison: Comparison, metric: str) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     curves = curves.assign(group=curves["group"].map(comparison.line_of))
     curves = curves[curves["epoch"] <= _last_epochs(curves)].dropna(subset=[metric])
-    # Twins, and keys that are not grouped by, give a replicate several curves. Sorted, so that
+    # Identical, and keys that are not grouped by, give a replicate several curves. Sorted, so that
     # sums do not depend on the order of runs.
     replicates = curves.sort_values(metric).groupby(["group", "epoch", "replicate"])
     each = replicates[metric].mean()

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import stelab
-from stelab.lab.gradients.study import Row, measure_all, write_tables
+from stelab.lab.gradients.sweep import Row, measure_all, write_tables
 
 
 def jobs(*estimators: str, bits: int = 4) -> list[Row]:

@@ -17,7 +17,7 @@ _NAMED = 6
 
 
 @dataclass(frozen=True)
-class Line:
+class GroupStyle:
     """A group, or several that are the same number by number, in a figure.
 
     Attributes:
@@ -58,12 +58,12 @@ class Line:
         return fold(text, width)
 
 
-def all_lines(comparison: Comparison) -> list[Line]:
+def all_styles(comparison: Comparison) -> list[GroupStyle]:
     """Return all lines, best first; their looks repeat where there are many."""
     return _lines(comparison, comparison.lines)
 
 
-def shown_lines(comparison: Comparison) -> list[Line]:
+def shown_styles(comparison: Comparison) -> list[GroupStyle]:
     """Return the lines that can be told apart in one figure, best first."""
     labels = comparison.lines
     if len(labels) > MOST:
@@ -76,17 +76,17 @@ def shown_lines(comparison: Comparison) -> list[Line]:
 
 def tell_not_shown(comparison: Comparison) -> str:
     """Return the sentence that says how many lines a figure leaves out; empty if none."""
-    shown, best = len(shown_lines(comparison)), MOST - _BASELINES
+    shown, best = len(shown_styles(comparison)), MOST - _BASELINES
     if shown == len(comparison.lines):
         return ""
     which = f"the best {best}" if shown == best else f"the best {best} and the baseline"
     return f"Shown are {which}; {len(comparison.lines) - shown} more are not shown."
 
 
-def tell_same(comparison: Comparison, lines: Sequence[Line], what: str) -> str:
+def tell_same(comparison: Comparison, styles: Sequence[GroupStyle], what: str) -> str:
     """Return the sentence that says which lines stand for several groups, and why."""
-    labels = [line.label for line in lines]
-    found = [str(twins) for twins in comparison.twins if twins.label in labels]
+    labels = [line.label for line in styles]
+    found = [str(twins) for twins in comparison.identical if twins.label in labels]
     if not found:
         return ""
     return f"Groups that are the same, number by number, are one {what} ({'; '.join(found)})."
@@ -100,11 +100,11 @@ def tell_single(labels: Sequence[str], of: int, what: str) -> str:
     return f"No {what} where n = 1{'' if len(labels) == of else f': {named}'}."
 
 
-def _lines(comparison: Comparison, labels: Sequence[str]) -> list[Line]:
+def _lines(comparison: Comparison, labels: Sequence[str]) -> list[GroupStyle]:
     """Give each line the look that it has among all, so in every figure."""
     baselines = _baselines(comparison)
     looks = dict(zip(comparison.lines, _looks(comparison, comparison.lines), strict=True))
-    return [Line(label, label in baselines, *looks[label]) for label in labels]
+    return [GroupStyle(label, label in baselines, *looks[label]) for label in labels]
 
 
 def _baselines(comparison: Comparison) -> set[str]:

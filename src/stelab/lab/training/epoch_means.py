@@ -11,7 +11,7 @@ from torch import Tensor
 from stelab.lab.training.processes import gather, own
 
 
-class Means:
+class EpochMeans:
     """Weighted running means by name, kept on the device of what is added, exact over processes."""
 
     def __init__(self) -> None:

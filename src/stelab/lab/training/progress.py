@@ -17,7 +17,7 @@ SECONDS = 1.0
 PARTS = 100
 
 
-class LiveProgress(pl.Callback):
+class ProgressFile(pl.Callback):
     """Writes how far training is, its last losses and the time left, as a reader sees a change.
 
     At most once a second and once per cent, so that a thousand runs are no load for a file system

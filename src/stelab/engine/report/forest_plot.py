@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stelab.engine.comparison import Comparison
 from stelab.engine.report.drawing import Drawn, Picture, fit, panels
-from stelab.engine.report.lines import Line, all_lines, tell_same, tell_single
+from stelab.engine.report.group_styles import GroupStyle, all_styles, tell_same, tell_single
 from stelab.engine.report.numbers import number, percent
 
 MOST = 30
@@ -24,16 +24,16 @@ FAR = 20
 _FOLD = 31
 
 
-def draw_points(comparison: Comparison) -> Picture:
+def draw_forest_plot(comparison: Comparison) -> Picture:
     """Draw the metric's mean and interval of each group, the best on top."""
     rows = _rows(comparison)
-    found = [line for line in all_lines(comparison) if line.label in rows.index]
-    lines = [line for i, line in enumerate(found) if i < MOST or line.is_baseline]
-    rows = rows.loc[[line.label for line in lines]]
+    found = [line for line in all_styles(comparison) if line.label in rows.index]
+    styles = [line for i, line in enumerate(found) if i < MOST or line.is_baseline]
+    rows = rows.loc[[line.label for line in styles]]
     figure, (ax,) = panels()
-    places = _places(ax, [line.name(_FOLD) for line in lines])
+    places = _places(ax, [line.name(_FOLD) for line in styles])
     low, high = _limits(rows, comparison)
-    for line, place in zip(lines, places, strict=True):
+    for line, place in zip(styles, places, strict=True):
         row = rows.loc[line.label]
         if low <= row["mean"] <= high:
             _point(ax, row, place, line)
@@ -46,8 +46,8 @@ def draw_points(comparison: Comparison) -> Picture:
     ax.set_xlabel(comparison.metric)
     fit(figure, height=abs(np.subtract(*ax.get_ylim())))
     text = [
-        *_sentences(comparison, lines, rows, beyond=not rows["mean"].between(low, high).all()),
-        f"{len(found) - len(lines)} more are not shown." if len(found) > len(lines) else "",
+        *_sentences(comparison, styles, rows, beyond=not rows["mean"].between(low, high).all()),
+        f"{len(found) - len(styles)} more are not shown." if len(found) > len(styles) else "",
     ]
     title = f"{comparison.metric} of each group, the best on top"
     return Picture(figure, Drawn("points", title, " ".join(filter(None, text))))
@@ -91,7 +91,7 @@ def _ends(rows: pd.DataFrame) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _point(ax: Axes, row: Any, place: float, line: Line) -> None:
+def _point(ax: Axes, row: Any, place: float, line: GroupStyle) -> None:
     values = row["values"]
     below = place + 0.065
     ax.plot(values, [below] * len(values), "|", color="0.2", alpha=0.5, markersize=2.5)
@@ -108,7 +108,7 @@ def _arrow(ax: Axes, mean: float, place: float, colour: str, *, right: bool) -> 
 
 
 def _sentences(
-    comparison: Comparison, lines: Sequence[Line], rows: pd.DataFrame, *, beyond: bool
+    comparison: Comparison, styles: Sequence[GroupStyle], rows: pd.DataFrame, *, beyond: bool
 ) -> list[str]:
     """Say what is drawn, as far as it is."""
     interval = "Student's t" if comparison.interval == "t" else "bootstrap"
@@ -120,5 +120,5 @@ def _sentences(
         f"A star: differs from its baseline; {p}." if rows["significant"].any() else "",
         "Arrows: means beyond the axis." if beyond else "",
         tell_single([str(label) for label in rows.index[rows["n"] == 1]], len(rows), "bar"),
-        tell_same(comparison, lines, "row"),
+        tell_same(comparison, styles, "row"),
     ]

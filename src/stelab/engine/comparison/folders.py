@@ -6,10 +6,10 @@ from pathlib import Path
 
 from stelab.engine.config.lists import split_commas
 from stelab.engine.errors import InputError
-from stelab.engine.studies.found import COMPARISON
+from stelab.engine.studies.entries import COMPARISON
 
 
-def folders_of(outputs: str, studies: str) -> list[Path]:
+def study_folders(outputs: str, studies: str) -> list[Path]:
     """Return the folders of comma-separated studies: names in `outputs`, or paths.
 
     Raises:
@@ -21,7 +21,7 @@ def folders_of(outputs: str, studies: str) -> list[Path]:
     return [Path(name) if "/" in name else Path(outputs, name) for name in names]
 
 
-def folder_of(studies: list[Path]) -> Path:
+def comparison_folder(studies: list[Path]) -> Path:
     """Return where the comparison of studies lies: in the first one's folder."""
     first, *others = {study.resolve(): study for study in studies}.values()  # each once
     return first / "-with-".join([COMPARISON, *(other.name for other in others)])

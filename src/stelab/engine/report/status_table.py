@@ -13,9 +13,9 @@ from rich.console import Group
 from stelab.engine.project import project
 from stelab.engine.report.console import PlainConsole, console
 from stelab.engine.report.numbers import number
+from stelab.engine.report.phrases import count_kinds, duration
 from stelab.engine.report.printed_table import fitted
 from stelab.engine.report.table import Cell, Column
-from stelab.engine.report.words import count_kinds, duration
 from stelab.engine.studies.status import RunState, time_left
 
 ORDER = ("running", "failed", "unreadable", "interrupted", "missing", "pruned", "finished")

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from stelab.engine.studies.run_folder import RunFolder
-from stelab.lab.training import live
-from stelab.lab.training.live import LiveProgress
+from stelab.lab.training.progress import ProgressFile
 
 
 def written(
@@ -26,13 +25,13 @@ def written(
         is_global_zero=True,
         callback_metrics={},
     )
-    monkeypatch.setattr(live, "time", clock)
-    progress, found = LiveProgress(RunFolder(folder)), list[int]()
+    monkeypatch.setattr("stelab.lab.training.progress.time", clock)
+    file, found = ProgressFile(RunFolder(folder)), list[int]()
     path = RunFolder(folder).progress
-    progress.on_train_start(trainer, None)  # type: ignore[arg-type]
+    file.on_train_start(trainer, None)  # type: ignore[arg-type]
     for step in range(1, steps + 1):
         trainer.global_step = step
-        progress.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
+        file.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
         if path.exists():
             found.append(json.loads(path.read_text())["step"])
             path.unlink()
