@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 import stelab
 from stelab.engine.studies import Run
 from waiting import PATIENCE
-from zygote import Zygote
+from zygote import Fork, Zygote
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -78,32 +78,35 @@ def zygote() -> Iterator[Zygote]:
     made.close()
 
 
-@pytest.fixture
-def cli(tmp_path: Path, zygote: Zygote, cli_process: Cli) -> Cli:
-    """Run ``stelab ARGS...`` in an empty folder, as a fork of a process that has imported it.
+Start = Callable[..., Fork]
 
-    With PYTHON* in the environment, which only a new Python reads, it is `cli_process`.
-    """
+
+@pytest.fixture
+def start(tmp_path: Path, zygote: Zygote) -> Iterator[Start]:
+    """Start ``stelab ARGS...`` in an empty folder, as a fork of a process that has imported it."""
+    started: list[Fork] = []
 
     def run(
-        *arguments: str, cwd: Path = tmp_path, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        if any(name.startswith("PYTHON") for name in environment):
-            return cli_process(*arguments, cwd=cwd, **environment)
-        with tempfile.TemporaryDirectory() as folder:
-            out, err = Path(folder, "out"), Path(folder, "err")
-            answer = zygote.run(
-                arguments,
-                cwd=cwd,
-                environment={**os.environ, **environment},
-                out=out,
-                err=err,
-                seconds=PATIENCE,
-            )
-            assert answer["code"] is not None, f"it hung: {arguments}"
-            return subprocess.CompletedProcess(
-                ["stelab", *arguments], answer["code"], out.read_text(), err.read_text()
-            )
+        *arguments: str, cwd: Path = tmp_path, stderr: int | None = None, **environment: str
+    ) -> Fork:
+        environment = {**os.environ, **environment}
+        started.append(zygote.start(*arguments, cwd=cwd, environment=environment, stderr=stderr))
+        return started[-1]
+
+    yield run
+    for fork in started:
+        fork.kill()
+        fork.wait()
+
+
+@pytest.fixture
+def cli(start: Start) -> Cli:
+    """Run ``stelab ARGS...`` in an empty folder, as `start` does, to its end."""
+
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        fork = start(*arguments, **options)
+        out, err = fork.communicate(timeout=PATIENCE)
+        return subprocess.CompletedProcess(["stelab", *arguments], fork.wait(), out, err)
 
     return run
 

@@ -40,11 +40,11 @@ def stranger(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_trains_sweeps_and_is_measured(cli_process: Cli, stranger: Path) -> None:
+def test_it_trains_sweeps_and_is_measured(cli: Cli, stranger: Path) -> None:
     environment = {"PYTHONPATH": str(stranger / "code")}
     groups = ("--config-dir", str(stranger / "groups"))
     sweep = ("-m", "estimator=shrunk,identity", "debug=fast", "model=mlp", "seed=0,1")
-    result = cli_process("train", *groups, *sweep, **environment)
+    result = cli("train", *groups, *sweep, **environment)
     assert result.returncode == 0, result.stderr
     names = [path.parent.name for path in stranger.glob("outputs/debug/*/run.json")]
     assert len(names) == 4
@@ -53,22 +53,22 @@ def test_it_trains_sweeps_and_is_measured(cli_process: Cli, stranger: Path) -> N
     assert "No reconstructions" not in result.stdout
 
     (run, *_) = stranger.glob("outputs/debug/shrunk-*")
-    refused = cli_process("evaluate", f"run={run}", **environment)
+    refused = cli("evaluate", f"run={run}", **environment)
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert "model.binarizer.estimator._target_ is stranger.shrunk.Shrunk" in line
     assert "trust=PACKAGE" in line
-    evaluated = cli_process("evaluate", f"run={run}", "trust=stranger", **environment)
+    evaluated = cli("evaluate", f"run={run}", "trust=stranger", **environment)
     assert evaluated.returncode == 0, evaluated.stderr
     assert evaluated.stdout.startswith("test/loss ")
     for trust, drawn in (([], False), (["trust=stranger"], True)):
-        compared = cli_process("compare", "study=debug", *trust, **environment)
+        compared = cli("compare", "study=debug", *trust, **environment)
         assert compared.returncode == 0, compared.stderr
         assert ("No reconstructions of shrunk" not in compared.stdout) == drawn
         assert (stranger / "outputs/debug/comparison/figures/reconstructions.svg").exists()
 
     measured = ("estimator=shrunk,identity,none", "bits=4", "problem=linear")
-    result = cli_process("gradients", *groups, *measured, **environment)
+    result = cli("gradients", *groups, *measured, **environment)
     assert result.returncode == 0, result.stderr
     (path,) = stranger.glob("outputs/gradients/*/gradients.csv")
     with path.open() as file:
@@ -78,14 +78,14 @@ def test_it_trains_sweeps_and_is_measured(cli_process: Cli, stranger: Path) -> N
     assert float(rows["shrunk"]["bias"]) < float(rows["identity"]["bias"])
 
 
-def test_its_mistakes_are_found_as_ours_are(cli_process: Cli, stranger: Path) -> None:
+def test_its_mistakes_are_found_as_ours_are(cli: Cli, stranger: Path) -> None:
     environment = {"PYTHONPATH": str(stranger / "code")}
     groups = ("--config-dir", str(stranger / "groups"))
     for override, message in (
         ("estimator.factor=-1", "estimator.factor must be greater than 0, got -1"),
         ("estimator.facto=1", "did you mean 'estimator.factor'"),
     ):
-        result = cli_process("train", *groups, "estimator=shrunk", override, **environment)
+        result = cli("train", *groups, "estimator=shrunk", override, **environment)
         assert result.returncode == 2
         assert message in result.stderr
     assert not (stranger / "outputs").exists()

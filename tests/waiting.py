@@ -6,11 +6,16 @@ import subprocess
 import time
 from collections.abc import Callable
 
+from zygote import Fork
+
 PATIENCE = 1800.0  # seconds; ends only what hangs, beside any other work
 
 
 def wait_until(
-    true: Callable[[], bool], *, process: subprocess.Popen[str] | None = None, every: float = 0.05
+    true: Callable[[], bool],
+    *,
+    process: subprocess.Popen[str] | Fork | None = None,
+    every: float = 0.05,
 ) -> None:
     """Wait for something to become true, while a process lives."""
     end = time.monotonic() + PATIENCE

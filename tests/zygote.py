@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,63 @@ MODULES = (
 )
 
 
+class Fork:
+    """A command that was started, used as `subprocess.Popen` is.
+
+    Attributes:
+        pid: Its process, and the group of all that it starts.
+        out: The file that its stdout goes to.
+        err: The same of stderr.
+        returncode: Its exit code, negative for a signal; None while it is not known.
+        mebibytes: The most memory that it held; 0 until it ended.
+    """
+
+    def __init__(self, zygote: Zygote, pid: int, out: Path, err: Path):
+        self.pid = pid
+        self.out, self.err = out, err
+        self.returncode: int | None = None
+        self.mebibytes = 0.0
+        self._zygote = zygote
+        self._descriptor = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        if self.returncode is None:
+            ended = self._zygote.ask({"pid": self.pid})
+            if ended["code"] is not None:
+                self.returncode, self.mebibytes = ended["code"], ended["mebibytes"]
+                os.close(self._descriptor)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it ended; return the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: It runs still, after so many seconds.
+        """
+        if self.poll() is None:
+            readable, _, _ = select.select([self._descriptor], [], [], timeout)
+            if not readable:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+        while (code := self.poll()) is None:
+            time.sleep(0.001)
+        return code
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait until it ended; return what it printed on stdout and stderr."""
+        self.wait(timeout)
+        return self.out.read_text(), self.err.read_text()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it, and not to what it started."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, and not what it started."""
+        self.send_signal(signal.SIGKILL)
+
+
 class Zygote:
     """The process that forks, as those see it who ask it.
 
@@ -49,44 +108,47 @@ class Zygote:
             text=True,
             env={**environment, "OMP_NUM_THREADS": "1"},
         )
+        self.folder = tempfile.TemporaryDirectory()  # of what commands print
+        self.started = 0
         assert self.process.stdout and self.process.stdout.readline() == "ready\n"
 
-    def run(
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request; return the answer."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def start(
         self,
-        argv: Sequence[str],
-        *,
+        *argv: str,
         cwd: Path,
         environment: Mapping[str, str],
-        out: Path,
-        err: Path,
-        seconds: float,
-    ) -> dict[str, Any]:
-        """Run ``stelab ARGV...``.
+        stderr: int | None = None,
+    ) -> Fork:
+        """Start ``stelab ARGV...``.
 
         Args:
             argv: The command line.
             cwd: The folder it runs in.
-            environment: All of its environment.
-            out: The file that its stdout goes to.
-            err: The same of stderr.
-            seconds: How long it may take.
-
-        Returns:
-            ``code`` (None where it hung, and was killed), ``seconds`` and ``mebibytes``.
+            environment: All of its environment. Of Python's own variables only PYTHONPATH acts.
+            stderr: `subprocess.STDOUT` as in `subprocess.Popen`, or None.
         """
-        assert self.process.stdin and self.process.stdout
+        self.started += 1
+        out = err = Path(self.folder.name, f"{self.started}.out")
+        if stderr is None:
+            err = out.with_suffix(".err")
+        for path in (out, err):
+            path.touch()
         request = {
             "argv": [os.fsencode(word).hex() for word in argv],
             "cwd": str(cwd),
             "environment": dict(environment),
             "out": str(out),
             "err": str(err),
-            "seconds": seconds,
         }
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
+        return Fork(self, self.ask(request)["pid"], out, err)
 
     def close(self) -> None:
         """End the process."""
@@ -94,6 +156,7 @@ class Zygote:
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
+        self.folder.cleanup()
 
 
 def run(argv: list[str]) -> int:
@@ -119,9 +182,11 @@ def child(request: dict[str, Any]) -> None:
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["environment"])
+        more = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path[:1] = [request["cwd"], *filter(None, more)]  # as `python -m` has it
         for number, name in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
-            flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            os.dup2(os.open(name, flags, 0o600), number)
+            flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND
+            os.dup2(os.open(name, flags), number)
         sys.stdin, sys.stdout, sys.stderr = (
             open(number, mode, encoding="utf-8", errors=errors, closefd=False)
             for number, mode, errors in (
@@ -140,27 +205,20 @@ def child(request: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Fork, wait within the time that is allowed, and tell how it ended."""
-    begun = time.monotonic()
+def start(request: dict[str, Any]) -> dict[str, Any]:
+    """Fork; return the process of the command."""
     pid = os.fork()
     if not pid:
         child(request)
-    end = begun + request["seconds"]
-    hung = False
-    while True:
-        found, status, usage = os.wait4(pid, os.WNOHANG)
-        if found:
-            break
-        if time.monotonic() > end and not hung:
-            hung = True
-            os.killpg(pid, signal.SIGKILL)
-        time.sleep(0.005)
-    return {
-        "code": None if hung else os.waitstatus_to_exitcode(status),
-        "seconds": time.monotonic() - begun,
-        "mebibytes": usage.ru_maxrss / 1024,
-    }
+    return {"pid": pid}
+
+
+def look(pid: int) -> dict[str, Any]:
+    """Return how a command ended, with None as its code while it runs."""
+    ended, status, usage = os.wait4(pid, os.WNOHANG)
+    if not ended:
+        return {"code": None}
+    return {"code": os.waitstatus_to_exitcode(status), "mebibytes": usage.ru_maxrss / 1024}
 
 
 def main() -> None:
@@ -175,7 +233,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, 12 * 2**30))
     print("ready", flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+        request = json.loads(line)
+        answer = look(request["pid"]) if "pid" in request else start(request)
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

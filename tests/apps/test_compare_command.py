@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,25 +12,23 @@ import pytest
 
 from conftest import Cli
 from waiting import PATIENCE
+from zygote import Zygote
 
 WORDS = ("study=small", "report=false")
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def sweep(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A finished study of three estimators and three seeds, and what its sweep printed."""
     folder = tmp_path_factory.mktemp("compare")
     words = ["debug=fast", "model=mlp", "estimator=none,hardtanh_clip,identity", "seed=0,1,2"]
-    result = subprocess.run(
-        [sys.executable, "-m", "stelab", "train", "-m", *words, "study=small"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        env={**os.environ, "COLUMNS": "200"},
+    environment = {**os.environ, "COLUMNS": "200"}
+    process = zygote.start(
+        "train", "-m", *words, "study=small", cwd=folder, environment=environment
     )
-    assert result.returncode == 0, result.stderr
-    return folder, result.stdout
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    return folder, out
 
 
 @pytest.fixture

@@ -8,29 +8,29 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Cli
+from conftest import Cli, Start
 from stelab.engine.studies import read_run
 from waiting import PATIENCE, wait_until
+from zygote import Fork
 
 FAST = ("debug=fast", "model=mlp")
 # A second or so of training a job, and a checkpoint at every other step.
 SLOW = ("data.limit=1000", "trainer.max_epochs=2", "checkpoint.every_n_steps=2")
 
 
-def sweep(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "stelab", "train", "-m", *FAST, *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+Sweep = Callable[..., Fork]
+
+
+@pytest.fixture
+def sweep(start: Start) -> Sweep:
+    return partial(start, "train", "-m", *FAST, stderr=subprocess.STDOUT)
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def grown(tmp_path: Path, count: int) -> bool:
     ids=["serial", "joblib", "begun with one and finished with another"],
 )
 def test_a_sweep_killed_twice_finishes_every_run_once(
-    tmp_path: Path, launchers: tuple[str, str, str]
+    sweep: Sweep, tmp_path: Path, launchers: tuple[str, str, str]
 ) -> None:
     command = (*SLOW, "estimator=identity,none,gumbel_st", "seed=0,1,2,3")
     # Two at once wherever this runs, so that a kill finds some finished and others not begun.
@@ -62,7 +62,7 @@ def test_a_sweep_killed_twice_finishes_every_run_once(
     when = random.Random(0)
     finished: dict[str, int] = {}
     for launcher in killed:
-        process = sweep(tmp_path, *command, *launcher)
+        process = sweep(*command, *launcher)
         wait_until(partial(grown, tmp_path, len(folders(tmp_path)) + 3), every=0.01)
         time.sleep(when.random())
         process.kill()
@@ -71,7 +71,7 @@ def test_a_sweep_killed_twice_finishes_every_run_once(
             if read_run(folder).status == "finished":
                 finished.setdefault(folder.name, (folder / "run.json").stat().st_mtime_ns)
     assert 0 < len(finished) < 12
-    process = sweep(tmp_path, *command, *last)
+    process = sweep(*command, *last)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
 
@@ -86,8 +86,8 @@ def test_a_sweep_killed_twice_finishes_every_run_once(
         assert steps[-1] <= 32  # its last: only the test was missing
 
 
-def test_two_identical_sweeps_share_the_work(tmp_path: Path) -> None:
-    pair = [sweep(tmp_path, *SLOW, "seed=0,1,2,3,4,5") for _ in range(2)]
+def test_two_identical_sweeps_share_the_work(sweep: Sweep, tmp_path: Path) -> None:
+    pair = [sweep(*SLOW, "seed=0,1,2,3,4,5") for _ in range(2)]
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs
     trained = [attempts(folder) for folder in folders(tmp_path)]
@@ -124,11 +124,11 @@ def fragile(tmp_path: Path, broken: str) -> None:
 
 
 def test_failures_are_listed_with_the_command_that_runs_only_those(
-    cli_process: Cli, tmp_path: Path
+    cli: Cli, tmp_path: Path
 ) -> None:
     fragile(tmp_path, "(1, 3)")
     command = ("train", "-m", "--config-dir", "conf", *FAST, "estimator=fragile")
-    result = cli_process(*command, "seed=0,1,2,3,4", "study=s", PYTHONPATH=str(tmp_path))
+    result = cli(*command, "seed=0,1,2,3,4", "study=s", PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     states = [read_run(folder).status for folder in folders(tmp_path, "s")]
     assert states == ["finished", "failed", "finished", "failed", "finished"]
@@ -140,7 +140,7 @@ def test_failures_are_listed_with_the_command_that_runs_only_those(
     fragile(tmp_path, "(3,)")  # one of them is mended
     words = again.partition("stelab ")[2].split()
     before = {f: (f / "run.json").stat().st_mtime_ns for f in folders(tmp_path, "s")}
-    result = cli_process(*words, PYTHONPATH=str(tmp_path))
+    result = cli(*words, PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     assert result.stdout.startswith("2 jobs, 0 finished already\n")
     changed = [f for f in before if (f / "run.json").stat().st_mtime_ns != before[f]]
@@ -148,16 +148,16 @@ def test_failures_are_listed_with_the_command_that_runs_only_those(
     assert [read_run(f).status for f in changed] == ["finished", "failed"]
 
     fragile(tmp_path, "()")
-    assert cli_process(*words, PYTHONPATH=str(tmp_path)).returncode == 0
-    nothing = cli_process(*words, PYTHONPATH=str(tmp_path))
+    assert cli(*words, PYTHONPATH=str(tmp_path)).returncode == 0
+    nothing = cli(*words, PYTHONPATH=str(tmp_path))
     assert nothing.returncode == 2
     assert "no job of this sweep failed" in nothing.stderr
 
 
-def test_a_sweep_that_stops_at_a_failure(cli_process: Cli, tmp_path: Path) -> None:
+def test_a_sweep_that_stops_at_a_failure(cli: Cli, tmp_path: Path) -> None:
     fragile(tmp_path, "(1,)")
     command = ("train", "-m", "--config-dir", "conf", *FAST, "estimator=fragile")
-    result = cli_process(*command, "seed=0,1,2,3", "on_failure=stop", PYTHONPATH=str(tmp_path))
+    result = cli(*command, "seed=0,1,2,3", "on_failure=stop", PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     assert [read_run(f).status for f in folders(tmp_path)] == ["finished", "failed"]
     assert result.stdout.count("\n2 missing: the same command runs them\n") == 1
@@ -196,8 +196,8 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert [a["from_step"] > 0 for a in attempts(folder)] == [False, True]
 
 
-def test_a_signal_reaches_the_job_under_way(tmp_path: Path) -> None:
-    process = sweep(tmp_path, *SLOW, "trainer.max_epochs=1000", "seed=0,1,2")
+def test_a_signal_reaches_the_job_under_way(sweep: Sweep, tmp_path: Path) -> None:
+    process = sweep(*SLOW, "trainer.max_epochs=1000", "seed=0,1,2")
     wait_until(lambda: bool(list(tmp_path.glob("outputs/debug/*/checkpoints/last.ckpt"))))
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENCE)
@@ -209,15 +209,12 @@ def test_a_signal_reaches_the_job_under_way(tmp_path: Path) -> None:
     assert output.count("missing") == 1
 
 
-def test_who_waits_for_another_process_can_be_stopped(tmp_path: Path) -> None:
+def test_who_waits_for_another_process_can_be_stopped(sweep: Sweep, tmp_path: Path) -> None:
     endless = (*SLOW, "trainer.max_epochs=1000", "seed=0")
-    first = sweep(tmp_path, *endless)
+    first = sweep(*endless)
     wait_until(lambda: bool(folders(tmp_path)))
-    second = sweep(tmp_path, *endless)
-    assert second.stdout is not None
-    for line in second.stdout:
-        if f"is being trained by process {first.pid}" in line:
-            break
+    second = sweep(*endless)
+    wait_until(lambda: f"is being trained by process {first.pid}" in second.out.read_text())
     second.send_signal(signal.SIGINT)
     second.communicate(timeout=PATIENCE)
     assert second.returncode == 128 + signal.SIGINT

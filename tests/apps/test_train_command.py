@@ -68,7 +68,7 @@ def test_quickstart_is_a_sweep_by_itself(cli: Cli, tmp_path: Path) -> None:
     assert len(runs(tmp_path / "outputs" / "quickstart")) == 6
 
 
-def test_a_failed_job_is_listed_and_the_others_run(cli_process: Cli, tmp_path: Path) -> None:
+def test_a_failed_job_is_listed_and_the_others_run(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "fragile.py").write_text(
         "from stelab.estimators import Identity\n\n"
         "class Fragile(Identity):\n"
@@ -78,7 +78,7 @@ def test_a_failed_job_is_listed_and_the_others_run(cli_process: Cli, tmp_path: P
     )
     (tmp_path / "conf" / "estimator").mkdir(parents=True)
     (tmp_path / "conf" / "estimator" / "fragile.yaml").write_text("_target_: fragile.Fragile\n")
-    result = cli_process(
+    result = cli(
         *("train", "-m", "--config-dir", "conf", *FAST, "estimator=fragile,identity"),
         PYTHONPATH=str(tmp_path),
     )

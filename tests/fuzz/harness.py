@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
+import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -127,16 +130,17 @@ class Runner:
     def __call__(self, *argv: str) -> Outcome:
         """Run ``stelab ARGV...``."""
         before = self.state()
-        answer = self.zygote.run(
-            argv,
-            cwd=self.here,
-            environment={**os.environ, **self.environment},
-            out=self.tmp / "out",
-            err=self.tmp / "err",
-            seconds=SECONDS,
-        )
+        begun = time.monotonic()
+        environment = {**os.environ, **self.environment}
+        fork = self.zygote.start(*argv, cwd=self.here, environment=environment)
+        try:
+            code: int | None = fork.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            code = None
+            os.killpg(fork.pid, signal.SIGKILL)
+            fork.wait()
         after = self.state()
-        out, err = ((self.tmp / name).read_bytes() for name in ("out", "err"))
+        out, err = fork.out.read_bytes(), fork.err.read_bytes()
         canary = self.canary.exists()
         self.canary.unlink(missing_ok=True)
         return Outcome(
@@ -145,7 +149,9 @@ class Runner:
             err=err.decode(errors="backslashreplace"),
             changed=sorted(n for n in before | after if before.get(n) != after.get(n)),
             canary=canary,
-            **answer,
+            code=code,
+            seconds=time.monotonic() - begun,
+            mebibytes=fork.mebibytes,
         )
 
     def state(self) -> dict[str, tuple[int, int, int]]:

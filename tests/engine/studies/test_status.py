@@ -6,15 +6,13 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Cli
+from conftest import Cli, Start
 from stelab.apps.status import start
 from stelab.engine.config import compose
 from stelab.engine.errors import InputError
@@ -223,15 +221,9 @@ def test_watching_goes_on_in_the_gap_between_two_jobs(
     assert looks == ["missing", "finished", "finished"]
 
 
-def test_a_running_run_from_another_terminal(cli_process: Cli, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "stelab", "train", "-m", "debug=fast", "model=mlp"]
-    process = subprocess.Popen(
-        [*command, "trainer.max_epochs=10000", "seed=0,1"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_a_running_run_from_another_terminal(cli: Cli, start: Start, tmp_path: Path) -> None:
+    command = ("train", "-m", "debug=fast", "model=mlp", "trainer.max_epochs=10000", "seed=0,1")
+    process = start(*command)
     study = tmp_path / "outputs" / "debug"
     wait_until(lambda: bool(list(study.glob("*/progress.json"))))
     (folder,) = (path.parent for path in study.glob("*/progress.json"))
@@ -240,7 +232,7 @@ def test_a_running_run_from_another_terminal(cli_process: Cli, tmp_path: Path) -
     assert state.note.startswith(f"process {process.pid} on ")
     first = state.step
     assert first is not None
-    result = cli_process("status", "study=debug")
+    result = cli("status", "study=debug")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("outputs/debug: 2 runs: 1 missing, 1 running\n")
     assert " of 20000 " in result.stdout
@@ -251,17 +243,17 @@ def test_a_running_run_from_another_terminal(cli_process: Cli, tmp_path: Path) -
     assert process.returncode == 128 + signal.SIGTERM
     assert state_of(folder).state == "interrupted"
     assert not (folder / "progress.json").exists()
-    watched = cli_process("status", "study=debug", "watch=true")  # nothing runs: it ends
+    watched = cli("status", "study=debug", "watch=true")  # nothing runs: it ends
     assert "1 missing, 1 interrupted" in watched.stdout
 
 
-def test_mistakes(cli_process: Cli) -> None:
+def test_mistakes(cli: Cli) -> None:
     for arguments, message in (
         (["study=nope"], "outputs/nope holds no runs"),
         (["stduy=nope"], "did you mean 'study'"),
         (["watch=perhaps"], "watch must be a valid boolean"),
     ):
-        result = cli_process("status", *arguments)
+        result = cli("status", *arguments)
         assert result.returncode == 2
         assert message in result.stderr
         assert result.stdout == ""

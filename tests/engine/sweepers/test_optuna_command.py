@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from conftest import Cli
+from conftest import Cli, Start
 from stelab.engine.studies import Run, read_run
 from stelab.engine.sweepers.storage import open_storage
 from waiting import PATIENCE, wait_until
@@ -37,16 +35,9 @@ def runs(folder: Path) -> dict[str, Run]:
     return {str(path.parent.relative_to(folder)): read_run(path.parent) for path in paths}
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "stelab", "train", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def test_a_killed_search_loses_and_repeats_nothing(cli_process: Cli, tmp_path: Path) -> None:
+def test_a_killed_search_loses_and_repeats_nothing(cli: Cli, start: Start, tmp_path: Path) -> None:
     command = (*FAST, LR, "hydra.sweeper.n_trials=4")
-    process = start(tmp_path, *command)
+    process = start("train", *command)
     try:
         wait_until(lambda: len(runs(tmp_path)) == 4, process=process, every=0.02)
     finally:
@@ -55,7 +46,7 @@ def test_a_killed_search_loses_and_repeats_nothing(cli_process: Cli, tmp_path: P
     before = {name: run for name, run in runs(tmp_path).items() if run.status == "finished"}
     assert 3 <= len(before) < 8
 
-    result = cli_process("train", *command)
+    result = cli("train", *command)
     assert result.returncode == 0, result.stderr
     after = runs(tmp_path)
     assert len(after) == 8
@@ -77,7 +68,7 @@ def test_a_killed_search_loses_and_repeats_nothing(cli_process: Cli, tmp_path: P
     assert "[I " not in result.stderr
     assert "Warning" not in result.stderr
 
-    again = cli_process("train", *command)
+    again = cli("train", *command)
     assert again.returncode == 0, again.stderr
     assert {name: run.record for name, run in runs(tmp_path).items()} == {
         name: run.record for name, run in after.items()
@@ -85,7 +76,7 @@ def test_a_killed_search_loses_and_repeats_nothing(cli_process: Cli, tmp_path: P
     assert len(trials(tmp_path)) <= 5  # those that came of the kill
 
 
-def test_a_failing_choice_is_told_as_failed(cli_process: Cli, tmp_path: Path) -> None:
+def test_a_failing_choice_is_told_as_failed(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "fragile.py").write_text(
         "from stelab.estimators import Identity\n\n"
         "class Fragile(Identity):\n"
@@ -96,7 +87,7 @@ def test_a_failing_choice_is_told_as_failed(cli_process: Cli, tmp_path: Path) ->
     (tmp_path / "conf" / "estimator").mkdir(parents=True)
     (tmp_path / "conf" / "estimator" / "fragile.yaml").write_text("_target_: fragile.Fragile\n")
     search = ("estimator=fragile,identity", "hydra.sweeper.n_trials=5")
-    result = cli_process("train", "--config-dir", "conf", *FAST, *search, PYTHONPATH=str(tmp_path))
+    result = cli("train", "--config-dir", "conf", *FAST, *search, PYTHONPATH=str(tmp_path))
     assert result.returncode == 1, result.stderr
     assert "too fragile" in result.stderr
     assert "Traceback" not in result.stderr
@@ -106,12 +97,12 @@ def test_a_failing_choice_is_told_as_failed(cli_process: Cli, tmp_path: Path) ->
     assert states == {"fragile": TrialState.FAIL, "identity": TrialState.COMPLETE}
 
 
-def test_searches_at_once_share_a_study_and_its_pruner(tmp_path: Path) -> None:
+def test_searches_at_once_share_a_study_and_its_pruner(start: Start, tmp_path: Path) -> None:
     # Above a loss of 0.5 after the first of two epochs, it is not worth a second one.
     pruner = "hydra.sweeper.pruner={_target_:optuna.pruners.ThresholdPruner,upper:0.5}"
     # In a journal, as on a file system that hosts share; the other tests use a database.
     command = (*FAST, LR, "hydra.sweeper.n_trials=5", pruner, "trainer.max_epochs=2", JOURNAL)
-    processes = [start(tmp_path, *command) for _ in range(2)]
+    processes = [start("train", *command) for _ in range(2)]
     results = [process.communicate(timeout=PATIENCE) for process in processes]
     for process, (_, stderr) in zip(processes, results, strict=True):
         assert process.returncode == 0, stderr

@@ -56,10 +56,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             open_storage(f"journal:///{tmp_path}/{name}")
 
 
-def test_the_command_says_so_in_one_line(cli_process: Cli, tmp_path: Path) -> None:
+def test_the_command_says_so_in_one_line(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("no journal")
     search = ("sweep=optuna", "debug=fast", "model=mlp", "optimizer.lr=interval(1e-4,1e-1)")
-    result = cli_process("train", *search, "hydra.sweeper.storage='journal:///a.log'")
+    result = cli("train", *search, "hydra.sweeper.storage='journal:///a.log'")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("stelab: hydra.sweeper.storage cannot be opened: journal:///a.log: ")

@@ -64,8 +64,8 @@ def test_the_last_update_is_looked_at_in_validation(tmp_path: Path) -> None:
         train(tmp_path, "optimizer=sgd", "optimizer.lr=1e38", "data.limit=64")
 
 
-def test_the_command_says_it_without_a_traceback(cli_process: Cli, tmp_path: Path) -> None:
-    result = cli_process("train", "debug=fast", "model=mlp", "optimizer.lr=1e30")
+def test_the_command_says_it_without_a_traceback(cli: Cli, tmp_path: Path) -> None:
+    result = cli("train", "debug=fast", "model=mlp", "optimizer.lr=1e30")
     assert result.returncode == 1
     assert result.stderr.startswith("stelab: step 1: the weights of encoder.")
     assert "Traceback" not in result.stderr

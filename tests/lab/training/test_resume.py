@@ -18,13 +18,14 @@ import pytorch_lightning as pl
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import train
+from conftest import Cli, Start, train
 from stelab.engine.errors import InputError, RunError
 from stelab.engine.studies import Run, lock, read_run
 from stelab.lab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
 from stelab.lab.training.interrupts import LockLost
 from stelab.lab.training.progress import ProgressFile
 from waiting import PATIENCE, wait_until
+from zygote import Fork
 
 
 def weights(run: Run, name: str) -> dict[str, Any]:
@@ -323,23 +324,23 @@ LONG = ("data=mnist5k", "model=mlp", "data.batch_size=16", "trainer.max_epochs=3
 OFTEN = ("checkpoint.every_n_steps=10", "trainer.log_every_n_steps=7", "estimator=bernoulli_st")
 
 
-def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
+def test_killed_at_twenty_random_moments(cli: Cli, start: Start, tmp_path: Path) -> None:
     """Also while a checkpoint is written, and inside the first epoch."""
-    command = [sys.executable, "-m", "stelab", "train", *LONG, *OFTEN]
-    subprocess.run([*command, "study=whole"], cwd=tmp_path, check=True, capture_output=True)
+    command = ("train", *LONG, *OFTEN)
+    assert cli(*command, "study=whole").returncode == 0
     (whole,) = (tmp_path / "outputs" / "whole").iterdir()
 
     study, moment = tmp_path / "outputs" / "parts", random.Random(0)
     for number in range(20):
         kill(
-            subprocess.Popen([*command, "study=parts"], cwd=tmp_path),
+            start(*command, "study=parts"),
             study,
             after=None if number % 4 == 0 else moment.uniform(0, 0.5),
             whole=number == 9,  # so that there is one to continue from, however slow it is
         )
         if number == 0:
             shutil.copytree(study, tmp_path / "first")
-    subprocess.run([*command, "study=parts"], cwd=tmp_path, check=True, capture_output=True)
+    assert cli(*command, "study=parts").returncode == 0
 
     assert not list(tmp_path.glob("first/*/checkpoints/last.ckpt"))  # it came before any
     (folder,) = study.iterdir()
@@ -348,9 +349,7 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     assert_same(read_run(folder), read_run(whole))
 
 
-def kill(
-    process: subprocess.Popen[bytes], study: Path, *, after: float | None, whole: bool = False
-) -> None:
+def kill(process: Fork, study: Path, *, after: float | None, whole: bool = False) -> None:
     """Kill it so many seconds after it began to train; None: while it writes a checkpoint.
 
     With `whole`, a checkpoint is waited for besides.
