@@ -30,7 +30,13 @@ settings.load_profile("short")
 
 
 def pytest_configure() -> None:
-    """Let processes that tests start take Ctrl-C, which a shell's background job ignores."""
+    """Give each process one thread, and let those that tests start take Ctrl-C.
+
+    OpenMP's threads of several busy processes wait for each other on a core that another one has,
+    which took ten times as long. A shell's background job ignores Ctrl-C.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
