@@ -17,7 +17,7 @@ from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.input_errors import reading_input
 from stelab.engine.config.writable import require_folder
 from stelab.engine.errors import InputError
-from stelab.engine.report.phrases import count_kinds
+from stelab.engine.report.numbers import count_kinds
 from stelab.engine.report.status_table import print_states
 from stelab.engine.studies import Run, finished_run
 from stelab.engine.studies.driver import driving

@@ -523,7 +523,7 @@ def with_curves(**groups: list[list[float]]) -> Study:
     )
 
 
-def test_twins_are_the_same_in_every_epoch() -> None:
+def test_identical_groups_are_the_same_in_every_epoch() -> None:
     same = [[3.0, 2.0, 1.0], [4.0, 2.5, 1.5]]
     study = with_curves(
         identity=same,
@@ -533,19 +533,19 @@ def test_twins_are_the_same_in_every_epoch() -> None:
         swapped=same[::-1],
     )
     comparison = compare(study)
-    (twins,) = comparison.identical
-    assert sorted(twins.labels) == ["hardtanh_clip", "identity"]
-    assert twins.reason == "the same losses and codes in every epoch"
-    assert comparison.line_of["identity"] == comparison.line_of["hardtanh_clip"] == twins.label
-    assert twins.label in ("identity = hardtanh_clip", "hardtanh_clip = identity")
+    (pair,) = comparison.identical
+    assert sorted(pair.labels) == ["hardtanh_clip", "identity"]
+    assert pair.reason == "the same losses and codes in every epoch"
+    assert comparison.line_of["identity"] == comparison.line_of["hardtanh_clip"] == pair.label
+    assert pair.label in ("identity = hardtanh_clip", "hardtanh_clip = identity")
     assert len(comparison.lines) == 4
     # The baseline is told first where they are equal.
-    assert twins.labels[0] == "identity"
+    assert pair.labels[0] == "identity"
     assert rows_of(comparison)["hardtanh_clip"]["difference"] == 0
     assert np.isnan(rows_of(comparison)["hardtanh_clip"]["p"])
 
 
-def test_twins_of_the_same_test_metrics_only_are_none() -> None:
+def test_groups_of_the_same_test_metrics_alone_are_not_identical() -> None:
     study = with_curves(identity=[[2.0, 1.0]], none=[[2.0, 1.0]])
     study.runs.loc[1, "test/mse"] = 0.9
     study.curves["test/mse"] = np.nan
@@ -556,20 +556,20 @@ def test_a_clamp_that_never_acts_is_the_reason() -> None:
     study = with_curves(identity=[[2.0, 1.0]], hardtanh_clip=[[2.0, 1.0]])
     study.runs["effect"] = [None, "estimator/clip_fraction"]
     study.curves["estimator/clip_fraction"] = 0.0
-    (twins,) = compare(study).identical
-    assert twins.reason == "clip_fraction 0 in every epoch"
+    (pair,) = compare(study).identical
+    assert pair.reason == "clip_fraction 0 in every epoch"
     study.curves.loc[0, "estimator/clip_fraction"] = 0.1
-    (twins,) = compare(study).identical
-    assert twins.reason == "the same losses and codes in every epoch"
+    (pair,) = compare(study).identical
+    assert pair.reason == "the same losses and codes in every epoch"
 
 
-def test_twins_share_what_they_have_in_common() -> None:
+def test_identical_groups_share_what_they_have_in_common() -> None:
     rows = [
         {"estimator": e, "threshold.value": t, "test/mse": 1 + t}
         for e in ("identity", "hardtanh_clip")
         for t in (0.0, 0.5)
     ]
-    labels = [twins.label for twins in compare(study_of(rows)).identical]
+    labels = [pair.label for pair in compare(study_of(rows)).identical]
     assert labels == [f"identity = hardtanh_clip, threshold.value={t}" for t in ("0", "0.5")]
 
 
@@ -759,7 +759,7 @@ def test_other_hardware_and_precision_are_told() -> None:
     ]
 
 
-def test_twins_are_one_candidate() -> None:
+def test_identical_groups_are_one_candidate() -> None:
     rows = [
         {"estimator": e, "seed": 0, "test/mse": v}
         for e, v in (("identity", 0.1), ("hardtanh_clip", 0.1), ("none", 0.2))
@@ -814,11 +814,11 @@ def test_two_estimators_without_a_clamp_have_another_reason() -> None:
     ]
     study = study_of(rows)
     study.curves["estimator/clip_fraction"] = 0.0
-    (twins,) = compare(study).identical
-    assert twins.reason == "the same losses and codes in every epoch"
+    (pair,) = compare(study).identical
+    assert pair.reason == "the same losses and codes in every epoch"
     study.runs["effect"] = "estimator/clip_fraction"  # two that clamp, and may do so otherwise
-    (twins,) = compare(study).identical
-    assert twins.reason == "the same losses and codes in every epoch"
+    (pair,) = compare(study).identical
+    assert pair.reason == "the same losses and codes in every epoch"
 
 
 def test_the_tables_are_written(tmp_path: Path) -> None:

@@ -59,15 +59,15 @@ def test_a_curve_ends_with_the_first_of_its_runs() -> None:
     assert list(table["mean"]) == [3.5, 2.5, 5, 5, 5]
 
 
-def test_twins_are_one_group_and_count_once() -> None:
+def test_identical_groups_are_one_group_and_count_once() -> None:
     same = [[3.0, 2.0], [5.0, 3.0], [4.0, 4.0]]
     comparison = compare(curves(identity=same, hardtanh_clip=same, none=same[::-1]))
     table = mean_curves(comparison, "val/mse")
     assert sorted(set(table["group"])) == sorted(["identity = hardtanh_clip", "none"])
-    twins = table[table["group"] == "identity = hardtanh_clip"]
+    shared = table[table["group"] == "identity = hardtanh_clip"]
     alone = mean_curves(compare(curves(identity=same)), "val/mse")
     assert_frame_equal(
-        twins[COLUMNS[1:]].reset_index(drop=True), alone[COLUMNS[1:]], check_exact=True
+        shared[COLUMNS[1:]].reset_index(drop=True), alone[COLUMNS[1:]], check_exact=True
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from sweeps import Sweep, processes
 
 from stelab.engine.launchers.processes import jobs_at_once
-from stelab.engine.report.phrases import count_kinds
+from stelab.engine.report.numbers import count_kinds
 from waiting import PATIENCE, wait_until
 
 SLOW = ("estimator.sleep=0.1", "trainer.max_epochs=1000")

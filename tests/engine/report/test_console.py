@@ -13,9 +13,8 @@ from made_study import make_study
 from stelab.engine.comparison import compare
 from stelab.engine.report.console import PlainConsole
 from stelab.engine.report.printed_comparison import print_comparison
-from stelab.engine.report.printed_table import print_table
+from stelab.engine.report.printed_table import Column, print_table
 from stelab.engine.report.status_table import print_states, status_table
-from stelab.engine.report.table import Cell, Column
 from stelab.engine.studies.status import survey
 
 EVIL = "see [/x] of [model.bits] [red]:smile: \x1b[2J\u202e\x07"
@@ -34,7 +33,7 @@ def text_of(console: PlainConsole) -> str:
 def test_cells_headings_titles_and_sentences_are_shown_as_they_stand() -> None:
     to = terminal()
     columns = [Column(EVIL, itemgetter(0)), Column("b", itemgetter(1))]
-    print_table(columns, [(EVIL, "1"), (Cell(EVIL, colour="red"), "2")], to, title=EVIL)
+    print_table(columns, [(EVIL, "1"), ((EVIL, "red"), "2")], to, title=EVIL)
     to.say(EVIL, colour="red")
     assert text_of(to).count(SHOWN) == 5
     assert "\x1b" not in text_of(to)
@@ -43,7 +42,7 @@ def test_cells_headings_titles_and_sentences_are_shown_as_they_stand() -> None:
 def test_narrow_tables_too() -> None:
     to = terminal(60)
     columns = [Column("a", itemgetter(0), least=12), Column("b", itemgetter(1), turn=1, below=True)]
-    print_table(columns, [(EVIL, EVIL), (Cell(EVIL, colour="red"), EVIL)], to)
+    print_table(columns, [(EVIL, EVIL), ((EVIL, "red"), EVIL)], to)
     shown = text_of(to)
     assert "\x1b" not in shown
     assert max(map(len, shown.splitlines())) <= 60

@@ -70,7 +70,7 @@ def test_lines_are_means_and_bands_their_intervals() -> None:
     )
 
 
-def test_twins_are_one_line_that_says_so() -> None:
+def test_identical_groups_are_one_line_that_says_so() -> None:
     settings: list[dict[str, Any]] = [
         {**TWO[0], "level": 1},
         {"estimator": "hardtanh_clip", "level": 1},

@@ -72,7 +72,7 @@ def test_one_value_has_no_bar_and_is_named() -> None:
     assert "bars" not in text
 
 
-def test_twins_share_a_row() -> None:
+def test_identical_groups_share_a_row() -> None:
     settings: list[dict[str, Any]] = [*TWO, {"estimator": "hardtanh_clip", "level": 1}]
     ax, text = drawn(compare(make_study(settings)))
     assert names(ax) == ["identity = hardtanh_clip\n(baseline)", "none"]

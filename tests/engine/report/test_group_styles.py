@@ -41,7 +41,7 @@ def test_of_many_groups_the_best_and_the_baseline_are_shown() -> None:
     assert tell_not_shown(compare(make_study(settings[:14]))) == ""
 
 
-def test_twins_are_one_line_with_the_reason() -> None:
+def test_identical_groups_are_one_line_with_the_reason() -> None:
     settings = [
         {"estimator": "identity", "level": 1},
         {"estimator": "hardtanh_clip", "level": 1},

@@ -72,20 +72,20 @@ def judge(new: dict[str, list[float]], old: dict[str, list[float]]) -> Regressio
     return against(one, other)
 
 
-def test_baseline_twin_star_selected_and_a_single_value(capsys: Capture) -> None:
+def test_baseline_identical_star_selected_and_a_single_value(capsys: Capture) -> None:
     cells, lines = printed(compare(make_study(SETTINGS, spread=0.1)), capsys)
     level = "95 % interval"
     assert cells[0] == [
         *("estimator", "n", "test/mse", level),
         *("difference", f"its {level}", "d_z", "p (Holm)", "dead bits"),
     ]
-    twins = ["3", "0.5500", "[0.4258, 0.6742]"]
+    equal = ["3", "0.5500", "[0.4258, 0.6742]"]
     assert cells[2:] == [
         [
             *("identity", "3", "0.5500 (selected)", "[0.4258, 0.6742]"),
             *("baseline", "–", "–", "–", "0.0%"),
         ],
-        ["hardtanh_clip", *twins, "0", "[0, 0]", "–", "–", "0.0%"],
+        ["hardtanh_clip", *equal, "0", "[0, 0]", "–", "–", "0.0%"],
         [
             *("none", "3", "1.100", "[0.8516, 1.348]"),
             *("+0.5500 *", "[+0.4258, +0.6742]", "+11.00", "0.003", "0.0%"),

@@ -11,7 +11,7 @@ import pytest
 
 from made_study import make_study
 from stelab.engine.comparison import compare
-from stelab.engine.comparison.hardware import machines
+from stelab.engine.comparison.notes import machines
 from stelab.engine.report.scatters import draw_slices, draw_wall_clock
 
 TWO = [{"estimator": "identity"}, {"estimator": "none"}]

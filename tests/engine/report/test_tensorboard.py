@@ -26,9 +26,8 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 import stelab
 from conftest import train
 from stelab.engine.errors import InputError
-from stelab.engine.report.board import hparams
-from stelab.engine.report.board.links import link_events
-from stelab.engine.report.board.names import folder_names
+from stelab.engine.report.board.event_files import folder_names, link_events
+from stelab.engine.report.board.summaries import Settings, experiment
 from stelab.engine.report.board.view import View, read_view
 from stelab.engine.report.board.writing import FIRST, LAST, write_view
 from stelab.engine.studies.record import Run, read_run
@@ -63,7 +62,7 @@ def copy_as(run: Run, *, seed: int, status: str) -> Path:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five finished runs, a failed one and one that was killed; two pairs are twins."""
+    """Five finished runs, a failed one and one that was killed; two pairs are identical."""
     outputs = tmp_path_factory.mktemp("outputs")
     for estimator, value, seed in (
         *(("identity", 0.5, 0), ("identity", 0.5, 1), ("hardtanh_clip", 0.5, 0)),
@@ -180,8 +179,8 @@ def test_settings_have_typed_domains(view: Path) -> None:
 
 
 def test_many_numbers_are_an_interval() -> None:
-    runs: list[hparams.Settings] = [{"optimizer.lr": 10.0**-i} for i in range(11)]
-    content = hparams.experiment(runs, ["test/mse"]).value[0].metadata.plugin_data.content
+    runs: list[Settings] = [{"optimizer.lr": 10.0**-i} for i in range(11)]
+    content = experiment(runs, ["test/mse"]).value[0].metadata.plugin_data.content
     (info,) = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.hparam_infos
     assert (info.domain_interval.min_value, info.domain_interval.max_value) == (1e-10, 1.0)
 

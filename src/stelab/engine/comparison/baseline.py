@@ -26,37 +26,31 @@ from stelab.engine.studies.settings import plain_value
 def find_baseline(text: str | None, groups: Sequence[Group], by: Sequence[str]) -> Conditions:
     """Return the settings of the baseline; empty if there is nothing to choose from.
 
-    Args:
-        text: What was asked for, see `stelab.engine.comparison.compare`; None: the default.
-        groups: All groups.
-        by: The settings that they differ in.
+    Without a `text` it is the default of the first key, where a group has it.
 
     Raises:
         InputError: No group has these settings, or they leave open which is meant.
     """
     settings = pd.DataFrame([group.settings for group in groups], columns=list(by))
-    if text is not None:
-        conditions = parse_conditions(text, settings, what="baseline")
-        for key, values in conditions.items():
-            if len(values) > 1:
-                raise InputError(f"baseline: {key} must have one value, got {','.join(values)}")
-        if not any(holds(conditions, group.settings) for group in groups):
-            raise InputError(f"baseline: no group has all of '{text}'")
-        return conditions
-    if not by or len(groups) < 2:
-        return {}
-    default = _default(by[0])
-    if default is None or not any(same(value, default) for value in settings[by[0]]):
-        return {}
-    return {by[0]: (default,)}
+    if text is None:
+        default = _default(by[0]) if by and len(groups) > 1 else None
+        if default is None or not any(same(value, default) for value in settings[by[0]]):
+            return {}
+        return {by[0]: (default,)}
+    conditions = parse_conditions(text, settings, option="baseline")
+    for key, values in conditions.items():
+        if len(values) > 1:
+            raise InputError(f"baseline: {key} must have one value, got {','.join(values)}")
+    if not any(holds(conditions, group.settings) for group in groups):
+        raise InputError(f"baseline: no group has all of '{text}'")
+    return conditions
 
 
 def _default(key: str) -> str | None:
     """Return what ``stelab train`` takes for a setting that is not given, as tables write it."""
-    cfg, choices = _defaults()
+    node, choices = _defaults()
     if key in choices:
         return choices[key]
-    node: Any = cfg
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
             return None
@@ -65,7 +59,7 @@ def _default(key: str) -> str | None:
 
 
 @cache
-def _defaults() -> tuple[dict[str, Any], Mapping[str, str | None]]:
+def _defaults() -> tuple[Any, Mapping[str, str | None]]:
     cfg = compose()
     composition = composition_of(cfg)
     return plain(cfg), composition.choices if composition else {}
@@ -74,16 +68,12 @@ def _defaults() -> tuple[dict[str, Any], Mapping[str, str | None]]:
 def partner(group: Group, groups: Sequence[Group], baseline: Conditions) -> Group | None:
     """Return the baseline that shares all settings which the conditions leave open.
 
-    Those that the baseline does not have, as the temperature of another estimator, it need not; of
-    several, the one that shares the most is meant.
+    Those that the baseline does not have, such as the temperature of another estimator, do not
+    count; of several baselines the one that shares the most is meant.
     """
-    if not baseline:
-        return None
     shared: dict[int, Group] = {}
-    for other in groups:
-        open_ = {k: v for k, v in other.settings.items() if k not in baseline and v is not None}
-        if holds(baseline, other.settings) and all(
-            group.settings[k] == v for k, v in open_.items()
-        ):
-            shared[len(open_)] = other
+    for other in groups if baseline else ():
+        left = {k: v for k, v in other.settings.items() if k not in baseline and v is not None}
+        if holds(baseline, other.settings) and all(group.settings[k] == left[k] for k in left):
+            shared[len(left)] = other
     return shared[max(shared)] if shared else None

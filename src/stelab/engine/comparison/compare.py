@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from stelab.engine.comparison.conditions import (
     require_keys,
     select,
 )
-from stelab.engine.comparison.groups import Group, Replicate, group_runs, written_replicate
+from stelab.engine.comparison.groups import Group, compare_groups, group_runs, written_replicate
 from stelab.engine.comparison.identical import Identical, find_identical
 from stelab.engine.comparison.notes import (
     remarkable,
@@ -27,7 +28,6 @@ from stelab.engine.comparison.notes import (
     without_duplicates,
     without_metric,
 )
-from stelab.engine.comparison.rows import compare_groups, mark_selected
 from stelab.engine.comparison.statistics import Interval
 from stelab.engine.config.validate import suggestion
 from stelab.engine.errors import InputError
@@ -57,7 +57,7 @@ class Comparison:
             chosen by this very number), `baseline` (the group it is compared with; its own name
             if it is one itself; empty if there is none), `pairs`, `difference`, `difference_low`,
             `difference_high`, `effect_size`, `p`, `p_holm`, `significant`.
-        twins: Groups that are the same, number by number.
+        identical: Groups that are the same, number by number.
         notes: What a reader must know, a sentence each.
     """
 
@@ -105,29 +105,26 @@ class Comparison:
 
     @cached_property
     def candidates(self) -> int:
-        """Return how many means the best one was chosen from; twins are one."""
+        """Return how many means the best one was chosen from; identical groups are one."""
         rows = self.rows(self.metric).dropna(subset=["mean"])
         return int(rows["group"].map(self.line_of).nunique())
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """Return the rows of all compared runs, with their `group`, best group first."""
+        """Return the rows of all compared runs with `group` and `replicate`, best group first."""
         return pd.concat([g.runs.assign(group=g.label) for g in self.groups], ignore_index=True)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Return their curves, with `group` and `replicate`, best group first."""
-        keys = self.runs[["study", "run", "group"]].copy()
-        keys["replicate"] = [
-            written_replicate(row, self.replicates) for _, row in self.runs.iterrows()
-        ]
+        keys = self.runs[["study", "run", "group", "replicate"]]
         return keys.merge(self.study.curves, on=["study", "run"], how="left")
 
     @cached_property
     def line_of(self) -> dict[str, str]:
-        """Map each group's label to that of its line in a figure, which it shares with twins."""
+        """Map each group's label to that of its line in a figure; identical groups share one."""
         lines = {group.label: group.label for group in self.groups}
-        return lines | {label: twins.label for twins in self.identical for label in twins.labels}
+        return lines | {label: same.label for same in self.identical for label in same.labels}
 
     @property
     def lines(self) -> list[str]:
@@ -174,31 +171,45 @@ def compare(
         InputError: Nothing is left to compare, or a metric, key or value is not there.
     """
     metrics = (project().metric,) if metrics is None else metrics
-    _check_options(metrics, confidence, interval)
+    if isinstance(metrics, str) or not metrics:
+        raise InputError(f"metrics must be one name or several in a list, got {metrics!r}")
+    if interval not in get_args(Interval):
+        raise InputError(f"interval must be t or bootstrap, got {interval!r}")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, got {confidence!r}")
     directions = _directions(metrics, better)
     metrics = [*directions]
     asked, runs = _selected(study, where)
-    by = _keys(study, asked, by, replicates)
+    if by is None:  # also what only an unfinished run has another value of
+        by = differing(study, asked, replicates)
+    elif repeated := [key for key in by if key in replicates]:
+        raise InputError(f"by: {repeated[0]} repeats settings: take it out, or out of replicates")
+    by = list(dict.fromkeys(by))
     _require_metrics(runs, metrics)
     require_keys(runs, [*by, *replicates])
     runs, twice = without_duplicates(runs, by)
-    groups = group_runs(runs, by)
+    names = [written_replicate(row, replicates) for _, row in runs.iterrows()]
+    groups = group_runs(runs.assign(replicate=names), by)
     chosen = find_baseline(baseline, groups, by)
-    groups.sort(  # of equal ones, the baseline first
-        key=lambda group: (
-            *_rank(group.values(metrics[0], replicates), directions[metrics[0]]),
-            not (chosen and holds(chosen, group.settings)),
-        )
-    )
+
+    def rank(group: Group) -> tuple[bool, float, bool]:
+        """Sort the best mean first, groups without one last; of equal ones, the baseline first."""
+        values = [*group.values(metrics[0]).values()]
+        mean = float(np.mean(values)) if values else 0.0
+        is_baseline = bool(chosen) and holds(chosen, group.settings)
+        return not values, mean if directions[metrics[0]] == "lower" else -mean, not is_baseline
+
+    groups.sort(key=rank)
     table = compare_groups(
         groups,
         {group.label: partner(group, groups, chosen) for group in groups},
         metrics=metrics,
-        replicates=replicates,
         confidence=confidence,
         interval=interval,
     )
-    mark_selected(table, metrics[0], lowest=directions[metrics[0]] == "lower")
+    means = table.loc[table["metric"] == metrics[0], "mean"]
+    if means.notna().sum() > 1:
+        table.loc[means.index[0], "selected"] = True
     averaged = [
         key
         for key in differing(study, runs, [*by, *replicates])
@@ -212,13 +223,13 @@ def compare(
         by=tuple(by),
         where=where or "",
         replicates=tuple(replicates),
-        baseline=" ".join(f"{key}={','.join(found)}" for key, found in chosen.items()),
+        baseline=" ".join(f"{key}={','.join(values)}" for key, values in chosen.items()),
         confidence=confidence,
         interval=interval,
         directions=tuple(directions.values()),
         groups=tuple(groups),
         table=table,
-        identical=tuple(find_identical(groups, study.curves, replicates)),
+        identical=tuple(find_identical(groups, study.curves)),
         notes=tuple(notes),
     )
 
@@ -230,31 +241,19 @@ def _directions(metrics: Sequence[str], better: str | Sequence[str]) -> dict[str
         InputError: One is no direction, or they are not as many as metrics.
     """
     given = [better] if isinstance(better, str) else [*better]
-    for each in given:
-        if each not in get_args(Better):
-            raise InputError(f"better must be lower or higher, got {each!r}")
+    for direction in given:
+        if direction not in get_args(Better):
+            raise InputError(f"better must be lower or higher, got {direction!r}")
     if len(given) not in (1, len(metrics)):
         raise InputError(
             f"better must be one direction for all metrics, or one for each of "
             f"{', '.join(metrics)}; got {', '.join(given)}"
         )
-    found: dict[str, Better] = {}
-    for metric, each in zip(
-        metrics, given if len(given) > 1 else given * len(metrics), strict=True
-    ):
-        if found.setdefault(metric, cast(Better, each)) != each:
+    directions: dict[str, Better] = {}
+    for metric, direction in zip(metrics, cycle(given), strict=False):
+        if directions.setdefault(metric, cast(Better, direction)) != direction:
             raise InputError(f"better: {metric} is given twice, lower and higher")
-    return found
-
-
-def _check_options(metrics: Any, confidence: float, interval: str) -> None:
-    """Raise InputError if a call from Python passes an option that does not exist."""
-    if isinstance(metrics, str) or not metrics:
-        raise InputError(f"metrics must be one name or several in a list, got {metrics!r}")
-    if interval not in get_args(Interval):
-        raise InputError(f"interval must be t or bootstrap, got {interval!r}")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1, got {confidence!r}")
+    return directions
 
 
 def _selected(study: Study, where: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -263,22 +262,11 @@ def _selected(study: Study, where: str | None) -> tuple[pd.DataFrame, pd.DataFra
         counts = study.left_out["state"].value_counts()
         kinds = ", ".join(f"{number} {state}" for state, number in counts.items())
         raise InputError(f"there is no finished run to compare ({kinds})")
-    conditions = parse_conditions(where, study.runs, what="where")
+    conditions = parse_conditions(where, study.runs, option="where")
     asked, finished = select(study.runs, conditions), select(study.finished, conditions)
     if finished.empty:
         raise InputError(f"where: no finished run meets all of '{where}'")
     return asked, finished
-
-
-def _keys(
-    study: Study, asked: pd.DataFrame, by: Sequence[str] | None, replicates: Sequence[str]
-) -> list[str]:
-    """Return what is grouped by: also what only an unfinished run has another value of."""
-    if by is None:
-        return differing(study, asked, replicates)
-    if repeated := [key for key in by if key in replicates]:
-        raise InputError(f"by: {repeated[0]} repeats settings: take it out, or out of replicates")
-    return list(dict.fromkeys(by))
 
 
 def differing(study: Study, runs: pd.DataFrame, but: Sequence[str]) -> list[str]:
@@ -292,8 +280,3 @@ def _require_metrics(runs: pd.DataFrame, metrics: Sequence[str]) -> None:
         if name not in measured or runs[name].isna().all():
             hint = suggestion(name, measured) or f" (there are: {', '.join(measured)})"
             raise InputError(f"metric: no run has {name}{hint}")
-
-
-def _rank(values: dict[Replicate, float], better: Better) -> tuple[bool, float]:
-    mean = float(np.mean(list(values.values()))) if values else np.nan
-    return np.isnan(mean), mean if better == "lower" else -mean

@@ -13,36 +13,47 @@ from stelab.engine.errors import InputError
 Conditions = dict[str, tuple[str, ...]]
 
 
-def parse_conditions(text: str | None, table: pd.DataFrame, *, what: str) -> Conditions:
+def parse_conditions(text: str | None, table: pd.DataFrame, *, option: str) -> Conditions:
     """Read ``key=value[,value]`` separated by spaces; a bare value stands for the key that has it.
 
-    Args:
-        text: The conditions; None or empty: none.
-        table: Runs or groups, one column a key.
-        what: Where the conditions were given, for messages.
+    Keys are columns of the `table`; `option` is the one that gives the conditions, for messages.
 
     Raises:
         InputError: A key is no column, or nothing has the value.
     """
     conditions: Conditions = {}
     for word in (text or "").split():
-        key, equals, values = word.rpartition("=") if "=" in word else ("", "", word)
+        key, equals, values = word.rpartition("=")
         if "=" in key:
-            raise InputError(f"{what}: '{word}' must be KEY=VALUE; separate several with a space")
-        key = key if equals else _key_of(values, table, what)
+            raise InputError(f"{option}: '{word}' must be KEY=VALUE; separate several with a space")
+        key = key if equals else _key_of(values, table, option)
         if key not in table:
-            known = [str(name) for name in table.columns]
-            raise InputError(f"{what}: {key} is not a setting{_hint(key, known)}")
+            columns = [str(name) for name in table.columns]
+            hint = suggestion(key, columns) or f" of these runs (there are: {', '.join(columns)})"
+            raise InputError(f"{option}: {key} is not a setting{hint}")
         if key in conditions:
-            raise InputError(f"{what}: {key} is given twice; separate values with a comma")
-        whole = any(same(found, values) for found in table[key])  # a list is one value
-        conditions[key] = (values,) if whole else tuple(values.split(","))
+            raise InputError(f"{option}: {key} is given twice; separate values with a comma")
+        is_list = any(same(cell, values) for cell in table[key])  # so it is one value
+        conditions[key] = (values,) if is_list else tuple(values.split(","))
         for value in conditions[key]:
-            if not any(same(found, value) for found in table[key]):
+            if not any(same(cell, value) for cell in table[key]):
                 known = written(table[key])
                 hint = suggestion(value, known) or f" (there are: {', '.join(known)})"
-                raise InputError(f"{what}: no run has {key}={value}{hint}")
+                raise InputError(f"{option}: no run has {key}={value}{hint}")
     return conditions
+
+
+def _key_of(value: str, table: pd.DataFrame, option: str) -> str:
+    """Return the only key that has a value."""
+    keys = [str(key) for key in table if any(same(cell, value) for cell in table[key])]
+    if len(keys) == 1:
+        return keys[0]
+    if keys:
+        reason = f"it is not clear which of {', '.join(keys)} is meant"
+    else:
+        known = [text for key in table for text in written(table[key])]
+        reason = f"no setting has it{suggestion(value, known)}"
+    raise InputError(f"{option}: '{value}' must be KEY=VALUE: {reason}")
 
 
 def select(runs: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
@@ -50,8 +61,13 @@ def select(runs: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
     return runs[[holds(conditions, row) for _, row in runs.iterrows()]]
 
 
+def holds(conditions: Mapping[str, Sequence[str]], row: Mapping[str, Any]) -> bool:
+    """Whether a run or a group meets all conditions."""
+    return all(any(same(row[k], value) for value in values) for k, values in conditions.items())
+
+
 def is_measured(name: str) -> bool:
-    """Tell a metric's column in a table of runs from a setting's."""
+    """Whether a column in a table of runs is a metric, not a setting."""
     return "/" in name or name == "timings.seconds"
 
 
@@ -65,13 +81,8 @@ def require_keys(runs: pd.DataFrame, keys: Sequence[str]) -> None:
             )
 
 
-def holds(conditions: Mapping[str, Sequence[str]], row: Mapping[str, Any]) -> bool:
-    """Tell whether a run or a group meets all conditions."""
-    return all(any(same(row[k], value) for value in values) for k, values in conditions.items())
-
-
 def same(value: Any, text: str) -> bool:
-    """Tell whether a value of a table is what was written: ``0`` is 0.0, and no text is missing."""
+    """Whether a value of a table is what was written: ``0`` is 0.0, and no text is missing."""
     if pd.isna(value):
         return False
     if isinstance(value, str):
@@ -97,17 +108,3 @@ def order(value: Any) -> tuple[int, Any]:
     if value is None or pd.isna(value):
         return 0, 0
     return (2, value) if isinstance(value, str) else (1, value)
-
-
-def _key_of(value: str, table: pd.DataFrame, what: str) -> str:
-    keys = [str(key) for key in table if any(same(found, value) for found in table[key])]
-    if len(keys) != 1:
-        known = [text for key in table for text in written(table[key])]
-        reason = f"of {', '.join(keys)} is meant" if keys else f"has it{suggestion(value, known)}"
-        many = "it is not clear which" if keys else "no setting"
-        raise InputError(f"{what}: '{value}' must be KEY=VALUE: {many} {reason}")
-    return keys[0]
-
-
-def _hint(key: str, known: Sequence[str]) -> str:
-    return suggestion(key, known) or f" of these runs (there are: {', '.join(known)})"

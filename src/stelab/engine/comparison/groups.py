@@ -1,16 +1,16 @@
-"""Runs of one setting: replicates of each other."""
+"""Runs of one setting, replicates of each other, and the table that compares them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stelab.engine.comparison.conditions import order, write_value
-from stelab.engine.comparison.statistics import Array
+from stelab.engine.comparison.statistics import Array, Interval, differ, holm, summarize
 from stelab.engine.project import project
 
 Replicate = str
@@ -23,25 +23,20 @@ class Group:
     Attributes:
         label: E.g. ``"identity, threshold.value=0.5"``.
         settings: The value of each key that runs are grouped by; None where they have none.
-        runs: Their rows in the table of runs.
+        runs: Their rows in the table of runs, with `replicate`: what `written_replicate` returns.
     """
 
     label: str
     settings: dict[str, Any]
     runs: pd.DataFrame
 
-    def values(self, metric: str, replicates: Sequence[str]) -> dict[Replicate, float]:
-        """Return the metric of each replicate, in their order.
+    def values(self, metric: str) -> dict[Replicate, float]:
+        """Return the metric of each replicate, in order: the mean of its runs.
 
-        Where a replicate has several runs, because a swept key is not grouped by, it is their
-        mean.
+        It has several runs where a swept key is not grouped by.
         """
-        found: dict[Replicate, list[float]] = {}
-        for _, row in self.runs.iterrows():
-            if not pd.isna(row[metric]):
-                key = written_replicate(row, replicates)
-                found.setdefault(key, []).append(float(row[metric]))
-        return {key: float(np.mean(sorted(found[key]))) for key in sorted(found)}
+        measured = self.runs.dropna(subset=[metric]).groupby("replicate")[metric]
+        return {key: float(np.mean(np.sort(values))) for key, values in measured}
 
     def first(self, replicates: Sequence[str]) -> pd.Series:
         """Return the row of the first replicate's run."""
@@ -59,9 +54,10 @@ def group_runs(runs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
     for i, row in enumerate(runs[list(by)].itertuples(index=False, name=None)):
         key = tuple(None if pd.isna(value) else value for value in row)
         groups.setdefault(key, []).append(i)
+    settings = {key: dict(zip(by, key, strict=True)) for key in groups}
     return [
-        Group(label(dict(zip(by, key, strict=True))), dict(zip(by, key, strict=True)), runs.iloc[i])
-        for key, i in sorted(groups.items(), key=lambda item: tuple(map(order, item[0])))
+        Group(label(settings[key]), settings[key], runs.iloc[groups[key]])
+        for key in sorted(groups, key=lambda key: tuple(map(order, key)))
     ]
 
 
@@ -72,11 +68,44 @@ def label(settings: dict[str, Any]) -> str:
         for key, value in settings.items()
         if value is not None
     ]
-    nothing = f"no {', '.join(settings)}" if settings else "all runs"
-    return ", ".join(parts) or nothing
+    return ", ".join(parts) or (f"no {', '.join(settings)}" if settings else "all runs")
 
 
 def paired(values: dict[Replicate, float], others: dict[Replicate, float]) -> tuple[Array, Array]:
     """Return the values of the replicates that both have, in the same order."""
     common = [key for key in values if key in others]
     return np.array([values[k] for k in common]), np.array([others[k] for k in common])
+
+
+def compare_groups(
+    groups: Sequence[Group],
+    partners: Mapping[str, Group | None],
+    *,
+    metrics: Sequence[str],
+    confidence: float,
+    interval: Interval,
+) -> pd.DataFrame:
+    """Return the table that `Comparison` describes; `partners` has each group's baseline.
+
+    p values are corrected (Holm) within a metric.
+    """
+    rows = []
+    for metric in metrics:
+        for group in groups:
+            values, other = group.values(metric), partners[group.label]
+            baseline = other.values(metric) if other and other is not group else {}
+            summary = summarize(
+                np.array([*values.values()]), confidence=confidence, interval=interval
+            )
+            d = differ(*paired(values, baseline), confidence=confidence, interval=interval)
+            row = {"group": group.label, **group.settings, "metric": metric}
+            row |= {"runs": len(group.runs), **asdict(summary)}
+            row |= {"selected": False, "baseline": other.label if other else ""}
+            row |= {"pairs": d.pairs, "difference": d.mean}
+            row |= {"difference_low": d.low, "difference_high": d.high}
+            rows.append(row | {"effect_size": d.effect_size, "p": d.p})
+    table = pd.DataFrame(rows)
+    p = table.groupby("metric", sort=False)["p"]
+    table["p_holm"] = p.transform(lambda column: holm(column.to_numpy(dtype=float)))
+    table["significant"] = table["p_holm"] < 1 - confidence
+    return table

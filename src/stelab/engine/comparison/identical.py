@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from stelab.engine.comparison.groups import Group, written_replicate
+from stelab.engine.comparison.groups import Group
 from stelab.engine.project import project
 
 
 @dataclass(frozen=True)
 class Identical:
-    """Groups whose replicates have the same losses and codes in every epoch.
-
-    Attributes:
-        labels: Two or more.
-        reason: What the curves say about it.
-    """
+    """Two or more groups whose replicates have the same losses and codes in every epoch."""
 
     labels: tuple[str, ...]
     reason: str
@@ -37,47 +32,32 @@ class Identical:
         return f"{self.label}: {self.reason}"
 
 
-def find_identical(
-    groups: Sequence[Group], curves: pd.DataFrame, replicates: Sequence[str]
-) -> list[Identical]:
+def find_identical(groups: Sequence[Group], curves: pd.DataFrame) -> list[Identical]:
     """Find groups with the same replicates and, for each, the same curves bit by bit."""
     if curves.empty:
         return []
-    compared = sorted(name for name in curves.columns if _is_compared(name))
+    compared = sorted(name for name in curves.columns if name.startswith(project().results))
     by_run = dict(list(curves.sort_values("epoch").groupby(["study", "run"], sort=False)))
-    alike: dict[frozenset[tuple[object, ...]], list[Group]] = {}
+    same: dict[frozenset[tuple[object, ...]], list[Group]] = {}
     for group in groups:
-        alike.setdefault(_signature(group, by_run, compared, replicates), []).append(group)
+        numbers = frozenset(
+            (
+                row["replicate"],
+                row.reindex(compared).to_numpy(dtype=float).tobytes(),
+                by_run[row["study"], row["run"]][compared].to_numpy(dtype=float).tobytes(),
+            )
+            for _, row in group.runs.iterrows()
+        )
+        same.setdefault(numbers, []).append(group)
     return [
-        Identical(tuple(group.label for group in found), _reason(found, by_run))
-        for found in alike.values()
-        if len(found) > 1
+        Identical(tuple(group.label for group in several), _reason(several, by_run))
+        for several in same.values()
+        if len(several) > 1
     ]
 
 
-def _is_compared(name: str) -> bool:
-    return name.startswith(project().results)
-
-
-def _signature(
-    group: Group,
-    by_run: dict[object, pd.DataFrame],
-    compared: Sequence[str],
-    replicates: Sequence[str],
-) -> frozenset[tuple[object, ...]]:
-    """Return for each run its replicate and its numbers."""
-    return frozenset(
-        (
-            written_replicate(row, replicates),
-            row.reindex(compared).to_numpy(dtype=float).tobytes(),
-            by_run[row["study"], row["run"]][compared].to_numpy(dtype=float).tobytes(),
-        )
-        for _, row in group.runs.iterrows()
-    )
-
-
-def _reason(groups: Sequence[Group], by_run: dict[object, pd.DataFrame]) -> str:
-    """Tell why, where runs say by which metric they differ from others, and it is always 0."""
+def _reason(groups: Sequence[Group], by_run: Mapping[object, pd.DataFrame]) -> str:
+    """Name the metric by which such runs would differ from others, where it is always 0."""
     rows = [row for group in groups for _, row in group.runs.iterrows()]
     effects = {row.get("effect") for row in rows if isinstance(row.get("effect"), str)}
     tables = [by_run[row["study"], row["run"]] for row in rows]

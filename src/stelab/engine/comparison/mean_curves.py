@@ -10,10 +10,10 @@ from stelab.engine.comparison.compare import Comparison
 
 
 def mean_curves(comparison: Comparison, metric: str) -> pd.DataFrame:
-    """Return `group`, `epoch`, `n`, `mean`, `low`, `high`; twins are one group with both names.
+    """Return `group`, `epoch`, `n`, `mean`, `low`, `high`; identical groups are one.
 
     The interval is Student's, for the mean over replicates of each epoch by itself, not for the
-    whole curve; NaN where there is one replicate. Empty where no run has the metric.
+    whole curve; NaN where there is one replicate. The table is empty where no run has the metric.
 
     A group's curve ends with the first of its runs, as of those that early stopping ended: the
     mean of those that went on is of another sample, and would jump.
@@ -23,19 +23,14 @@ def mean_curves(comparison: Comparison, metric: str) -> pd.DataFrame:
     if metric not in curves:
         return pd.DataFrame(columns=columns)
     curves = curves.assign(group=curves["group"].map(comparison.line_of))
-    curves = curves[curves["epoch"] <= _last_epochs(curves)].dropna(subset=[metric])
-    # Identical, and keys that are not grouped by, give a replicate several curves. Sorted, so that
-    # sums do not depend on the order of runs.
-    replicates = curves.sort_values(metric).groupby(["group", "epoch", "replicate"])
-    each = replicates[metric].mean()
-    table = each.groupby(["group", "epoch"]).agg(["count", "mean", "sem"]).reset_index()
+    lengths = curves.groupby(["group", "study", "run"])["epoch"].max()
+    shared = curves["epoch"] <= curves["group"].map(lengths.groupby("group").min())
+    curves = curves[shared].dropna(subset=[metric])
+    # Identical groups, and keys that are not grouped by, give a replicate several curves. Sorted,
+    # so that sums do not depend on the order of runs.
+    replicates = curves.sort_values(metric).groupby(["group", "epoch", "replicate"])[metric].mean()
+    table = replicates.groupby(["group", "epoch"]).agg(["count", "mean", "sem"]).reset_index()
     n, mean, sem = (table[name].to_numpy() for name in ("count", "mean", "sem"))
     with np.errstate(invalid="ignore", divide="ignore"):
         half = stats.t.ppf((1 + comparison.confidence) / 2, np.where(n > 1, n - 1, np.nan)) * sem
     return table.assign(n=n, low=mean - half, high=mean + half)[columns]
-
-
-def _last_epochs(curves: pd.DataFrame) -> pd.Series:
-    """Return for each row the last epoch that all runs of its group have."""
-    lengths = curves.groupby(["group", "study", "run"])["epoch"].max()
-    return curves["group"].map(lengths.groupby("group").min())

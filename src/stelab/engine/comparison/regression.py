@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stelab.engine.comparison.compare import Better, Comparison
+from stelab.engine.comparison.compare import Comparison
 from stelab.engine.comparison.conditions import parse_conditions, select
 from stelab.engine.comparison.groups import Group, group_runs, paired
 from stelab.engine.comparison.statistics import ENOUGH, Difference, differ
@@ -64,7 +64,8 @@ def against(new: Comparison, old: Comparison) -> Regression:
     news = {group.label: group for group in new.groups}
     unfinished = _unfinished(new)
     lost = {label: "failed" for label, states in unfinished.items() if states & FAILED}
-    if _damaged(new):  # of a damaged run nobody knows what setting it had
+    if (new.study.left_out["state"] != "foreign").any():
+        # Of a damaged run nobody knows what setting it had.
         lost = {label: "lost" for label in olds if label not in news} | lost
     judged = [label for label in olds if label in news or label in lost]
     rows = [
@@ -83,26 +84,23 @@ def against(new: Comparison, old: Comparison) -> Regression:
     return Regression(pd.DataFrame(rows), tuple(only))
 
 
-def _unfinished(study: Comparison) -> dict[str, set[str]]:
+def _unfinished(new: Comparison) -> dict[str, set[str]]:
     """Return the states of the runs asked for that cannot be compared, setting by setting."""
-    runs, left_out = study.study.runs, study.study.left_out
-    asked = select(runs, parse_conditions(study.where, runs, what="where"))
-    asked = asked.merge(left_out, on=["study", "run"])
-    return {group.label: set(group.runs["state"]) for group in group_runs(asked, study.by)}
-
-
-def _damaged(study: Comparison) -> bool:
-    return bool((study.study.left_out["state"] != "foreign").any())
+    runs = new.study.runs
+    asked = select(runs, parse_conditions(new.where, runs, option="where"))
+    asked = asked.merge(new.study.left_out, on=["study", "run"])
+    return {group.label: set(group.runs["state"]) for group in group_runs(asked, new.by)}
 
 
 def _row(
     old: Group, new: Group | None, metric: str, options: Comparison, *, lost: str | None
 ) -> dict[str, Any]:
-    ours = new.values(metric, options.replicates) if new else {}
-    theirs = old.values(metric, options.replicates)
+    ours = new.values(metric) if new else {}
+    theirs = old.values(metric)
     values, baseline = paired(ours, theirs)
     d = differ(values, baseline, confidence=options.confidence, interval=options.interval)
-    equal = bool(len(values)) and bool(np.all(values == baseline))
+    if lost is None and theirs and not ours:
+        lost = "lost"
     return {
         "group": old.label,
         **old.settings,
@@ -114,25 +112,20 @@ def _row(
         "difference_low": d.low,
         "difference_high": d.high,
         "p": d.p,
-        "verdict": lost
-        or (
-            "lost"
-            if theirs and not ours
-            else _verdict(d, equal, options.better_of(metric), options)
-        ),
+        "verdict": lost or _verdict(d, bool(np.all(values == baseline)), metric, options),
     }
 
 
-def _verdict(d: Difference, equal: bool, better: Better, options: Comparison) -> str:
-    if equal:
-        return "equal"
+def _verdict(d: Difference, equal: bool, metric: str, options: Comparison) -> str:
     if d.pairs == 0:
         return "not judged: no replicate in common"
+    if equal:
+        return "equal"
     if d.pairs == 1:
         return "not judged: n = 1, no interval"
     if d.pairs < ENOUGH:
         return f"not judged: n = {d.pairs}, too few to tell a difference from chance"
     if options.interval == "bootstrap" and d.pairs < ENOUGH_FOR_BOOTSTRAP:
         return f"not judged: a bootstrap needs {ENOUGH_FOR_BOOTSTRAP} pairs"
-    low, high = (d.low, d.high) if better == "lower" else (-d.high, -d.low)
+    low, high = (d.low, d.high) if options.better_of(metric) == "lower" else (-d.high, -d.low)
     return "worse" if low > 0 else "better" if high < 0 else "no difference shown"

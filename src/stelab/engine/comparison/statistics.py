@@ -33,9 +33,9 @@ ROUNDING = 1e-14
 
 @dataclass(frozen=True)
 class Summary:
-    """A sample: `n` values, their mean, standard deviation (n - 1) and the mean's interval.
+    """A sample: its size, mean, standard deviation (n - 1) and the mean's interval.
 
-    With one value there is neither spread nor interval: they are NaN.
+    What a sample is too small for is NaN: with one value there is neither spread nor interval.
     """
 
     n: int
@@ -47,18 +47,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """Paired differences: how many, their mean and its interval, effect size and p.
+    """The mean of paired differences with its interval, Cohen's d_z and a two-sided p.
 
-    Attributes:
-        pairs: How many replicates both have.
-        mean: Mean of the differences; NaN without pairs.
-        low: Lower end of its interval; NaN with one pair.
-        high: Upper end.
-        effect_size: Cohen's d_z: the mean over the standard deviation of the differences. NaN
-            where that is 0, and below `ENOUGH` pairs.
-        p: Two-sided p value of no difference: of the paired t test, or for the bootstrap of the
-            sign-flip permutation test. NaN where all differences are equal, and below `ENOUGH`
-            pairs.
+    What there are too few pairs for is NaN: one has no interval, and fewer than `ENOUGH` neither
+    effect size nor p, nor have pairs that all differ by the same amount.
     """
 
     pairs: int
@@ -78,12 +70,9 @@ def summarize(values: Array, *, confidence: float, interval: Interval) -> Summar
 
     The mean's interval is :math:`\bar v \pm t_{n-1} s / \sqrt n` [Student1908], or that of the
     bias-corrected and accelerated bootstrap [Efron1987].
-
-    Args:
-        values: Shape ``(n,)``, n at least 1.
-        confidence: Of the interval, e.g. 0.95.
-        interval: ``"t"``: Student's; ``"bootstrap"``: bias-corrected and accelerated.
     """
+    if not len(values):
+        return NO_SUMMARY
     scale = np.max(np.abs(values))
     low, high = _interval(values, scale, confidence, interval)
     std = np.nan if len(values) < 2 else 0.0 if _is_constant(values, scale) else _std(values)
@@ -91,19 +80,13 @@ def summarize(values: Array, *, confidence: float, interval: Interval) -> Summar
 
 
 def differ(values: Array, baseline: Array, *, confidence: float, interval: Interval) -> Difference:
-    r"""Compare two samples pair by pair: what `Difference` says of :math:`d_i = v_i - b_i`.
+    r"""Compare two samples pair by pair, in the same order of replicates.
 
-    With :math:`\bar d` their mean and :math:`s_d` their standard deviation,
+    With :math:`\bar d` the mean of the differences and :math:`s_d` their standard deviation,
     :math:`d_z = \bar d / s_d` [Lakens2013], and p is that of the paired t test of
     :math:`t = \bar d \sqrt n / s_d`. For the bootstrap it is the share of the sign flips of
     :math:`d` with a mean as far from 0, so never below :math:`2^{1-n}`: five pairs have no p
     below 0.05.
-
-    Args:
-        values: Shape ``(pairs,)``.
-        baseline: Of the same shape, in the same order of replicates.
-        confidence: Of the interval.
-        interval: As in `summarize`.
     """
     differences = values - baseline
     pairs = len(differences)
@@ -114,12 +97,15 @@ def differ(values: Array, baseline: Array, *, confidence: float, interval: Inter
     if pairs < ENOUGH or _is_constant(differences, scale):
         return Difference(pairs, mean, low, high, np.nan, np.nan)
     if interval == "t":
-        p = stats.ttest_rel(values, baseline).pvalue
+        test = stats.ttest_rel(values, baseline)
     else:
-        p = stats.permutation_test(
-            (values, baseline), _mean_difference, permutation_type="samples", rng=0
-        ).pvalue
-    return Difference(pairs, mean, low, high, mean / _std(differences), float(p))
+        test = stats.permutation_test(
+            (values, baseline),
+            lambda a, b, axis: np.mean(a - b, axis=axis),
+            permutation_type="samples",
+            rng=0,
+        )
+    return Difference(pairs, mean, low, high, mean / _std(differences), float(test.pvalue))
 
 
 def holm(p: Array) -> Array:
@@ -133,13 +119,8 @@ def holm(p: Array) -> Array:
     return corrected
 
 
-def _mean_difference(a: Array, b: Array, axis: int = -1) -> Array:
-    difference: Array = np.mean(a - b, axis=axis)
-    return difference
-
-
 def _mean(values: Array) -> float:
-    """Return the mean, which rounding does not carry beyond the values."""
+    """Compute the mean, which rounding must not carry beyond the values."""
     return float(np.clip(np.mean(values), np.min(values), np.max(values)))
 
 
@@ -148,7 +129,7 @@ def _std(values: Array) -> float:
 
 
 def _is_constant(values: Array, scale: float) -> bool:
-    """Tell whether values differ by no more than the rounding of numbers as large as `scale`."""
+    """Whether values differ by no more than the rounding of numbers as large as `scale`."""
     return bool(np.ptp(values) <= ROUNDING * scale)
 
 
@@ -160,9 +141,9 @@ def _interval(
     if _is_constant(values, scale):
         return float(np.min(values)), float(np.max(values))
     if interval == "t":
-        found = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+        ends = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
     else:
-        found = stats.bootstrap(
+        ends = stats.bootstrap(
             (values,),
             np.mean,
             n_resamples=RESAMPLES,
@@ -170,4 +151,4 @@ def _interval(
             method="BCa",
             rng=np.random.default_rng(0),
         ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(ends.low), float(ends.high)

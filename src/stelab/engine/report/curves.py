@@ -12,40 +12,21 @@ from matplotlib.ticker import MaxNLocator
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.mean_curves import mean_curves
 from stelab.engine.project import project
-from stelab.engine.report.drawing import (
-    WIDE,
-    WIDTH,
-    Drawn,
-    Picture,
-    add_legend,
-    fit,
-    panels,
-    set_log,
-)
-from stelab.engine.report.group_styles import (
-    GroupStyle,
-    shown_styles,
-    tell_not_shown,
-    tell_same,
-    tell_single,
-)
+from stelab.engine.report import drawing, group_styles
 from stelab.engine.report.numbers import percent
 
 
-def draw_curves(comparison: Comparison, *, log_scale: bool) -> Picture | None:
+def draw_curves(comparison: Comparison, *, log_scale: bool) -> drawing.Picture | None:
     """Draw training and validation curves of the metric, the largest figure; None without any.
 
-    Args:
-        comparison: The groups.
-        log_scale: Whether the metric's axis is logarithmic; it is linear where values are not
-            positive.
+    The axis stays linear where values are not positive.
     """
     split, _, name = comparison.metric.partition("/")
     names = (f"train/{name}", f"val/{name}") if split == "test" else (comparison.metric,)
     return _over_epochs(comparison, "curves", names, log_scale=log_scale, beside=True)
 
 
-def draw_panels(comparison: Comparison, name: str) -> Picture | None:
+def draw_panels(comparison: Comparison, name: str) -> drawing.Picture | None:
     """Draw a figure that the project declares: its metrics over epochs, one above the other."""
     metrics = project().panels[name]
     return _over_epochs(comparison, name, metrics, log_scale=False, beside=False)
@@ -53,58 +34,61 @@ def draw_panels(comparison: Comparison, name: str) -> Picture | None:
 
 def _over_epochs(
     comparison: Comparison, name: str, metrics: Sequence[str], *, log_scale: bool, beside: bool
-) -> Picture | None:
+) -> drawing.Picture | None:
     """Draw a panel a metric, either beside each other on one scale or one above the other."""
-    lines = shown_styles(comparison)
-    tables = _tables(comparison, metrics, lines)
-    if not tables:
+    styles = group_styles.shown_styles(comparison)
+    labels = [style.label for style in styles]
+    curves = {metric: mean_curves(comparison, metric) for metric in metrics}
+    curves = {metric: table[table["group"].isin(labels)] for metric, table in curves.items()}
+    curves = {metric: table for metric, table in curves.items() if len(table)}
+    if not curves:
         return None
-    shown = pd.concat(tables.values())
+    shown = pd.concat(curves.values())
     log_scale = log_scale and bool((shown["mean"] > 0).all())
-    names = [line.name() for line in lines]
-    shape = (1, len(tables)) if beside else (len(tables), 1)
-    width = WIDE if beside else WIDTH
-    figure, axes = panels(*shape, width=width, sharex=True, sharey=beside)
+    shape = (1, len(curves)) if beside else (len(curves), 1)
+    width = drawing.WIDE if beside else drawing.WIDTH
+    figure, axes = drawing.panels(*shape, width=width, sharex=True, sharey=beside)
     cut = False
-    for ax, (metric, table) in zip(axes, tables.items(), strict=True):
-        _panel(ax, table, lines, title=metric)
+    for ax, (metric, table) in zip(axes, curves.items(), strict=True):
+        _panel(ax, table, styles, title=metric)
         cut |= _limit(ax, shown if beside else table, log_scale=log_scale)
     for ax in axes if beside else axes[-1:]:
         ax.set_xlabel("epoch")
     axes[-1].set_xlim(0.5, shown["epoch"].max() + 0.5)
-    add_legend(figure, axes[0].lines, names)
-    fit(figure, height=2.8 if beside else 1.15)
-    title = f"{', '.join(tables)} over epochs"
-    text = _text(comparison, lines, shown, log_scale=log_scale, cut=cut)
-    return Picture(figure, Drawn(name, title, text, wide=beside))
+    drawing.add_legend(figure, axes[0].lines, [style.name() for style in styles])
+    drawing.fit(figure, height=2.8 if beside else 1.15)
+    last = comparison.curves.groupby(["group", "study", "run"])["epoch"].max()
+    end_apart = (last.groupby(comparison.line_of, level="group").nunique() > 1).any()
+    text = drawing.join_sentences(
+        *_describe(comparison, styles, shown),
+        "Bands end where they leave the axes." if cut else "",
+        "A line ends with the first of its runs." if end_apart else "",
+        "The axis of the values is logarithmic." if log_scale else "",
+        group_styles.tell_same(comparison, styles, "line"),
+        group_styles.tell_not_shown(comparison),
+    )
+    title = f"{', '.join(curves)} over epochs"
+    return drawing.Picture(figure, drawing.Drawn(name, title, text, wide=beside))
 
 
-def _tables(
-    comparison: Comparison, metrics: Sequence[str], styles: Sequence[GroupStyle]
-) -> dict[str, pd.DataFrame]:
-    """Return the bands of those metrics and lines that have any."""
-    labels = [line.label for line in styles]
-    tables = {metric: mean_curves(comparison, metric) for metric in metrics}
-    shown = {metric: table[table["group"].isin(labels)] for metric, table in tables.items()}
-    return {metric: table for metric, table in shown.items() if len(table)}
-
-
-def _panel(ax: Axes, table: pd.DataFrame, styles: Sequence[GroupStyle], *, title: str) -> None:
+def _panel(
+    ax: Axes, table: pd.DataFrame, styles: Sequence[group_styles.GroupStyle], *, title: str
+) -> None:
     """Draw every line, also those without a value, which the legend names."""
-    for line in styles:
-        own = table[table["group"] == line.label]
-        epochs = own["epoch"].to_numpy()
-        every = max(1, len(epochs) // 8)
-        ax.plot(epochs, own["mean"].to_numpy(), **line.style, markevery=every)
-        if own["low"].notna().any():
-            low, high = own["low"].to_numpy(), own["high"].to_numpy()
-            ax.fill_between(epochs, low, high, color=line.colour, alpha=0.15, linewidth=0)
+    for style in styles:
+        curve = table[table["group"] == style.label]
+        epochs, mean, low, high = (
+            curve[name].to_numpy() for name in ("epoch", "mean", "low", "high")
+        )
+        ax.plot(epochs, mean, **style.style, markevery=max(1, len(epochs) // 8))
+        if curve["low"].notna().any():
+            ax.fill_between(epochs, low, high, color=style.colour, alpha=0.15, linewidth=0)
     ax.set_title(title, loc="left")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
 
 
 def _limit(ax: Axes, table: pd.DataFrame, *, log_scale: bool) -> bool:
-    """Fit the axis to means and typical bands; tell whether a band is cut off.
+    """Fit the axis to means and typical bands; return whether a band is cut off.
 
     The interval of two replicates may be ten times as wide as those of others.
     """
@@ -119,44 +103,27 @@ def _limit(ax: Axes, table: pd.DataFrame, *, log_scale: bool) -> bool:
     low, high = low - margin, high + margin
     if log_scale:
         ax.set_ylim(10**low, 10**high)
-        set_log(ax, "y")
+        drawing.set_log(ax, "y")
     else:
         ax.set_ylim(low, high)
     return bool(lows.min() < low or highs.max() > high)
 
 
-def _end_apart(comparison: Comparison) -> bool:
-    """Tell whether runs of one line were trained for different numbers of epochs."""
-    runs = comparison.curves.groupby(["group", "study", "run"])["epoch"].max()
-    return bool((runs.groupby(comparison.line_of, level="group").nunique() > 1).any())
-
-
-def _text(
-    comparison: Comparison,
-    styles: Sequence[GroupStyle],
-    shown: pd.DataFrame,
-    *,
-    log_scale: bool,
-    cut: bool,
-) -> str:
-    """Say what lines and bands are, and which are missing, shared or cut off."""
+def _describe(
+    comparison: Comparison, styles: Sequence[group_styles.GroupStyle], shown: pd.DataFrame
+) -> list[str]:
+    """Write what lines and bands are, and which are missing."""
     counts = shown.groupby("group")["n"].max()
-    alone = [line.label for line in styles if counts.get(line.label) == 1]
-    without = [line.label for line in styles if line.label not in counts]
+    single = [style.label for style in styles if counts.get(style.label) == 1]
+    without = [style.label for style in styles if style.label not in counts]
     n = " to ".join(str(value) for value in sorted({counts.min(), counts.max()}))
-    sentences = [
+    return [
         f"Each line is the mean over {', '.join(comparison.replicates)} (n = {n}); "
         f"the {comparison.best_end} {comparison.metric} comes first.",
         f"Bands are its intervals of {percent(comparison.confidence)} (Student's t), pointwise: "
         "for each epoch by itself."
         if counts.max() > 1
         else "",
-        tell_single(alone, len(styles), "band"),
+        group_styles.tell_single(single, len(styles), "band"),
         f"Without values: {'; '.join(without)}." if without else "",
-        "Bands end where they leave the axes." if cut else "",
-        "A line ends with the first of its runs." if _end_apart(comparison) else "",
-        "The axis of the values is logarithmic." if log_scale else "",
-        tell_same(comparison, styles, "line"),
-        tell_not_shown(comparison),
     ]
-    return " ".join(sentence for sentence in sentences if sentence)

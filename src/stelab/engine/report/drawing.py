@@ -38,27 +38,7 @@ DPI = 300
 
 _AMPLE = 50.0  # inches: higher than the labels and the legend of any figure
 
-# Glyphs as paths: they look the same where a reader has other fonts.
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 7,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7,
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "lines.linewidth": 1.1,
-    "lines.markersize": 3.2,
-    "hatch.linewidth": 0.4,
-    "text.parse_math": False,  # a dollar in a setting is a dollar
-    "svg.fonttype": "path",
-    "svg.hashsalt": "stelab",
-}
+_STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 @dataclass(frozen=True)
@@ -68,8 +48,7 @@ class Drawn:
     Attributes:
         name: E.g. ``"curves"``; also the stem of the files.
         title: What is drawn; also its name for those who cannot see it.
-        text: What else is to know: its marks and what to read from it, in plain sentences that
-            do not repeat the title.
+        text: Its marks and what to read from it, in sentences that do not repeat the title.
         wide: Whether it is as wide as both columns of a paper, and as the page.
         missing: Sentences on what could not be drawn in it.
     """
@@ -91,9 +70,13 @@ class Picture:
     def save(self, folder: Path) -> Drawn:
         """Write ``<name>.svg`` and ``<name>.png``: the same bytes for the same figure."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.drawn.name}.svg"
-        write_atomically(path, _svg(self.figure, self.drawn.name))
-        self.save_png(path.with_suffix(".png"))
+        name, svg = self.drawn.name, StringIO()
+        metadata = {"Date": None, "Creator": None}
+        self.figure.savefig(svg, format="svg", dpi=DPI, metadata=metadata)
+        # Several may stand in one page, each with ids of its own.
+        text = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", svg.getvalue())
+        write_atomically(folder / f"{name}.svg", text)
+        self.save_png(folder / f"{name}.png")
         return self.drawn
 
     def save_png(self, path: Path) -> None:
@@ -110,37 +93,23 @@ def write_figure(figure: Figure, path: Path, **options: Any) -> None:
 
 def style() -> AbstractContextManager[None]:
     """Return the context in which figures must be drawn and saved."""
-    return mpl.rc_context(_STYLE)
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """Return the SVG, with ids of its own: several may stand in one page."""
-    file = StringIO()
-    figure.savefig(file, format="svg", dpi=DPI, metadata={"Date": None, "Creator": None})
-    return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", file.getvalue())
+    return mpl.rc_context(mpl.rc_params_from_file(_STYLE, use_default_template=False))
 
 
 def panels(
     rows: int = 1, columns: int = 1, *, width: float = WIDTH, **share: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Lay out panels in a figure that `fit` will make as high as they need.
-
-    Args:
-        rows: Rows of panels.
-        columns: Columns of panels.
-        width: Of the figure, in inches.
-        share: ``sharex`` and ``sharey``.
-    """
+    """Lay out panels in a figure, `width` inches wide, that `fit` will make as high as needed."""
     figure = Figure(figsize=(width, _AMPLE))
     axes = figure.subplots(rows, columns, squeeze=False, **share)
     return figure, list(axes.flat)
 
 
 def fit(figure: Figure, *, height: float, width: tuple[float, float] = (0.0, math.inf)) -> None:
-    """Let a figure that is drawn, but for this, become as large as its panels ask for.
+    """Make a figure that is otherwise drawn as large as its panels, labels and legend need.
 
     Args:
-        figure: Of `panels`; labels, titles and legend get the room that they take.
+        figure: Of `panels`.
         height: Of each panel, in inches.
         width: The least and the most of each panel; else it takes what the figure leaves.
     """
@@ -173,30 +142,26 @@ def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) ->
         labels,
         loc="outside lower left",
         ncols=2 * columns if longest <= 20 else columns,
-        frameon=False,
-        labelspacing=0.35,
-        borderpad=0.2,
-        borderaxespad=0.2,
-        handlelength=2.8,
-        handletextpad=0.6,
-        columnspacing=1.0,
     )
 
 
-def set_log(ax: Axes, which: Literal["x", "y"]) -> None:
+def set_log(ax: Axes, name: Literal["x", "y"]) -> None:
     """Make an axis that has its data logarithmic; ticks say 0.2, read faster than 2×10⁻¹."""
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    ax.set(**{f"{which}scale": "log"})
+    axis = ax.xaxis if name == "x" else ax.yaxis
+    ax.set(**{f"{name}scale": "log"})
     low, high = axis.get_view_interval()
-    subs = (
-        (1,) if high > 30 * low else (1, 2, 5) if high > 6 * low else (1, 1.5, 2, 2.5, 3, 4, 6, 8)
-    )
-    axis.set_major_locator(LogLocator(subs=subs))
+    few = (1, 2, 5) if high > 6 * low else (1, 1.5, 2, 2.5, 3, 4, 6, 8)
+    axis.set_major_locator(LogLocator(subs=(1,) if high > 30 * low else few))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter("{x:g}")
 
 
 def spans_widely(values: Any) -> bool:
-    """Tell whether values are all positive and some more than 30 times as large as others."""
+    """Whether values are all positive and some more than 30 times as large as others."""
     low, high = min(values), max(values)
     return bool(low > 0 and high / low > 30)
+
+
+def join_sentences(*sentences: str) -> str:
+    """Write a figure's text of the sentences that apply; others are empty."""
+    return " ".join(filter(None, sentences))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from stelab.engine.comparison import Comparison
-from stelab.engine.report.drawing import Drawn, Picture, fit, panels
+from stelab.engine.report.drawing import Drawn, Picture, fit, join_sentences, panels
 from stelab.engine.report.group_styles import GroupStyle, all_styles, tell_same, tell_single
 from stelab.engine.report.numbers import number, percent
 
@@ -27,42 +27,47 @@ _FOLD = 31
 def draw_forest_plot(comparison: Comparison) -> Picture:
     """Draw the metric's mean and interval of each group, the best on top."""
     rows = _rows(comparison)
-    found = [line for line in all_styles(comparison) if line.label in rows.index]
-    styles = [line for i, line in enumerate(found) if i < MOST or line.is_baseline]
-    rows = rows.loc[[line.label for line in styles]]
+    measured = [style for style in all_styles(comparison) if style.label in rows.index]
+    styles = [style for i, style in enumerate(measured) if i < MOST or style.is_baseline]
+    rows = rows.loc[[style.label for style in styles]]
     figure, (ax,) = panels()
-    places = _places(ax, [line.name(_FOLD) for line in styles])
+    places = _places(ax, [style.name(_FOLD) for style in styles])
     low, high = _limits(rows, comparison)
-    for line, place in zip(styles, places, strict=True):
-        row = rows.loc[line.label]
+    for style, place in zip(styles, places, strict=True):
+        row = rows.loc[style.label]
         if low <= row["mean"] <= high:
-            _point(ax, row, place, line)
+            _point(ax, row, place, style)
         else:
-            _arrow(ax, row["mean"], place, line.colour, right=row["mean"] > high)
+            _arrow(ax, row["mean"], place, style.colour, right=row["mean"] > high)
         if row["significant"]:
             ax.text(1.05, place, "*", transform=ax.get_yaxis_transform(), va="center_baseline")
     margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
     ax.set_xlim(low - margin, high + margin)
     ax.set_xlabel(comparison.metric)
     fit(figure, height=abs(np.subtract(*ax.get_ylim())))
-    text = [
-        *_sentences(comparison, styles, rows, beyond=not rows["mean"].between(low, high).all()),
-        f"{len(found) - len(styles)} more are not shown." if len(found) > len(styles) else "",
-    ]
+    hidden = len(measured) - len(styles)
+    interval = "Student's t" if comparison.interval == "t" else "bootstrap"
+    bars = f"bars their intervals of {percent(comparison.confidence)} ({interval}), "
+    p = f"p, paired and corrected (Holm), is below {comparison.alpha:g}"
+    text = join_sentences(
+        f"Points are means, {bars if rows['n'].max() > 1 else ''}small marks the values of each "
+        f"{', '.join(comparison.replicates)}.",
+        f"A star: differs from its baseline; {p}." if rows["significant"].any() else "",
+        "" if rows["mean"].between(low, high).all() else "Arrows: means beyond the axis.",
+        tell_single([str(label) for label in rows.index[rows["n"] == 1]], len(rows), "bar"),
+        tell_same(comparison, styles, "row"),
+        f"{hidden} more are not shown." if hidden else "",
+    )
     title = f"{comparison.metric} of each group, the best on top"
-    return Picture(figure, Drawn("points", title, " ".join(filter(None, text))))
+    return Picture(figure, Drawn("points", title, text))
 
 
 def _rows(comparison: Comparison) -> pd.DataFrame:
-    """Return the metric's row and `values` of each line that has any; of twins, the first's."""
+    """Return the metric's row and `values` of each line that has any; its first group's."""
     table = comparison.rows(comparison.metric).dropna(subset="mean")
     groups = {group.label: group for group in comparison.groups}
-    values = [
-        groups[label].values(comparison.metric, comparison.replicates) for label in table["group"]
-    ]
-    table = table.assign(
-        line=table["group"].map(comparison.line_of), values=[[*v.values()] for v in values]
-    )
+    values = [[*groups[label].values(comparison.metric).values()] for label in table["group"]]
+    table = table.assign(line=table["group"].map(comparison.line_of), values=values)
     return table.drop_duplicates("line").set_index("line")
 
 
@@ -82,8 +87,8 @@ def _limits(rows: pd.DataFrame, comparison: Comparison) -> tuple[float, float]:
     """Return the ends of the axis: those of all values, or of those not `FAR` from the best."""
     best = rows["mean"].min() if comparison.better == "lower" else rows["mean"].max()
     far = (rows["mean"] - best).abs() > FAR * (rows["high"] - rows["low"]).median()
-    all_of, near = _ends(rows), _ends(rows[~far])
-    return near if np.ptp(all_of) > 2 * np.ptp(near) > 0 else all_of
+    of_all, near = _ends(rows), _ends(rows[~far])
+    return near if np.ptp(of_all) > 2 * np.ptp(near) > 0 else of_all
 
 
 def _ends(rows: pd.DataFrame) -> tuple[float, float]:
@@ -91,12 +96,12 @@ def _ends(rows: pd.DataFrame) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _point(ax: Axes, row: Any, place: float, line: GroupStyle) -> None:
+def _point(ax: Axes, row: Any, place: float, style: GroupStyle) -> None:
     values = row["values"]
     below = place + 0.065
     ax.plot(values, [below] * len(values), "|", color="0.2", alpha=0.5, markersize=2.5)
-    ax.plot([row["low"], row["high"]], [place, place], "-", color=line.colour, linewidth=1.4)
-    ax.plot([row["mean"]], [place], **{**line.points, "markersize": 4})
+    ax.plot([row["low"], row["high"]], [place, place], "-", color=style.colour, linewidth=1.4)
+    ax.plot([row["mean"]], [place], **{**style.points, "markersize": 4})
 
 
 def _arrow(ax: Axes, mean: float, place: float, colour: str, *, right: bool) -> None:
@@ -105,20 +110,3 @@ def _arrow(ax: Axes, mean: float, place: float, colour: str, *, right: bool) -> 
     transform = ax.get_yaxis_transform()
     ax.plot([edge], [place], marker, color=colour, transform=transform, clip_on=False)
     ax.text(text, place, number(mean), transform=transform, ha=side, va="center_baseline")
-
-
-def _sentences(
-    comparison: Comparison, styles: Sequence[GroupStyle], rows: pd.DataFrame, *, beyond: bool
-) -> list[str]:
-    """Say what is drawn, as far as it is."""
-    interval = "Student's t" if comparison.interval == "t" else "bootstrap"
-    bars = f"bars their intervals of {percent(comparison.confidence)} ({interval}), "
-    values = f"small marks the values of each {', '.join(comparison.replicates)}"
-    p = f"p, paired and corrected (Holm), is below {comparison.alpha:g}"
-    return [
-        f"Points are means, {bars if rows['n'].max() > 1 else ''}{values}.",
-        f"A star: differs from its baseline; {p}." if rows["significant"].any() else "",
-        "Arrows: means beyond the axis." if beyond else "",
-        tell_single([str(label) for label in rows.index[rows["n"] == 1]], len(rows), "bar"),
-        tell_same(comparison, styles, "row"),
-    ]

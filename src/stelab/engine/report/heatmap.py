@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.conditions import written
 from stelab.engine.comparison.groups import label
-from stelab.engine.report.drawing import Drawn, Picture, fit, fold, panels
+from stelab.engine.report.drawing import Drawn, Picture, fit, fold, join_sentences, panels
 from stelab.engine.report.numbers import MISSING, number, setting_text
 from stelab.engine.terminal import visible
 
@@ -32,11 +32,14 @@ def draw_heatmap(comparison: Comparison) -> Picture | None:
     """
     if len(comparison.by) < 2:
         return None
-    down, across = comparison.by[:2]
+    down, across, *others = comparison.by
     table = comparison.rows(comparison.metric)
     table = table.assign(**{key: table[key].map(setting_text) for key in comparison.by})
-    rows, columns = (_written(comparison, key) for key in (down, across))
-    parts = _parts(comparison, table)
+    rows, columns = (_values(comparison, key) for key in (down, across))
+    parts = {comparison.metric: table}
+    if others:
+        groups = table.groupby(others, sort=False)
+        parts = {label(dict(zip(others, values, strict=True))): part for values, part in groups}
     if len(rows) > MOST_ROWS or len(columns) > MOST_COLUMNS or len(parts) > MOST_PANELS:
         return None
     figure, axes = panels(len(parts), sharex=True)
@@ -53,7 +56,20 @@ def draw_heatmap(comparison: Comparison) -> Picture | None:
     least = max(_WIDTH * len(columns), 0.06 * _LETTERS)
     fit(figure, height=height * len(rows), width=(least, math.inf))
     empty = len(rows) * len(columns) * len(parts) - int(table["mean"].notna().sum())
-    return Picture(figure, _drawn(comparison, empty))
+    panel = f", a panel for each {', '.join(others)}" if others else ""
+    text = join_sentences(
+        f"Each cell has the mean over {', '.join(comparison.replicates)} and the number n of its "
+        f"values{panel}.",
+        "The darker a cell, the better.",
+        f"Hatched cells have no value ({empty})." if empty else "",
+    )
+    return Picture(figure, Drawn("heatmap", f"{comparison.metric} by {down} and {across}", text))
+
+
+def _values(comparison: Comparison, key: str) -> list[str]:
+    """Return a setting's values, numbers in their order; last, that it has none."""
+    values = pd.Series([group.settings[key] for group in comparison.groups])
+    return [*map(visible, written(values))] + [MISSING] * bool(values.isna().any())
 
 
 def _panel(
@@ -68,47 +84,16 @@ def _panel(
         cell = cells.get((row, column))
         if cell is None or np.isnan(cell["mean"]):
             ax.add_patch(Rectangle((j, i), 1, 1, fill=False, hatch="////", edgecolor="0.7"))
-        else:
-            _cell(ax, i, j, cell, shades)
+            continue
+        red, green, blue, _ = shades.to_rgba(cell["mean"])
+        ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+        ax.add_patch(Rectangle((j, i), 1, 1, facecolor=(red, green, blue), edgecolor="white"))
+        text = f"{number(cell['mean'])}\nn = {cell['n']}"
+        ax.text(j + 0.5, i + 0.5, text, color=ink, ha="center", va="center", linespacing=1.0)
     ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
-    names, others = ([fold(name, _LETTERS) for name in each] for each in (columns, rows))
     upright = len(columns) * max(map(len, columns)) > _LETTERS
+    names = [fold(name, _LETTERS) for name in columns]
     ax.set_xticks(np.arange(len(columns)) + 0.5, names, rotation=90 if upright else 0)
-    ax.set_yticks(np.arange(len(rows)) + 0.5, others)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, [fold(name, _LETTERS) for name in rows])
     ax.tick_params(length=0)
     ax.grid(False)
-
-
-def _cell(ax: Axes, i: int, j: int, cell: Any, shades: ScalarMappable) -> None:
-    red, green, blue, _ = shades.to_rgba(cell["mean"])
-    ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-    ax.add_patch(Rectangle((j, i), 1, 1, facecolor=(red, green, blue), edgecolor="white"))
-    text = f"{number(cell['mean'])}\nn = {cell['n']}"
-    ax.text(j + 0.5, i + 0.5, text, color=ink, ha="center", va="center", linespacing=1.0)
-
-
-def _written(comparison: Comparison, key: str) -> list[str]:
-    """Return a setting's values, numbers in their order; last, that it has none."""
-    values = pd.Series([group.settings[key] for group in comparison.groups])
-    return [*map(visible, written(values))] + [MISSING] * bool(values.isna().any())
-
-
-def _parts(comparison: Comparison, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    others = comparison.by[2:]
-    if not others:
-        return {comparison.metric: table}
-    found = table.groupby(list(others), sort=False)
-    return {label(dict(zip(others, values, strict=True))): part for values, part in found}
-
-
-def _drawn(comparison: Comparison, empty: int) -> Drawn:
-    down, across, *others = comparison.by
-    title = f"{comparison.metric} by {down} and {across}"
-    panels_of = f", a panel for each {', '.join(others)}" if others else ""
-    sentences = [
-        f"Each cell has the mean over {', '.join(comparison.replicates)} and the number n of its "
-        f"values{panels_of}.",
-        "The darker a cell, the better.",
-        f"Hatched cells have no value ({empty})." if empty else "",
-    ]
-    return Drawn("heatmap", title, " ".join(sentence for sentence in sentences if sentence))

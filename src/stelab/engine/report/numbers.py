@@ -1,8 +1,9 @@
-"""How numbers are written in tables, the same everywhere."""
+"""How numbers, counts and lists are written, the same everywhere."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,11 @@ def number(value: float, *, sign: bool = False) -> str:
     if value == 0:
         return "0"
     return f"{value:{'+' if sign else ''}#.4g}".removesuffix(".")
+
+
+def signed(value: float) -> str:
+    """Write four significant digits with their sign."""
+    return number(value, sign=True)
 
 
 def interval(low: float, high: float, *, n: int, sign: bool = False) -> str:
@@ -44,3 +50,28 @@ def percent(share: float) -> str:
 def setting_text(value: Any) -> str:
     """Write a setting's value as on the command line, or that there is none."""
     return MISSING if value is None or pd.isna(value) else visible(write_value(value))
+
+
+def counted(count: int, noun: str) -> str:
+    """Write e.g. ``"1 run"`` or ``"2 runs"``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def count_kinds(counts: Mapping[str, int]) -> str:
+    """Write e.g. ``"31 missing, 1 running"``, most first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {kind}" for kind, count in ordered)
+
+
+def duration(seconds: float) -> str:
+    """Write e.g. ``"45 s"``, ``"3:20 min"`` or ``"2:05 h"``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02} h"
+    return f"{minutes}:{rest:02} min" if minutes else f"{rest} s"
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Write e.g. ``"a, b and c"``."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

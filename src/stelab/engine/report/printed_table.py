@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,14 +14,47 @@ from rich.table import Table
 from rich.text import Text
 
 from stelab.engine.report.console import coloured
-from stelab.engine.report.table import Column
+from stelab.engine.report.numbers import number, setting_text
+
+Row = Mapping[str, Any]
 
 _MEASURED = 10_000  # wider than any table
 
 
 @dataclass(frozen=True)
-class _Laid:
-    """A column with its cells, and those that went below them."""
+class Column:
+    """One column, and what becomes of it in a narrow terminal.
+
+    Attributes:
+        name: Its heading.
+        write: How a row's cell in it is written: a text, or a text and its colour.
+        kind: Numbers stand on the right.
+        turn: When it gives way: 1 first, those of one turn together; 0: it stays.
+        below: Whether its cells then go below those of the column on its left, else away.
+        least: The characters to which it is folded when all others have given way; 0: never.
+    """
+
+    name: str
+    write: Callable[[Any], str | tuple[str, str]]
+    kind: Literal["text", "number"] = "text"
+    turn: int = 0
+    below: bool = False
+    least: int = 0
+
+
+def setting(key: str, **options: Any) -> Column:
+    """Return the column of a setting, written as on the command line."""
+    return Column(key, lambda row: setting_text(row[key]), **options)
+
+
+def measured(name: str, key: str, write: Callable[[float], str] = number, **options: Any) -> Column:
+    """Return the column of a number."""
+    return Column(name, lambda row: write(row[key]), "number", **options)
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """A column with its heading and its cells, those that went below them included."""
 
     column: Column
     name: str
@@ -44,7 +77,7 @@ def fitted(
     the narrowest: nothing is lost.
     """
 
-    def table_of(columns: Sequence[_Laid], most: int) -> Table:
+    def table_of(columns: Sequence[_Filled], most: int = _MEASURED) -> Table:
         table = _table(columns, most, title)
         options = console.options.update_width(_MEASURED)
         table.width = Measurement.get(console, options, table).maximum
@@ -53,54 +86,50 @@ def fitted(
     def fits(table: Table) -> bool:
         return not console.is_terminal or (table.width or 0) <= console.width
 
-    shown = [_lay(column, rows) for column in columns if column.on != "page"]
-    for layout in _layouts([laid for laid in shown if any(laid.cells)]):
-        if fits(table := table_of(layout, _MEASURED)):
+    filled = [_Filled(column, column.name, _cells(column, rows)) for column in columns]
+    for layout in _layouts([each for each in filled if any(each.cells)]):
+        if fits(table := table_of(layout)):
             return table
-    least = min((laid.column.least for laid in layout if laid.column.least), default=1)
+    least = min((each.column.least for each in layout if each.column.least), default=1)
     # The widest that fits, by halves: of ten thousand rows each look takes a second.
     folds = range(least, max(console.width, least + 1))
     first = bisect_left(folds, True, key=lambda most: not fits(table_of(layout, most)))
     return table_of(layout, folds[max(first - 1, 0)])
 
 
-def _lay(column: Column, rows: Sequence[Any]) -> _Laid:
-    cells = [column.cell(row) for row in rows]
-    return _Laid(column, column.name, [coloured(cell.text, cell.colour) for cell in cells])
+def _cells(column: Column, rows: Sequence[Any]) -> list[Text]:
+    cells = [column.write(row) for row in rows]
+    return [coloured(cell, "") if isinstance(cell, str) else coloured(*cell) for cell in cells]
 
 
-def _layouts(columns: Sequence[_Laid]) -> Iterator[Sequence[_Laid]]:
-    """Yield ever narrower columns."""
+def _layouts(columns: Sequence[_Filled]) -> Iterator[Sequence[_Filled]]:
+    """Yield ever narrower columns: those of a turn go below their left neighbour, or away."""
     yield columns
-    for turn in sorted({laid.column.turn for laid in columns} - {0}):
-        columns = _give_way(columns, turn)
+    for turn in sorted({filled.column.turn for filled in columns} - {0}):
+        kept: list[_Filled] = []
+        for filled in columns:
+            if filled.column.turn != turn:
+                kept.append(filled)
+            elif filled.column.below:
+                above = kept.pop()
+                pairs = zip(above.cells, filled.cells, strict=True)
+                cells = [Text("\n").join(pair) for pair in pairs]
+                kept.append(_Filled(above.column, f"{above.name}\n{filled.name}", cells))
+        columns = kept
         yield columns
 
 
-def _give_way(columns: Sequence[_Laid], turn: int) -> list[_Laid]:
-    kept: list[_Laid] = []
-    for laid in columns:
-        if laid.column.turn != turn:
-            kept.append(laid)
-        elif laid.column.below:
-            above = kept.pop()
-            pairs = zip(above.cells, laid.cells, strict=True)
-            cells = [Text("\n").join(pair) for pair in pairs]
-            kept.append(replace(above, name=f"{above.name}\n{laid.name}", cells=cells))
-    return kept
-
-
-def _table(columns: Sequence[_Laid], most: int, title: str | None) -> Table:
-    several_lines = any("\n" in laid.name for laid in columns)
+def _table(columns: Sequence[_Filled], most: int, title: str | None) -> Table:
+    several_lines = any("\n" in filled.name for filled in columns)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, leading=int(several_lines))
-    for laid in columns:
-        least = laid.column.least
+    for filled in columns:
+        least = filled.column.least
         table.add_column(
-            laid.name,
-            justify="right" if laid.column.kind == "number" else "left",
+            filled.name,
+            justify="right" if filled.column.kind == "number" else "left",
             max_width=max(most, least) if least else None,
             overflow="fold",
         )
-    for cells in zip(*(laid.cells for laid in columns), strict=True):
+    for cells in zip(*(filled.cells for filled in columns), strict=True):
         table.add_row(*cells)
     return table

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from pandas.api.types import is_numeric_dtype
 
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.conditions import write_value
-from stelab.engine.comparison.hardware import machines
-from stelab.engine.report.drawing import (
-    Drawn,
-    Picture,
-    add_legend,
-    fit,
-    panels,
-    set_log,
-    spans_widely,
-)
+from stelab.engine.comparison.notes import machines
+from stelab.engine.report import drawing
 from stelab.engine.report.group_styles import MOST, all_styles, shown_styles, tell_not_shown
 from stelab.engine.report.numbers import number
 
@@ -29,87 +19,80 @@ _GREY = "0.45"
 _FEW = 5  # values that a heatmap or a table shows better
 
 
-def draw_wall_clock(comparison: Comparison) -> Picture | None:
+def draw_wall_clock(comparison: Comparison) -> drawing.Picture | None:
     """Draw the metric of each run against the seconds that it took; None without any."""
-    lines = shown_styles(comparison)
-    runs = comparison.runs.dropna(subset=[comparison.metric, SECONDS])
+    metric, styles = comparison.metric, shown_styles(comparison)
+    runs = comparison.runs.dropna(subset=[metric, SECONDS])
     runs = runs.assign(line=runs["group"].map(comparison.line_of))
-    runs = runs[runs["line"].isin([line.label for line in lines])]
-    if runs.empty or comparison.metric == SECONDS:
+    runs = runs[runs["line"].isin([style.label for style in styles])]
+    if runs.empty or metric == SECONDS:
         return None
-    names = [line.name() for line in lines]
-    figure, (ax,) = panels()
-    for line in lines:
-        own = runs[runs["line"] == line.label].sort_values([SECONDS, comparison.metric])
-        ax.plot(own[SECONDS], own[comparison.metric], **line.points)
-    _scale(ax, runs[SECONDS])
+    figure, (ax,) = drawing.panels()
+    for style in styles:
+        part = runs[runs["line"] == style.label].sort_values([SECONDS, metric])
+        ax.plot(part[SECONDS], part[metric], **style.points)
+    if drawing.spans_widely(runs[SECONDS]):
+        drawing.set_log(ax, "x")
     ax.set_xlabel("seconds")
-    ax.set_ylabel(comparison.metric)
-    add_legend(figure, ax.lines, names)
-    fit(figure, height=2.0)
-    title = f"{comparison.metric} against seconds of training"
+    ax.set_ylabel(metric)
+    drawing.add_legend(figure, ax.lines, [style.name() for style in styles])
+    drawing.fit(figure, height=2.0)
     end = "Lower" if comparison.better == "lower" else "Upper"
-    text = f"A point a run, on {machines(runs)}. {end} left is cheap and good."
-    text = f"{text} {tell_not_shown(comparison)}".strip()
-    return Picture(figure, Drawn("wall_clock", title, text))
+    text = drawing.join_sentences(
+        f"A point a run, on {machines(runs)}. {end} left is cheap and good.",
+        tell_not_shown(comparison),
+    )
+    return drawing.Picture(
+        figure, drawing.Drawn("wall_clock", f"{metric} against seconds of training", text)
+    )
 
 
-def draw_slices(comparison: Comparison) -> Picture | None:
-    """Draw the metric of each run against each number that was swept; None without any."""
-    runs = comparison.runs.dropna(subset=[comparison.metric])
-    keys = [key for key in comparison.study.swept if _is_sliced(key, runs, comparison)]
+def draw_slices(comparison: Comparison) -> drawing.Picture | None:
+    """Draw the metric of each run against each number that was swept; None without any.
+
+    A point has the colour of its group, or is grey where groups are too many to have their own.
+    """
+    metric, styles = comparison.metric, all_styles(comparison)
+    colours = {style.label: style.colour for style in styles} if len(styles) <= MOST else {}
+    runs = comparison.runs.dropna(subset=[metric])
+    lines = runs["group"].map(comparison.line_of)
+    runs = runs.assign(colour=[colours.get(line, _GREY) for line in lines])
+    keys = [
+        key
+        for key in comparison.study.swept
+        if key not in comparison.replicates and _is_continuous(runs[key])
+    ]
     if not keys:
         return None
     best = runs.sort_values(
-        [comparison.metric, "study", "run"], ascending=[comparison.better == "lower", True, True]
+        [metric, "study", "run"], ascending=[comparison.better == "lower", True, True]
     ).iloc[0]
     columns = min(len(keys), 2)
-    figure, axes = panels(math.ceil(len(keys) / columns), columns, sharey=True)
-    colours = _colours(comparison, runs)
+    figure, axes = drawing.panels(math.ceil(len(keys) / columns), columns, sharey=True)
     for ax, key in zip(axes, keys, strict=False):
-        _slice(ax, runs.assign(colour=colours), key, comparison.metric, best)
+        having = runs.dropna(subset=[key]).sort_values([key, metric])
+        for colour, part in having.groupby("colour"):
+            (dots,) = ax.plot(part[key], part[metric], "o", color=colour)
+            dots.set(markeredgewidth=0.4, markeredgecolor="white")
+        (star,) = ax.plot([best[key]], [best[metric]], "*", color=best["colour"], markersize=9)
+        star.set(markeredgewidth=0.6, markeredgecolor="black")
+        if drawing.spans_widely(having[key]):
+            drawing.set_log(ax, "x")
+        ax.set_xlabel(key)
     for ax in axes[::columns]:
-        ax.set_ylabel(comparison.metric)
+        ax.set_ylabel(metric)
     for ax in axes[len(keys) :]:
         ax.remove()
-    fit(figure, height=1.6)
-    return Picture(figure, _slices_drawn(comparison, keys, best, of=len(runs)))
-
-
-def _colours(comparison: Comparison, runs: pd.DataFrame) -> pd.Series:
-    """Return the colour of each run's group; grey where groups are too many to have their own."""
-    lines = all_styles(comparison)
-    colours = {line.label: line.colour for line in lines} if len(lines) <= MOST else {}
-    return runs["group"].map(comparison.line_of).map(lambda label: colours.get(label, _GREY))
-
-
-def _slice(ax: Axes, runs: pd.DataFrame, key: str, metric: str, best: Any) -> None:
-    own = runs.dropna(subset=[key]).sort_values([key, metric])
-    for colour, part in own.groupby("colour"):
-        edge: dict[str, Any] = {"markeredgewidth": 0.4, "markeredgecolor": "white"}
-        ax.plot(part[key], part[metric], "o", color=colour, **edge)
-    colour = runs.loc[best.name, "colour"]
-    edge = {"markeredgewidth": 0.6, "markeredgecolor": "black"}
-    ax.plot([best[key]], [best[metric]], "*", color=colour, markersize=9, **edge)
-    _scale(ax, own[key])
-    ax.set_xlabel(key)
-
-
-def _is_sliced(key: str, runs: pd.DataFrame, comparison: Comparison) -> bool:
-    repeats = key in comparison.replicates
-    return not repeats and is_numeric_dtype(runs[key]) and runs[key].nunique() > _FEW
-
-
-def _slices_drawn(comparison: Comparison, keys: list[str], best: Any, *, of: int) -> Drawn:
-    title = f"{comparison.metric} against {', '.join(keys)}"
+    drawing.fit(figure, height=1.6)
     where = ", ".join(f"{key}={write_value(best[key])}" for key in keys if pd.notna(best[key]))
     text = (
-        f"A point a run. The star is {best['run']}, selected as the best of {of} runs by this very "
-        f"number: {number(best[comparison.metric])} at {where}."
+        f"A point a run. The star is {best['run']}, selected as the best of {len(runs)} runs by "
+        f"this very number: {number(best[metric])} at {where}."
     )
-    return Drawn("slices", title, text)
+    return drawing.Picture(
+        figure, drawing.Drawn("slices", f"{metric} against {', '.join(keys)}", text)
+    )
 
 
-def _scale(ax: Axes, values: pd.Series) -> None:
-    if spans_widely(values):
-        set_log(ax, "x")
+def _is_continuous(values: pd.Series) -> bool:
+    return is_numeric_dtype(values) and values.nunique() > _FEW

@@ -15,23 +15,14 @@ from stelab.engine.report.heatmap import draw_heatmap
 from stelab.engine.report.scatters import draw_slices, draw_wall_clock
 
 
-def figure_names() -> tuple[str, ...]:
-    """Return the names of all figures; not each comparison has each."""
-    ours = ("curves", "points", "heatmap", *project().panels, "wall_clock", "slices")
-    return (*ours, "reconstructions")
-
-
 def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> list[Drawn]:
     """Draw a comparison's figures from its tables alone; return those that there are.
 
-    Those that an earlier comparison left in the folder are removed.
-
-    Args:
-        comparison: Its first metric is drawn.
-        folder: Where they are written, each as SVG and PNG; the same bytes for the same tables.
-        log_scale: Whether the metric's curves have a logarithmic axis.
+    Each is written as SVG and PNG: the same bytes for the same tables. Figures that an earlier
+    comparison left in the folder are removed.
     """
-    for name in figure_names():
+    ours = ("curves", "points", "heatmap", *project().panels, "wall_clock", "slices")
+    for name in (*ours, "reconstructions"):
         for suffix in (".svg", ".png"):
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
     with style():
@@ -49,12 +40,7 @@ def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> li
 def draw_study(
     study: Path, comparison: Comparison, *, trust: Sequence[str] = ()
 ) -> tuple[list[Path], list[str]]:
-    """Draw ``loss.png`` and ``reconstructions.png``, as far as the study has what they need.
-
-    Args:
-        study: The study's folder.
-        comparison: Its runs, compared.
-        trust: Packages whose components are built, besides those of stelab and torch.
+    """Draw ``loss.png`` and ``reconstructions.png`` in a study's folder, as far as possible.
 
     Returns:
         Those that were drawn, what an earlier sweep left of the others being removed; and

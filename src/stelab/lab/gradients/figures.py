@@ -15,8 +15,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from stelab.engine.report.console import PlainConsole, console
 from stelab.engine.report.drawing import COLOURS, DASHES
-from stelab.engine.report.printed_table import print_table
-from stelab.engine.report.table import Column
+from stelab.engine.report.printed_table import Column, print_table
 from stelab.lab.gradients.sweep import Row
 
 _NEGLIGIBLE = 1e-12  # rounding, relative to the gradient

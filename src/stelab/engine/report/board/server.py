@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stelab.engine.errors import InputError
-from stelab.engine.report.board.links import event_files
+from stelab.engine.report.board.event_files import event_files
 from stelab.engine.studies.status import state_of
 
 SECONDS = 2.0
@@ -64,28 +64,21 @@ def addresses(url: str, replicates: Sequence[str]) -> dict[str, str]:
 
 def traces(studies: Sequence[Path]) -> list[object]:
     """Return what changes when a run begins, goes on or ends: its state and its event files."""
-    return [_trace(path) for study in studies for path in sorted(study.glob("*")) if path.is_dir()]
+    states: list[object] = []
+    for run in (path for study in studies for path in sorted(study.glob("*")) if path.is_dir()):
+        try:
+            states.append((run.name, state_of(run).state, event_files(run)))
+        except OSError as error:  # it cannot be read
+            states.append((run.name, str(error)))
+    return states
 
 
-def _trace(run: Path) -> object:
-    try:
-        return run.name, state_of(run).state, event_files(run)
-    except OSError as error:  # it cannot be read
-        return run.name, str(error)
-
-
-def keep_current(studies: Sequence[Path], since: list[object], renew: Callable[[], None]) -> None:
-    """Call `renew` whenever a run begins, goes on or ends, until SIGINT or SIGTERM comes.
-
-    Args:
-        studies: The folders of studies.
-        since: Their `traces` when they were read last.
-        renew: Reads them again.
-    """
+def keep_current(studies: Sequence[Path], before: list[object], renew: Callable[[], None]) -> None:
+    """Call `renew` whenever the `traces` change from those `before`, until SIGINT or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(SECONDS)
-            if (now := traces(studies)) != since:
-                since = now
+            if (now := traces(studies)) != before:
+                before = now
                 renew()

@@ -16,15 +16,15 @@ from stelab.engine.comparison.groups import label
 from stelab.engine.errors import InputError
 from stelab.engine.project import load as load_named
 from stelab.engine.project import project
-from stelab.engine.report.board.hparams import Settings
-from stelab.engine.report.board.names import folder_names
+from stelab.engine.report.board.event_files import folder_names
+from stelab.engine.report.board.summaries import Settings
 from stelab.engine.studies.record import read_run
 from stelab.engine.studies.tables import Study, load
 
 
 @dataclass(frozen=True)
 class ShownRun:
-    """A run: its folder, its place in the table of hyperparameters, how it stands."""
+    """A run: its folder, its place in the table of hyperparameters, its state and its codes."""
 
     folder: Path
     name: str
@@ -37,13 +37,9 @@ class ShownRun:
 
 @dataclass(frozen=True)
 class View:
-    """What is shown.
+    """What is shown: all runs that have begun, by their names in TensorBoard, and their study's.
 
-    Attributes:
-        runs: All that have begun, by the names that TensorBoard shows.
-        comparison: Of those that are finished; None while there are none.
-        figures: The folder of the study's.
-        missing: Sentences on codes that could not be had.
+    There is no comparison while no run is finished; `missing` says which codes there are not.
     """
 
     runs: dict[str, ShownRun]
@@ -63,40 +59,32 @@ def read_view(
 ) -> View:
     """Read studies, running ones too.
 
-    Args:
-        studies: Their folders.
-        by: Settings whose curves are averaged; None: all that were swept, but the replicates.
-        where: Conditions that runs must meet.
-        replicates: Keys that repeat a setting.
-        embeddings: Whether to encode test images, with one run a group.
-        trust: Packages whose components are built for it, besides those of stelab and torch.
+    Curves are averaged over the settings that are not in `by` (None: over replicates). With
+    `embeddings`, one run of each group encodes test images; `trust` names packages whose components
+    it may need, besides those of stelab and torch.
 
     Raises:
         InputError: There are no such runs, keys or values, or no codes of any group.
     """
-    study = _selected(load(*studies), where)
+    study = load(*studies)
+    if study.runs.empty:
+        raise InputError("no run of the study has begun")
+    runs = select(study.runs, parse_conditions(where, study.runs, option="where"))
+    study = replace(study, runs=runs)
+    if study.runs.empty:
+        raise InputError(f"where: no run meets all of '{where}'")
     if not replicates:
         raise InputError("replicates must name a key that repeats settings, such as seed")
     require_keys(study.runs, [*(by or []), *replicates])
-    comparison = None
-    if not study.finished.empty:
-        comparison = compare(study, by=by, replicates=replicates)
+    finished = not study.finished.empty
+    comparison = compare(study, by=by, replicates=replicates) if finished else None
     codes, missing = _codes(comparison, trust) if comparison and embeddings else ({}, ())
     figures = comparison_folder(list(studies)) / "figures"
     return View(_runs(study, replicates, codes), comparison, figures, missing)
 
 
-def _selected(study: Study, where: str | None) -> Study:
-    if study.runs.empty:
-        raise InputError("no run of the study has begun")
-    kept = select(study.runs, parse_conditions(where, study.runs, what="where"))
-    if kept.empty:
-        raise InputError(f"where: no run meets all of '{where}'")
-    return replace(study, runs=kept)
-
-
 def _codes(comparison: Comparison, trust: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Encode with the first replicate of each group, by the run's folder; say what cannot be."""
+    """Encode with the first replicate of each group, by its folder; say what cannot be encoded."""
     read_codes = load_named(project().read_codes)
     codes: dict[str, Any] = {}
     missing: list[str] = []
@@ -113,24 +101,23 @@ def _codes(comparison: Comparison, trust: Sequence[str]) -> tuple[dict[str, Any]
 
 def _runs(study: Study, replicates: Sequence[str], codes: dict[str, Any]) -> dict[str, ShownRun]:
     several = study.runs["study"].nunique() > 1
-    keys = [*(["study"] if several else []), *study.swept, *replicates]
-    keys = [key for key in keys if key not in replicates] + list(replicates)
+    swept = [*(["study"] if several else []), *study.swept]
+    keys = [*(key for key in swept if key not in replicates), *replicates]
     rows = study.runs.to_dict("records")
     settings = [{key: row[key] for key in keys if not pd.isna(row[key])} for row in rows]
-    names = folder_names(
-        [label(own) for own in settings], [row["run"].rpartition("-")[2] for row in rows]
-    )
+    tails = [row["run"].rpartition("-")[2] for row in rows]
+    names = folder_names([label(values) for values in settings], tails)
     return {
         name: ShownRun(
             folder=Path(row["folder"]),
             name=f"{row['study']}/{row['run']}" if several else row["run"],
-            settings=own,
+            settings=values,
             status=row["status"],
             started=_seconds(row["timings.started"]),
             ended=_seconds(row["timings.ended"]),
             codes=codes.get(row["folder"]),
         )
-        for name, own, row in zip(names, settings, rows, strict=True)
+        for name, values, row in zip(names, settings, rows, strict=True)
     }
 
 

@@ -8,14 +8,12 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
 from stelab.engine.errors import InputError
 from stelab.engine.project import load, project
-from stelab.engine.report.board import hparams
-from stelab.engine.report.board.events import pictures, write_events
-from stelab.engine.report.board.group_means import curve_names, mean_runs
-from stelab.engine.report.board.layout import layout
-from stelab.engine.report.board.links import link_events
-from stelab.engine.report.board.names import folder_names
+from stelab.engine.report.board import summaries
+from stelab.engine.report.board.event_files import folder_names, link_events, write_events
 from stelab.engine.report.board.view import ShownRun, View
 
 # An event file of our own before those of a run, which have the time in their names, and one after:
@@ -43,7 +41,7 @@ def write_anew(view: View, folder: Path) -> None:
 
 
 def _take_place(new: Path, folder: Path) -> bool:
-    """Rename a folder where no other is in the way; tell whether it was."""
+    """Rename a folder unless another one is in the way; return whether it was renamed."""
     try:
         new.rename(folder)
     except OSError as error:
@@ -57,12 +55,14 @@ def write_view(view: View, folder: Path) -> None:
     """Write a view, or bring one up to date: what is there stays, what is stale goes."""
     for name, run in view.runs.items():
         _write_run(run, folder / name)
-    means = mean_runs(view.comparison) if view.comparison else {}
+    means = summaries.mean_runs(view.comparison) if view.comparison else {}
     mean_names = folder_names(list(means), [str(i) for i in range(len(means))])
     for name, steps in zip(mean_names, means.values(), strict=True):
         if not (folder / name).exists():
             write_events(folder / name / FIRST, steps)
-    study = _study_name(view)
+    # What is said of all runs changes with them, and TensorBoard reads no name twice.
+    finished = sum(run.status == "finished" for run in view.runs.values())
+    study = f"study, {finished} of {len(view.runs)} runs finished"
     if not (folder / study).exists():
         _write_study(view, folder / study)
     for path in folder.iterdir():
@@ -72,30 +72,27 @@ def write_view(view: View, folder: Path) -> None:
 
 def _write_run(run: ShownRun, folder: Path) -> None:
     if not (folder / FIRST).exists():
-        begun = hparams.begun(run.settings, run.name, run.started)
+        begun = hparams_pb(run.settings, trial_id=run.name, start_time_secs=run.started)
         write_events(folder / FIRST, [(0, begun)])
     link_events(run.folder, folder)
     if run.status in ("finished", "failed") and not (folder / LAST).exists():
-        ended = hparams.ended(run.status, run.ended)
-        shown = [ended, *pictures(run.folder / "figures")]
+        ended = summaries.ended(run.status, run.ended)
+        shown = [ended, *summaries.pictures(run.folder / "figures")]
         write_events(folder / LAST, [(0, summary) for summary in shown])
     if run.codes and not (folder / "projector_config.pbtxt").exists():
         load(project().write_codes)(folder, run.codes)
-
-
-def _study_name(view: View) -> str:
-    """Name the run of what is said of all runs; it changes with them, for it is not read twice."""
-    finished = sum(run.status == "finished" for run in view.runs.values())
-    return f"study, {finished} of {len(view.runs)} runs finished"
 
 
 def _write_study(view: View, folder: Path) -> None:
     measured, means, confidence = [], [], 0.0
     if view.comparison:
         measured = [name for name in view.comparison.runs if "/" in name]
-        means, confidence = curve_names(view.comparison), view.comparison.confidence
+        means, confidence = summaries.curve_names(view.comparison), view.comparison.confidence
     settings = [run.settings for run in view.runs.values()]
     metrics = dict.fromkeys([project().metric, *project().live, *measured])
-    experiment = hparams.experiment(settings, list(metrics))
-    summaries = (experiment, layout(means, confidence=confidence), *pictures(view.figures))
-    write_events(folder / FIRST, [(0, summary) for summary in summaries])
+    contents = (
+        summaries.experiment(settings, list(metrics)),
+        summaries.layout(means, confidence=confidence),
+        *summaries.pictures(view.figures),
+    )
+    write_events(folder / FIRST, [(0, summary) for summary in contents])

@@ -6,21 +6,29 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stelab.engine.comparison import Comparison
+from stelab.engine.comparison import Comparison, statistics
+from stelab.engine.comparison.conditions import written
 from stelab.engine.files import write_atomically
+from stelab.engine.project import project
+from stelab.engine.report import numbers
 from stelab.engine.report.drawing import Drawn
-from stelab.engine.report.page.conclusion import conclusions, headline, notes
-from stelab.engine.report.page.grid import coverage_table, key_table
-from stelab.engine.report.page.methods import environment_table, method_sentences
-from stelab.engine.report.page.runs import left_out_table, run_table
-from stelab.engine.report.results import result_table
+from stelab.engine.report.page.contents import (
+    Links,
+    conclude,
+    coverage,
+    environment,
+    left_out_rows,
+    result_rows,
+    run_rows,
+)
 
 _HERE = Path(__file__).parent
 
@@ -33,25 +41,21 @@ def write_report(
     command: str,
     missing: Sequence[str] = (),
 ) -> Path:
-    """Write ``report.html``.
+    """Write ``report.html`` beside the tables and the figures of a comparison; return its path.
 
     Args:
-        comparison: What is reported; its tables and figures lie in `folder` already.
-        folder: Where to.
+        comparison: What is reported.
+        folder: Where its tables lie already.
         figures: Those in ``figures/``, in their order on the page.
         command: The command line that makes this report.
         missing: Sentences on figures that could not be drawn.
-
-    Returns:
-        The path of the report.
     """
-    read = [
+    drawings = [
         (figure, (folder / "figures" / f"{figure.name}.svg").read_text(encoding="utf-8"))
         for figure in figures
     ]
-    links = dict(_links(comparison, folder))
-    path = folder / "report.html"
-    page = render(comparison, read, command=command, missing=missing, links=links)
+    path, links = folder / "report.html", _links(comparison, folder)
+    page = render(comparison, drawings, command=command, missing=missing, links=links)
     write_atomically(path, page)
     return path
 
@@ -62,40 +66,41 @@ def render(
     *,
     command: str,
     missing: Sequence[str],
-    links: Mapping[tuple[str, str], str],
+    links: Links,
 ) -> str:
     """Return the page: the same for the same arguments.
 
-    Args:
-        comparison: What is reported.
-        figures: Each with its SVG.
-        command: As in `write_report`.
-        missing: As in `write_report`.
-        links: Where the folder of each ``(study, run)`` is, seen from the report.
+    Each figure comes with its SVG; `links` say where the folders of runs are, seen from the page.
     """
     study = comparison.study
     script = (_HERE / "report.js").read_text(encoding="utf-8")
-    environment = Environment(
+    tests = comparison.table.groupby("metric", sort=False)["p"].count()
+    jinja = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
+    jinja.globals["numbers"] = numbers
+    jinja.tests["missing"] = pd.isna
+    results = {metric: result_rows(comparison, metric) for metric in comparison.metrics}
+    return jinja.get_template("report.html.j2").render(
         comparison=comparison,
-        headline=headline(comparison),
-        conclusions=conclusions(comparison),
-        methods=method_sentences(comparison),
+        project=project(),
+        statistics=statistics,
+        written=written,
+        **conclude(comparison, results[comparison.metric]),
+        tests_by_metric=[f"{count} of {metric}" for metric, count in tests.items()],
         studies=", ".join(sorted({*study.runs["study"], *study.left_out["study"]})),
-        results=[result_table(comparison, metric) for metric in comparison.metrics],
+        results=results,
         figures=[(figure, inline(svg, label=figure.title)) for figure, svg in figures],
-        keys=key_table(comparison),
-        coverage=coverage_table(comparison),
-        runs=run_table(comparison, links),
-        left_out=left_out_table(comparison, links),
-        notes=[*notes(comparison), *missing],
-        environment=environment_table(comparison),
+        swept={key: ", ".join(written(study.runs[key])) for key in study.swept},
+        coverage=coverage(comparison) if len(comparison.by) == 2 else None,
+        runs=run_rows(comparison, links),
+        left_out=left_out_rows(comparison, links),
+        notes=[*(f"{same}." for same in comparison.identical), *comparison.notes, *missing],
+        environment=environment(comparison.runs, comparison.replicates),
         command=command,
         style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
@@ -110,12 +115,14 @@ def inline(svg: str, *, label: str) -> Markup:
     return named + Markup(element.removeprefix("<svg "))
 
 
-def _links(comparison: Comparison, folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield where the folders of runs are that exist, seen from `folder`."""
+def _links(comparison: Comparison, folder: Path) -> Links:
+    """Return where the folders of runs are that exist, seen from `folder`."""
     study = comparison.study
     parents = {row["study"]: Path(row["folder"]).parent for _, row in study.runs.iterrows()}
+    links = {}
     for table in (study.runs, study.left_out):
         for name, run in zip(table["study"], table["run"], strict=True):
             if name in parents and (parents[name] / run).is_dir():
                 relative = os.path.relpath(parents[name] / run, folder)
-                yield (name, run), quote(Path(relative).as_posix()) + "/"
+                links[name, run] = quote(Path(relative).as_posix()) + "/"
+    return links
