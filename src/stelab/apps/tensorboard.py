@@ -25,6 +25,7 @@ def start(cfg: DictConfig) -> None:
         launch,
         require_free,
         traces,
+        until_stopped,
     )
     from stelab.engine.report.board.view import View, read_view
     from stelab.engine.report.board.writing import write_anew, write_view
@@ -60,7 +61,10 @@ def start(cfg: DictConfig) -> None:
         return print(folder)
     url = launch(folder, host=cfg.host, port=cfg.port, title=f"stelab: {cfg.study}")
     (_, first), *others = addresses(url, split_commas(cfg.replicates)).items()
-    print(f"{first} overlays the losses of {len(view.runs)} runs of {cfg.study} (Ctrl-C ends it)")
-    for name, address in others:
-        print(f"  {name}: {address}", flush=True)
-    keep_current(studies, before, renew)
+    with until_stopped():
+        print(
+            f"{first} overlays the losses of {len(view.runs)} runs of {cfg.study} (Ctrl-C ends it)"
+        )
+        for name, address in others:
+            print(f"  {name}: {address}", flush=True)
+        keep_current(studies, before, renew)

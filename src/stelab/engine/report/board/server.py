@@ -7,8 +7,8 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -73,12 +73,18 @@ def traces(studies: Sequence[Path]) -> list[object]:
     return states
 
 
-def keep_current(studies: Sequence[Path], before: list[object], renew: Callable[[], None]) -> None:
-    """Call `renew` whenever the `traces` change from those `before`, until SIGINT or SIGTERM."""
+@contextmanager
+def until_stopped() -> Iterator[None]:
+    """End the block at SIGINT or SIGTERM, as what is meant to."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
-        while True:
-            time.sleep(SECONDS)
-            if (now := traces(studies)) != before:
-                before = now
-                renew()
+        yield
+
+
+def keep_current(studies: Sequence[Path], before: list[object], renew: Callable[[], None]) -> None:
+    """Call `renew` whenever the `traces` change from those `before`, forever."""
+    while True:
+        time.sleep(SECONDS)
+        if (now := traces(studies)) != before:
+            before = now
+            renew()
