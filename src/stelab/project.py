@@ -5,16 +5,15 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from stelab.apps.contradictions import contradictions
-from stelab.apps.schema import APART, CLASSES, SCHEMAS
+from stelab.apps.schema import SCHEMAS
 from stelab.engine.project import Component, Project
 
 _LAYER = ("stelab.binarizer", "stelab.estimators", "stelab.thresholds")
 _MODULES = ("torch.nn.modules", "torchvision.models", "torchvision.ops")
 _MODEL = Component(
-    "torch.nn.Module", ("stelab.lab.models", *_LAYER, *_MODULES), builders="stelab.lab.models"
+    "torch.nn.Module", ("stelab.lab.models", *_LAYER, *_MODULES), "stelab.lab.models"
 )
 _ESTIMATOR = Component("stelab.estimators.Estimator", ("stelab.estimators",))
-_THRESHOLD = Component("stelab.thresholds.Threshold", ("stelab.thresholds",))
 
 
 def _run_name(cfg: DictConfig) -> str:
@@ -31,10 +30,14 @@ def _bits(cfg: DictConfig) -> int:
 
 PROJECT = Project(
     schemas=SCHEMAS,
-    classes=CLASSES,
-    apart=APART,
+    classes={"trainer": "pytorch_lightning.Trainer"},
+    apart={"scheduler": ("interval", "frequency", "monitor")},
     contradictions=contradictions,
     resolvers={"bits": _bits},
+    extras={
+        "pytorch_lightning.loggers.WandbLogger": "wandb",
+        "pytorch_lightning.loggers.MLFlowLogger": "mlflow",
+    },
     run_name=_run_name,
     without_effect=(
         "study",
@@ -53,6 +56,8 @@ PROJECT = Project(
         "trainer.log_every_n_steps",
         "trainer.profiler",
     ),
+    later_keys=("better", "tags", "from_checkpoint"),
+    file_keys=("from_checkpoint",),
     named_groups=("estimator", "threshold", "model", "data"),
     groups=("model", "loss", "data", "optimizer", "scheduler", "trainer", "logger", "callbacks"),
     metric="test/mse",
@@ -90,7 +95,7 @@ PROJECT = Project(
     parts={
         "binarizer": Component("stelab.binarizer.Binarizer", ("stelab.binarizer",)),
         "estimator": _ESTIMATOR,
-        "threshold": _THRESHOLD,
+        "threshold": Component("stelab.thresholds.Threshold", ("stelab.thresholds",)),
     },
     members={"estimators": _ESTIMATOR},
     products={

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stelab.arguments import Count, NonNegative, Size, Text
-from stelab.engine.launchers.base import OnFailure, StudyLauncher, require
+from stelab.engine.extras import require_package
+from stelab.engine.launchers.base import OnFailure, StudyLauncher
 from stelab.engine.launchers.cluster import RayTasks
 
 
@@ -32,5 +33,5 @@ class RayLauncher(StudyLauncher):
 
     def executor(self) -> RayTasks:
         """Make what runs the jobs."""
-        require("ray", extra="ray")
+        require_package("ray", extra="ray", user="this launcher")
         return RayTasks(address=self.address, num_cpus=self.num_cpus, num_gpus=self.num_gpus)

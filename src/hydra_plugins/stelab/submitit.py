@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from stelab.arguments import Count, Size
-from stelab.engine.launchers.base import OnFailure, StudyLauncher, require
+from stelab.engine.extras import require_package
+from stelab.engine.launchers.base import OnFailure, StudyLauncher
 from stelab.engine.launchers.processes import jobs_at_once
 from stelab.engine.launchers.slurm import SubmittedToSlurm
 from stelab.engine.launchers.submission import SubmittedHere
@@ -27,7 +28,7 @@ class SlurmLauncher(StudyLauncher):
 
     def executor(self) -> SubmittedToSlurm:
         """Make what runs the jobs."""
-        require("submitit", extra="slurm")
+        require_package("submitit", extra="slurm", user="this launcher")
         return SubmittedToSlurm(Path(self.config.hydra.sweep.dir, ".submitit"), self.parameters)
 
 
@@ -48,7 +49,7 @@ class LocalLauncher(StudyLauncher):
 
     def executor(self) -> SubmittedHere:
         """Make what runs the jobs."""
-        require("submitit", extra="slurm")
+        require_package("submitit", extra="slurm", user="this launcher")
         return SubmittedHere(
             Path(self.config.hydra.sweep.dir, ".submitit"),
             self.parameters,

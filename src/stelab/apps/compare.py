@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from stelab.engine.comparison import Comparison
     from stelab.engine.studies.tables import Study
 
-TEXTS = (
-    *("study", "against", "metric", "better", "by", "where", "baseline", "replicates", "output"),
-    "trust",
-)
+TEXTS = "study against metric better by where baseline replicates output trust".split()
 
 
 def start(cfg: DictConfig) -> None:
@@ -33,29 +30,28 @@ def start(cfg: DictConfig) -> None:
 
     trust = packages(cfg.trust)
     studies = study_folders(cfg.paths.outputs, cfg.study)
-    folder = Path(cfg.output) if cfg.output else comparison_folder(studies)
-    if cfg.report and cfg.against is None:
-        require_folder(folder)
     if cfg.against is not None:
         return _judge(cfg, studies, study_folders(cfg.paths.outputs, cfg.against))
+    folder = Path(cfg.output) if cfg.output else comparison_folder(studies)
+    if cfg.report:
+        require_folder(folder)
     from stelab.engine.comparison import compare
     from stelab.engine.report.printed_comparison import print_comparison
     from stelab.engine.studies.tables import load
 
     study = load(*studies)
-    comparison = compare(study, by=_by(cfg), baseline=cfg.baseline, **_options(cfg))
+    comparison = compare(study, **_options(cfg))
     print_comparison(comparison)
     _print_left_out(study, studies)
     if cfg.report:
-        _report(cfg, comparison, _writable(folder), trust)
-
-
-def _by(cfg: DictConfig) -> list[str] | None:
-    return None if cfg.by is None else split_commas(cfg.by)
+        _clear(folder)
+        _report(cfg, comparison, folder, trust)
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
     return {
+        "by": None if cfg.by is None else split_commas(cfg.by),
+        "baseline": cfg.baseline,
         "metrics": split_commas(cfg.metric),
         "where": cfg.where,
         "replicates": split_commas(cfg.replicates),
@@ -65,8 +61,8 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _writable(folder: Path) -> Path:
-    """Make the folder; of an earlier report, which may be a stranger's, no links are left."""
+def _clear(folder: Path) -> None:
+    """Make the report's folder, or remove the links from one, which may be a stranger's."""
     require_own(folder, folder / "figures")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +70,6 @@ def _writable(folder: Path) -> Path:
             path.unlink()
     except OSError as error:
         raise InputError(f"the report cannot be written to {folder}: {error}") from error
-    return folder
 
 
 def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequence[str]) -> None:
@@ -87,13 +82,12 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequen
     comparison = replace(comparison, study=replace(study, runs=with_commands(study.runs)))
     comparison.write(folder)
     figures = draw_figures(comparison, folder / "figures", log_scale=cfg.log_scale)
-    missing: list[str] = []
     try:
         drawn = draw_reconstructions(
             comparison, folder / "figures", data=cfg.get("data"), trust=trust
         )
         figures.append(drawn)
-        missing += drawn.missing
+        missing = list(drawn.missing)
     except InputError as error:
         missing = [str(error)]
     report = write_report(comparison, folder, figures, command=command_line(), missing=missing)
@@ -118,11 +112,7 @@ def _print_left_out(study: Study, folders: Sequence[Path]) -> None:
 
 
 def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
-    """Compare setting by setting with older studies.
-
-    Raises:
-        RunError: A metric got worse beyond its interval, or a run failed.
-    """
+    """Compare with older studies; raise RunError if a metric got worse, or a run failed."""
     from stelab.engine.comparison import against, compare
     from stelab.engine.comparison.compare import differing
     from stelab.engine.report.printed_comparison import print_regression
@@ -136,14 +126,14 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
         names = ", ".join(sorted(path.name for path in shared))
         raise InputError(f"against must name other studies than study: both name {names}")
     both = load(*studies, *olds)
-    news = {path.resolve() for path in studies}
-    named_paths = named([*studies, *olds]).items()
-    new = both.only([name for name, path in named_paths if path.resolve() in news])
-    old = both.only([name for name, path in named_paths if path.resolve() not in news])
-    by, options = _by(cfg), _options(cfg)
-    if by is None:
-        by = differing(both, both.runs, options["replicates"])
-    ours, theirs = (compare(each, by=by, **options) for each in (new, old))
+    resolved = {path.resolve() for path in studies}
+    paths = named([*studies, *olds]).items()
+    new = both.only([name for name, path in paths if path.resolve() in resolved])
+    old = both.only([name for name, path in paths if path.resolve() not in resolved])
+    options = _options(cfg)
+    if options["by"] is None:
+        options["by"] = differing(both, both.runs, options["replicates"])
+    ours, theirs = compare(new, **options), compare(old, **options)
     regression = against(ours, theirs)
     print_regression(regression, study=cfg.study, against=cfg.against, confidence=cfg.confidence)
     for note in dict.fromkeys([*ours.notes, *theirs.notes]):

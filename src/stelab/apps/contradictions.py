@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from stelab.apps.schema import LOWER_IS_BETTER
 from stelab.engine.config.validate import suggestion
 from stelab.engine.project import Mistake
+from stelab.engine.terminal import shortened
+
+_LOWER_IS_BETTER = ("train/loss", "train/mse", "val/loss", "val/mse")
+
+_SET_ELSEWHERE = {
+    "callbacks": "the group callbacks has them",
+    "logger": "the group logger has them",
+    "plugins": "trainer.precision and trainer.strategy choose them",
+    "enable_checkpointing": "checkpoint.* says what is saved",
+    "default_root_dir": "paths.outputs and study say where a run lies",
+    "enable_model_summary": "a callback, such as RichModelSummary, shows one",
+    "num_sanity_val_steps": "all jobs are checked before the first one starts",
+    "use_distributed_sampler": "batches are shared out among processes by data",
+    "barebones": "a run is logged and saved",
+}
+"""Arguments of Lightning's trainer that other keys decide."""
 
 
 def contradictions(tree: dict[str, Any]) -> Iterator[Mistake]:
@@ -15,33 +30,33 @@ def contradictions(tree: dict[str, Any]) -> Iterator[Mistake]:
     if "monitor" in tree:
         yield from _of_monitor(tree)
     if isinstance(tree.get("trainer"), dict):
-        yield from _of_endless_training(tree)
+        yield from _of_trainer(tree)
 
 
 def _of_monitor(tree: dict[str, Any]) -> Iterator[Mistake]:
-    data, monitor = tree.get("data"), str(tree["monitor"])
-    if monitor not in LOWER_IS_BETTER and tree.get("better") is None:
-        hint = suggestion(monitor, LOWER_IS_BETTER)
+    monitor = str(tree["monitor"])
+    if monitor not in _LOWER_IS_BETTER and tree.get("better") is None:
+        hint = suggestion(monitor, _LOWER_IS_BETTER)
         yield ("monitor",), f"is {monitor}, so better must be set, to lower or higher{hint}"
     if not monitor.startswith("val/"):
         return
-    if isinstance(data, dict) and data.get("val_size") == 0:
-        yield (
-            ("monitor",),
-            f"is {monitor}, but data.val_size=0 leaves no validation images; "
-            "set monitor=train/loss, or data.val_size above 0",
-        )
-    trainer = tree.get("trainer")
-    if isinstance(trainer, dict) and trainer.get("limit_val_batches") == 0:
-        yield (
-            ("monitor",),
-            f"is {monitor}, but trainer.limit_val_batches=0 leaves no validation; "
-            "set monitor=train/loss, or trainer.limit_val_batches above 0",
-        )
+    keys = {"data.val_size": "validation images", "trainer.limit_val_batches": "validation"}
+    for key, lost in keys.items():
+        group, _, name = key.partition(".")
+        if isinstance(node := tree.get(group), dict) and node.get(name) == 0:
+            yield (
+                ("monitor",),
+                f"is {monitor}, but {key}=0 leaves no {lost}; "
+                f"set monitor=train/loss, or {key} above 0",
+            )
 
 
-def _of_endless_training(tree: dict[str, Any]) -> Iterator[Mistake]:
+def _of_trainer(tree: dict[str, Any]) -> Iterator[Mistake]:
     trainer, scheduler = tree["trainer"], tree.get("scheduler")
+    for key, place in _SET_ELSEWHERE.items():
+        if key in trainer:
+            got = shortened(repr(trainer[key]))
+            yield ("trainer", key), f"is not a key here: {place}, got {got}"
     epochs = trainer.get("max_epochs")
     if epochs not in (None, -1):
         return

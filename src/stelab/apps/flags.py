@@ -11,11 +11,7 @@ from stelab.engine.errors import InputError
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """Tell flags, which may stand anywhere, from overrides.
-
-    Raises:
-        InputError: A flag is unknown, lacks its value or contradicts another one.
-    """
+    """Separate flags, which may stand anywhere, from overrides; refuse mistaken ones."""
     parser = flag_parser()
     flags, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,9 +29,9 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
 
 
 def _measure(jobs: Sequence[DictConfig]) -> None:
-    asked = ((cfg.problem.get("run"), cfg.problem.get("trust")) for cfg in jobs)
-    for run, trust in {(run, trust) for run, trust in asked if run}:
-        require_trusted(read_finished(run), ["model", "data"], packages(trust))
+    for run, trust in {(cfg.problem.get("run"), cfg.problem.get("trust")) for cfg in jobs}:
+        if run:
+            require_trusted(read_finished(run), ["model", "data"], packages(trust))
     from stelab.lab.gradients.figures import draw_measurements, print_measurements
     from stelab.lab.gradients.sweep import measure_all, write_tables
 
@@ -46,12 +47,11 @@ def _measure(jobs: Sequence[DictConfig]) -> None:
 
 def _folder(jobs: Sequence[DictConfig]) -> Path:
     """Name the folder after the problem and a hash of everything that was asked for."""
-    asked = [OmegaConf.to_container(cfg, resolve=True) for cfg in jobs]
-    for cfg in asked:  # what is trusted changes no number
-        assert isinstance(cfg, dict)
+    configurations: list[Any] = [OmegaConf.to_container(cfg, resolve=True) for cfg in jobs]
+    for cfg in configurations:  # what is trusted, and where things lie, changes no number
         del cfg["trust"]
         cfg["problem"].pop("trust", None)
-    text = json.dumps([{**cfg, "paths": None} for cfg in asked if isinstance(cfg, dict)])
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        cfg["paths"] = None
+    digest = hashlib.sha256(json.dumps(configurations).encode()).hexdigest()[:8]
     first = jobs[0]
     return Path(first.paths.outputs, first.study, f"{first.names.problem}-{digest}")

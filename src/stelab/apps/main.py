@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -42,11 +43,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line in this process; nothing of it stays behind but what it wrote.
 
-    Args:
-        arguments: What follows ``stelab``; None: what this process was called with.
-
-    Raises:
-        SystemExit: With 1 (failed), 2 (bad input) or 128 + signal; returns where all went well.
+    Raises SystemExit, unless all went well, with 1 (failed), 2 (bad input) or 128 + signal.
     """
     with robust_streams():
         try:
@@ -61,13 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except RunError as error:
             _end(error, str(error), 1)
         except Exception as error:
-            from stelab.engine.config.input_errors import told
+            from stelab.engine.config.input_errors import described
 
-            _end(error, told(error), 1)
+            _end(error, described(error), 1)
 
 
 def _end(error: BaseException, message: str, code: int) -> NoReturn:
-    """Say what is wrong in a line for each thing; where Hydra's users ask for it, say all."""
+    """Print what is wrong, a line for each thing; the traceback too if Hydra's users ask for it."""
     lines = (shortened(line) for line in visible(message).splitlines())
     with suppress(OSError):  # the code tells it too
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -80,7 +77,7 @@ def _main(arguments: list[str]) -> None:
     if arguments[:1] in (["-sc"], ["--shell-completion"]):
         return _complete(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        return print(_overview())
+        return print(_overview(), end="")
     if arguments[0] == "--version":
         return print(f"stelab {import_module('stelab').__version__}")
     if arguments[0] not in COMMANDS:
@@ -92,19 +89,17 @@ def _main(arguments: list[str]) -> None:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<11} {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "stelab: a laboratory for gradient estimators of binary layers.",
-            "",
-            "Usage: stelab COMMAND [group=option ...] [key=value ...]",
-            "",
-            *lines,
-            "",
-            "stelab COMMAND --help lists groups and keys; --cfg job prints the configuration.",
-            'Tab completion: eval "$(stelab -sc install=bash)"',
-        ]
-    )
+    commands = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
+    return f"""\
+stelab: a laboratory for gradient estimators of binary layers.
+
+Usage: stelab COMMAND [group=option ...] [key=value ...]
+
+{commands}
+
+stelab COMMAND --help lists groups and keys; --cfg job prints the configuration.
+Tab completion: eval "$(stelab -sc install=bash)"
+"""
 
 
 def run_command(command: str, arguments: Sequence[str]) -> None:
@@ -123,7 +118,8 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
     if flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion:
         return _show(command, flags)
     execute = getattr(app, "execute", None)  # of commands that take sweeps
-    with _typed([f"stelab {command}", *arguments]):
+    before, sys.argv = sys.argv, [f"stelab {command}", *arguments]  # see `command_line`
+    try:
         with reading_input():
             jobs = plan(
                 command,
@@ -132,14 +128,13 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
                 config_dir=flags.config_dir,
                 sweeps=execute is not None,
             )
-
-        def launch() -> None:
-            _launch(command, flags, app.start, jobs)
-
-        if execute is not None:
-            execute(jobs, launch)
-        else:
+        launch = partial(_launch, flags, _Task(command, app.start, jobs))
+        if execute is None:
             launch()
+        else:
+            execute(jobs, launch)
+    finally:
+        sys.argv = before
 
 
 def _show(command: str, flags: Namespace) -> None:
@@ -149,7 +144,12 @@ def _show(command: str, flags: Namespace) -> None:
     from stelab.engine.config.input_errors import reading_input
 
     overrides, parser = flags.overrides, flag_parser()
-    with undisturbed(), reading_input(), _own_logging(), application(flags.config_dir) as hydra:
+    with (
+        undisturbed(),
+        reading_input(),
+        _restored_logging(),
+        application(flags.config_dir) as hydra,
+    ):
         if flags.shell_completion:
             return hydra.shell_completion(command, overrides)
         cfg = compose_whole(hydra.config_loader, command, overrides)  # explains mistakes
@@ -174,38 +174,12 @@ def _require_part(cfg: DictConfig, package: str | None) -> None:
         raise InputError(f"--package: {package} is not a key here{suggestion(package, known)}")
 
 
-def _launch(command: str, flags: Namespace, start: Callable[[Any], Any], plan: Plan) -> None:
-    """Let Hydra set up what it sets up, and run the planned job or sweep."""
-    from stelab.engine.config.compose import application
-    from stelab.engine.config.input_errors import reading_input
-
-    overrides = [*flags.overrides, f"hydra.mode={'MULTIRUN' if plan.multirun else 'RUN'}"]
-    task = _Task(command, start, plan)
-    try:
-        with _own_logging(), application(flags.config_dir) as hydra:
-            if plan.multirun:
-                hydra.multirun(command, task, overrides)
-                return
-            with reading_input():
-                hydra.run(command, task, overrides)
-    except _Failed as failed:
-        raise failed.error from None
-
-
 class _Failed(BaseException):
     """Carries a job's exception past Hydra, which would print the traceback of an Exception."""
 
-    def __init__(self, error: Exception):
-        super().__init__(error)
-        self.error = error
-
 
 class _Task:
-    """What Hydra calls to run a job.
-
-    Attributes:
-        jobs: Those that were planned, composed and checked, for stelab's own sweepers.
-    """
+    """What Hydra calls to run a job; `jobs` are for stelab's sweepers, which compose none."""
 
     def __init__(self, command: str, start: Callable[[Any], Any], plan: Plan):
         self.command, self.start, self.multirun = command, start, plan.multirun
@@ -213,31 +187,37 @@ class _Task:
 
     def __call__(self, cfg: Any) -> Any:
         """Run the planned job; in a sweep, one that a foreign launcher has composed."""
+        from stelab.engine.config.validate import validate
+
         try:
-            return self.start(self._checked(cfg) if self.multirun else self.jobs[0])
+            if not self.multirun:
+                return self.start(self.jobs[0])
+            validate(cfg, self.command)
+            return self.start(cfg)
         except Exception as error:
             raise _Failed(error) from error
 
-    def _checked(self, cfg: Any) -> Any:
-        from stelab.engine.config.validate import validate
 
-        validate(cfg, self.command)
-        return cfg
+def _launch(flags: Namespace, task: _Task) -> None:
+    """Run the planned job or sweep as a Hydra application."""
+    from stelab.engine.config.compose import application
+    from stelab.engine.config.input_errors import reading_input
 
-
-@contextmanager
-def _typed(words: list[str]) -> Iterator[None]:
-    """Let `words` be what was typed, see `command_line`."""
-    before, sys.argv = sys.argv, words
+    overrides = [*flags.overrides, f"hydra.mode={'MULTIRUN' if task.multirun else 'RUN'}"]
     try:
-        yield
-    finally:
-        sys.argv = before
+        with _restored_logging(), application(flags.config_dir) as hydra:
+            if task.multirun:
+                hydra.multirun(task.command, task, overrides)
+                return
+            with reading_input():
+                hydra.run(task.command, task, overrides)
+    except _Failed as failed:
+        raise failed.args[0] from None
 
 
 @contextmanager
-def _own_logging() -> Iterator[None]:
-    """Let Hydra set up logging, and take that back afterwards."""
+def _restored_logging() -> Iterator[None]:
+    """Take back afterwards what Hydra sets up for logging."""
     root = logging.getLogger()
     handlers, level = [*root.handlers], root.level
     try:
@@ -279,15 +259,10 @@ def study_command(name: str, *, study: str, outputs: str, **more: str) -> str:
 def _complete(arguments: list[str]) -> None:
     """Complete the command's name here, what follows it with Hydra's completion."""
     words = os.environ.get("COMP_LINE", "").split(" ")
-    query = arguments[-1].startswith("query")
-    if not query:
+    if not arguments[-1].startswith("query"):
         return run_command("train", arguments)
     if len(words) <= 2:
         return print("\n".join(name for name in COMMANDS if name.startswith(words[-1])))
     if words[1] in COMMANDS:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
         run_command(words[1], arguments)
-
-
-if __name__ == "__main__":
-    main()

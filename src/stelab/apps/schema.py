@@ -9,20 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
-from stelab.arguments import (
-    Count,
-    FewBits,
-    Flag,
-    NonNegative,
-    Only,
-    Positive,
-    Seed,
-    Size,
-    Text,
-)
+from stelab.arguments import Count, FewBits, Flag, NonNegative, Only, Positive, Seed, Size, Text
 from stelab.engine.path_names import MOST, is_path_name
 
 closed = ConfigDict(extra="forbid")
+by_signature = ConfigDict(extra="allow")  # what is not here is checked by the target's signature
 
 
 def _has_target(node: dict[str, Any]) -> dict[str, Any]:
@@ -55,15 +46,6 @@ def _some_batches(value: Any) -> Any:
     return value
 
 
-def _elsewhere(what: str) -> AfterValidator:
-    """Refuse an argument that is not set here; `what` says where it is."""
-
-    def refuse(value: Any) -> Any:
-        raise ValueError(f"is not a key here: {what}")
-
-    return AfterValidator(refuse)
-
-
 SomeBatches = Annotated[Any, AfterValidator(_some_batches)]
 
 
@@ -72,9 +54,6 @@ def _of_every_epoch(name: str) -> str:
         raise ValueError("must be a metric that every epoch of training logs, such as val/mse")
     return name
 
-
-LOWER_IS_BETTER = ("train/loss", "train/mse", "val/loss", "val/mse")
-"""What may be monitored without saying which direction is better."""
 
 Monitor = Annotated[str, Only(str), AfterValidator(_of_every_epoch)]
 Limit = Count | Literal[-1]  # -1: none
@@ -99,9 +78,9 @@ class Paths:
     run: Text | None = None
 
 
-@dataclass(config=ConfigDict(extra="allow"))
+@dataclass(config=by_signature)
 class TorchOptimizer:
-    """A torch.optim class and its hyperparameters; further ones are checked by its signature."""
+    """A torch.optim class and its hyperparameters."""
 
     _target_: Text
     lr: Positive | None = None
@@ -122,9 +101,9 @@ Optimizer = Annotated[
 ]
 
 
-@dataclass(config=ConfigDict(extra="allow"))
+@dataclass(config=by_signature)
 class Scheduler:
-    """A torch.optim.lr_scheduler class, when it steps, and what its signature takes."""
+    """A torch.optim.lr_scheduler class, and when it steps."""
 
     _target_: Text
     interval: Literal["epoch", "step"] = "epoch"
@@ -132,9 +111,9 @@ class Scheduler:
     monitor: Text | None = None
 
 
-@dataclass(config=ConfigDict(extra="allow"))
+@dataclass(config=by_signature)
 class Trainer:
-    """Arguments of `pytorch_lightning.Trainer`, under its names; all others by its signature."""
+    """Arguments of `pytorch_lightning.Trainer`, under its names."""
 
     accelerator: Text
     devices: Count | Text | list[Size]
@@ -159,24 +138,6 @@ class Trainer:
     check_val_every_n_epoch: Count | None = 1
     fast_dev_run: Flag | Count = False
     num_nodes: Count = 1
-    # What stelab sees to.
-    callbacks: Annotated[Any, _elsewhere("the group callbacks has them")] = None
-    logger: Annotated[Any, _elsewhere("the group logger has them")] = None
-    plugins: Annotated[Any, _elsewhere("trainer.precision and trainer.strategy choose them")] = None
-    enable_checkpointing: Annotated[Any, _elsewhere("checkpoint.* says what is saved")] = None
-    default_root_dir: Annotated[Any, _elsewhere("paths.outputs and study say where a run lies")] = (
-        None
-    )
-    enable_model_summary: Annotated[
-        Any, _elsewhere("a callback, such as RichModelSummary, shows one")
-    ] = None
-    num_sanity_val_steps: Annotated[
-        Any, _elsewhere("all jobs are checked before the first one starts")
-    ] = None
-    use_distributed_sampler: Annotated[
-        Any, _elsewhere("batches are shared out among processes by data")
-    ] = None
-    barebones: Annotated[Any, _elsewhere("a run is logged and saved")] = None
 
 
 @dataclass(config=closed)
@@ -239,80 +200,77 @@ class Status:
 
 
 @dataclass(config=closed)
-class Compare:
-    """`stelab compare`."""
+class _OfStudies:
+    """A command on the runs of studies."""
 
     study: Text
+    by: Text | None
+    where: Text | None
+    replicates: Text
+    trust: Text | None
+    paths: Paths
+
+
+@dataclass(config=closed, kw_only=True)
+class Compare(_OfStudies):
+    """`stelab compare`."""
+
     against: Text | None
     metric: Text
     better: Text
-    by: Text | None
-    where: Text | None
     baseline: Text | None
-    replicates: Text
     confidence: Annotated[float, Field(strict=True, gt=0, lt=1)]
     interval: Literal["t", "bootstrap"]
     log_scale: Flag
     report: Flag
     output: Text | None
-    trust: Text | None
-    paths: Paths
     data: Target | None = None
 
 
 @dataclass(config=closed)
-class Tensorboard:
+class Tensorboard(_OfStudies):
     """`stelab tensorboard`."""
 
-    study: Text
-    by: Text | None
-    where: Text | None
-    replicates: Text
     embeddings: Flag
     host: Text
     port: Annotated[int, Field(strict=True, ge=0, lt=2**16)]
     serve: Flag
-    trust: Text | None
-    paths: Paths
 
 
 @dataclass(config=closed)
-class Evaluate:
-    """`stelab evaluate`."""
+class _OfRun:
+    """A command on a finished run."""
 
     run: Text
     checkpoint: Literal["last", "best"]
-    split: Literal["train", "val", "test"]
     trust: Text | None
+
+
+@dataclass(config=closed)
+class Evaluate(_OfRun):
+    """`stelab evaluate`."""
+
+    split: Literal["train", "val", "test"]
     paths: Paths
     data: Target | None = None
 
 
-@dataclass(config=closed)
-class Encode:
+@dataclass(config=closed, kw_only=True)
+class Encode(Evaluate):
     """`stelab encode`."""
 
-    run: Text
-    checkpoint: Literal["last", "best"]
-    split: Literal["train", "val", "test"]
     images: Text | None
     output: Text
     overwrite: Flag
-    trust: Text | None
-    paths: Paths
-    data: Target | None = None
 
 
 @dataclass(config=closed)
-class Decode:
+class Decode(_OfRun):
     """`stelab decode`."""
 
-    run: Text
-    checkpoint: Literal["last", "best"]
     codes: Text
     output: Text
     overwrite: Flag
-    trust: Text | None
 
 
 @dataclass(config=closed)
@@ -341,19 +299,7 @@ class Gradients:
     paths: Paths
 
 
-CLASSES = {"trainer": "pytorch_lightning.Trainer"}
-"""Nodes without a `_target_`: the arguments of one class."""
-
-APART = {"scheduler": ("interval", "frequency", "monitor")}
-"""Keys of nodes that are not for their `_target_`."""
-
 SCHEMAS: dict[str, type[Any]] = {
-    "train": Train,
-    "status": Status,
-    "compare": Compare,
-    "tensorboard": Tensorboard,
-    "evaluate": Evaluate,
-    "encode": Encode,
-    "decode": Decode,
-    "gradients": Gradients,
+    schema.__name__.lower(): schema
+    for schema in (Train, Status, Compare, Tensorboard, Evaluate, Encode, Decode, Gradients)
 }

@@ -19,18 +19,18 @@ def start(cfg: DictConfig) -> None:
     """Print the state of every run; with ``watch=true`` until its sweeps and runs are over."""
     study, terminal = Path(cfg.paths.outputs, cfg.study), console()
 
-    def look() -> tuple[Group, bool]:
+    def survey_now() -> tuple[Group, bool]:
         driven = is_driven(study)  # before its runs: a driver's last act is that of its last run
         states = survey(study)
         going_on = driven or any(state.state == "running" for state in states)
         return status_table(study, states, terminal, driven=driven), going_on
 
-    table, going_on = look()
+    table, going_on = survey_now()
     if not cfg.watch:
         terminal.print(table, crop=False)
         return
     with Live(table, console=terminal, auto_refresh=False) as live:
         while going_on:
             time.sleep(1)
-            table, going_on = look()
+            table, going_on = survey_now()
             live.update(table, refresh=True)

@@ -17,6 +17,7 @@ from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.input_errors import reading_input
 from stelab.engine.config.writable import require_folder
 from stelab.engine.errors import InputError
+from stelab.engine.project import project
 from stelab.engine.report.numbers import count_kinds
 from stelab.engine.report.status_table import print_states
 from stelab.engine.studies import Run, finished_run
@@ -35,18 +36,13 @@ if TYPE_CHECKING:
 
 def start(cfg: DictConfig) -> float:
     """Train; return the final value of the monitored metric, for sweepers."""
-    value, told = train_or_return(cfg)
-    print(visible(f"{RunFolder.of(cfg).name}: {told}"), flush=True)
+    value, summary = train_or_return(cfg)
+    print(visible(f"{RunFolder.of(cfg).name}: {summary}"), flush=True)
     return value
 
 
 def train_or_return(cfg: DictConfig, finished: Run | None = None) -> tuple[float, str]:
-    """Train; return the monitored metric, and a sentence on the losses and the time it took.
-
-    Args:
-        cfg: The run's configuration, composed and checked.
-        finished: The run, where it was found finished a moment ago.
-    """
+    """Train, unless the run is `finished`; return the monitored metric and a line to print."""
     if run := finished or finished_run(cfg):  # before torch is imported
         end = "(finished already: rerun=true runs it again)"
     else:
@@ -54,17 +50,13 @@ def train_or_return(cfg: DictConfig, finished: Run | None = None) -> tuple[float
 
         run = train_checked(cfg)
         end = f"({run.record['timings']['seconds']:.1f} s)"
-    metrics = {n: run.metrics[n] for n in (cfg.monitor, "test/mse") if n in run.metrics}
+    metrics = {n: run.metrics[n] for n in (cfg.monitor, project().metric) if n in run.metrics}
     values = (f"{name} {value:.4f}" for name, value in metrics.items())
     return run.metrics[cfg.monitor], "  ".join([*values, end])
 
 
 def execute(plan: Plan, launch: Callable[[], None]) -> None:
-    """Check all jobs' objects and data, run the jobs, and sum up a sweep.
-
-    Raises:
-        InputError: Something cannot be built, or there is nothing to run.
-    """
+    """Check all jobs' objects and data, run the jobs, and sum up a sweep."""
     if not plan.jobs:
         raise InputError("only=failed: no job of this sweep failed, so there is nothing to run")
     with reading_input():
@@ -75,20 +67,16 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
         states = [state_of(folder.path) for folder in folders]
         _check(plan, states)
     with undisturbed():
-        _run(plan, states, launch)
-
-
-def _run(plan: Plan, states: Sequence[RunState], launch: Callable[[], None]) -> None:
-    if plan.multirun or plan.shared.dry_run:
-        _announce(plan, states)
-    if plan.shared.dry_run:
-        for state, (name, settings) in zip(states, _named(plan), strict=True):
-            print(visible("  ".join(filter(None, (name, state.state, settings)))))
-    elif plan.multirun:
-        _sweep(plan, launch)
-    else:
-        with _interruption_told(plan):
-            launch()
+        if plan.multirun or plan.shared.dry_run:
+            _announce(plan, states)
+        if plan.shared.dry_run:
+            for state, (name, settings) in zip(states, _named(plan), strict=True):
+                print(visible("  ".join(filter(None, (name, state.state, settings)))))
+        elif plan.multirun:
+            _sweep(plan, launch)
+        else:
+            with _on_interruption(plan):
+                launch()
 
 
 def _announce(plan: Plan, states: Sequence[RunState]) -> None:
@@ -118,7 +106,7 @@ def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
     command = command_line()
     try:
         studies = {RunFolder.of(job).study for job in plan.jobs}
-        with driving(studies), _interruption_told(plan):
+        with driving(studies), _on_interruption(plan):
             if plan.whole:
                 _record(plan, command)
             launch()
@@ -130,8 +118,8 @@ def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _interruption_told(plan: Plan) -> Iterator[None]:
-    """Say in one line what is left when a signal ends it, and how it goes on."""
+def _on_interruption(plan: Plan) -> Iterator[None]:
+    """Print what is left, and how to go on, when a signal ends a sweep or a run."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -152,11 +140,10 @@ def _record(plan: Plan, command: str) -> None:
 
 
 def _folders(plan: Plan) -> list[Path]:
-    """Return the folders of a sweep's runs; where a sweeper chose them, of all in its study."""
-    folders = [*dict.fromkeys(RunFolder.of(job).path for job in plan.jobs)]
+    """Return the folders of a sweep's runs; if a sweeper chooses as it goes, all in its study."""
     if plan.whole:
-        return folders
-    study = folders[0].parent
+        return [*dict.fromkeys(RunFolder.of(job).path for job in plan.jobs)]
+    study = RunFolder.of(plan.jobs[0]).study
     return [study / name for name in names_of(study)]
 
 
@@ -191,8 +178,8 @@ def _conclude(plan: Plan, tables: Study, studies: Sequence[Path]) -> None:
 
     comparison = _compare(plan, tables)
     print_comparison(comparison)
-    own = {name for job in plan.jobs for name in packages_of(job)}  # this very command's
-    drawn, missing = draw_study(studies[0], comparison, trust=sorted(own))
+    trust = {name for job in plan.jobs for name in packages_of(job)}  # this very command's
+    drawn, missing = draw_study(studies[0], comparison, trust=sorted(trust))
     place = {
         "study": ",".join(study.name for study in studies),
         "outputs": str(plan.shared.paths.outputs),

@@ -13,17 +13,9 @@ from stelab.engine.errors import InputError
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read.
+    """Open a regular file to read; raise OSError or ValueError if it is none.
 
-    A pipe or a device behind a name could be waited for, or read, for ever; so what a name leads to
-    is looked at before anything is read.
-
-    Args:
-        path: The file, or a link to it.
-
-    Raises:
-        OSError: It cannot be opened.
-        ValueError: It is no regular file.
+    The type is checked before anything is read: a pipe or a device could block for ever.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
@@ -36,16 +28,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bounded(path: Path, *, limit: int) -> bytes:
-    """Read a regular file whole, or nothing of it: its size is looked at first.
-
-    Args:
-        path: The file, or a link to it.
-        limit: The most bytes that it may hold.
-
-    Raises:
-        OSError: It cannot be opened.
-        ValueError: It is no regular file, or holds more.
-    """
+    """Read all of a regular file; raise ValueError, having read nothing, if it is over `limit`."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         content = file.read(limit + 1) if size <= limit else b""
@@ -55,11 +38,7 @@ def read_bounded(path: Path, *, limit: int) -> bytes:
 
 
 def require_own(*paths: Path) -> None:
-    """Refuse links where a run's or a study's own folders should be: they may lead anywhere.
-
-    Raises:
-        InputError: One of them is a link.
-    """
+    """Refuse links where a run's or a study's own folders should be: they may lead anywhere."""
     for path in paths:
         if path.is_symlink():
             raise InputError(
@@ -77,7 +56,7 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
 def written_atomically(path: Path) -> Iterator[BinaryIO]:
     """Yield a file to write; `path` holds the old content until it is whole and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             yield file
@@ -91,9 +70,8 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def filled_atomically(folder: Path) -> Iterator[Path]:
     """Yield a folder to write files to, which appear in `folder` when all are written."""
-    name = f".{folder.name}.{os.getpid()}"
     beside = not folder.exists()  # else within: the same disk, whatever is mounted there
-    temporary = folder.with_name(name) if beside else folder / name
+    temporary = _temporary(folder if beside else folder / folder.name)
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -107,11 +85,16 @@ def filled_atomically(folder: Path) -> Iterator[Path]:
 
 
 def link_atomically(source: Path, path: Path) -> None:
-    """Let `path` be the same file as `source`, or a copy where the file system has no links."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Make `path` the same file as `source`, or a copy where the file system has no links."""
+    temporary = _temporary(path)
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)
     except OSError:
         return write_atomically(path, source.read_bytes())
     temporary.replace(path)
+
+
+def _temporary(path: Path) -> Path:
+    """Name a hidden neighbour of `path` that no other process writes."""
+    return path.with_name(f".{path.name}.{os.getpid()}")

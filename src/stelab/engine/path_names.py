@@ -11,10 +11,9 @@ _FORBIDDEN = r'[\x00-\x1f\x7f<>:"/\\|?*]'  # by some file system
 
 
 def path_name(text: str, *, most: int = 200) -> str:
-    """Make one component of a path of a text: the text itself where it is one.
+    """Make a text one component of a path of at most `most` bytes; keep it if it is one.
 
-    What separates folders, and what some file system forbids, is written as ``_``; what is longer
-    than `most` bytes ends in an ellipsis.
+    ``_`` replaces what separates folders and what some file system forbids.
     """
     name = re.sub(_FORBIDDEN, "_", text).encode(errors="replace").decode()
     if len(name.encode()) > most:
@@ -23,5 +22,5 @@ def path_name(text: str, *, most: int = 200) -> str:
 
 
 def is_path_name(text: str, *, most: int = 255) -> bool:
-    """Tell whether a text is one component of a path, so that it leads out of no folder."""
+    """Whether a text is one component of a path, so that it leads out of no folder."""
     return path_name(text, most=most) == text

@@ -10,95 +10,68 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-DECLARED_IN = "stelab.project"
-
 Mistake = tuple[tuple[str | int, ...], str]
 """The path of a key, and what it must be."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """What a node of a run's configuration may be, where others made the run.
+    """What a node of a run's configuration may be, where others made the run."""
 
-    Attributes:
-        base: The class that it is a subclass of.
-        homes: Modules, and packages, in which it is defined.
-        builders: A module whose functions will do as well, those that it exports.
-    """
-
-    base: str
-    homes: tuple[str, ...]
-    builders: str | None = None
+    base: str  # The class that it is a subclass of.
+    homes: tuple[str, ...]  # Modules and packages in which it is defined.
+    builders: str | None = None  # A module whose exported functions will do as well.
 
 
 @dataclass(frozen=True)
 class Project:
-    """What a project declares to the engine, once. Objects are named, not imported.
+    """What a project declares to the engine, once; objects are named, not imported.
 
-    Attributes:
-        schemas: The keys of each command, a pydantic dataclass; ``"train"`` is what a run is.
-        classes: Nodes without a `_target_`: the arguments of one class.
-        apart: Keys of nodes that are not for their `_target_`.
-        contradictions: Yields what is wrong between the keys of a configuration.
-        resolvers: What YAML may say, as ``${stelab.NAME:}``, of the whole configuration.
-        run_name: Names a run readably; a hash follows.
-        without_effect: Keys that may differ between two runs of the same result.
-        named_groups: Groups whose options name runs and rows of tables.
-        groups: Groups that a run's configuration ends with.
-        metric: What runs are compared by; every finished one has it.
-        live: The same metric while a run trains, as curves show it, the more telling first.
-        losses: What is trained and validated on, as they are told while a run trains.
-        panels: Figures of metrics over epochs, one above the other, by their names.
-        asides: Metrics with a column of their own in the printed table, by their titles.
-        families: What the names of further curves begin with.
-        results: What the names of metrics begin with that are the same, bit by bit, for twins.
-        trained: What a run trains, for the report.
-        versions: Packages whose versions a run records.
-        components: What the nodes of groups may be in a run that others made.
-        parts: The same of nodes with these names, wherever they stand.
-        members: The same of the nodes in tables with these names.
-        products: What building a group must give.
-        moved: Where components are now that older runs name otherwise. Run ids are made with the
-            older names, so they stay.
-        train: A function of a configuration: trains, or returns what is finished.
-        reconstructions: A function of a comparison: draws test images and what is left of them.
-        read_codes: A function of a run: what the projector shows of it.
-        write_codes: A function that writes that into a folder.
+    Some keys of a run are the engine's own and in every project's schema of ``"train"``: study,
+    seed, rerun, dry_run, retries, on_failure, only, monitor, better, tags, trial, names and paths.
     """
 
-    schemas: Mapping[str, type[Any]]
-    classes: Mapping[str, str]
-    apart: Mapping[str, tuple[str, ...]]
-    contradictions: Callable[[dict[str, Any]], Iterator[Mistake]]
-    resolvers: Mapping[str, Callable[[DictConfig], Any]]
-    run_name: Callable[[DictConfig], str]
-    without_effect: tuple[str, ...]
-    named_groups: tuple[str, ...]
-    groups: tuple[str, ...]
-    metric: str
-    live: tuple[str, ...]
-    losses: tuple[str, ...]
-    panels: Mapping[str, tuple[str, ...]]
-    asides: Mapping[str, str]
-    families: tuple[str, ...]
-    results: tuple[str, ...]
-    trained: str
-    versions: tuple[str, ...]
-    components: Mapping[str, Component]
-    parts: Mapping[str, Component]
-    members: Mapping[str, Component]
-    products: Mapping[str, str]
-    moved: Mapping[str, str]
-    train: str
-    reconstructions: str
-    read_codes: str
-    write_codes: str
+    # Configurations.
+    schemas: Mapping[str, type[Any]]  # The keys of each command; "train" is what a run is.
+    classes: Mapping[str, str]  # Nodes without a _target_: the arguments of one class.
+    apart: Mapping[str, tuple[str, ...]]  # Keys of nodes that are not for their _target_.
+    contradictions: Callable[[dict[str, Any]], Iterator[Mistake]]  # What is wrong between keys.
+    resolvers: Mapping[str, Callable[[DictConfig], Any]]  # ${stelab.NAME:}, of the whole.
+    extras: Mapping[str, str]  # Components that need an optional package, and its name.
+    # The identity of a run.
+    run_name: Callable[[DictConfig], str]  # Names a run readably; a hash follows.
+    without_effect: tuple[str, ...]  # Keys that may differ between two runs of the same result.
+    later_keys: tuple[str, ...]  # Keys that older runs lack; null is as if they were not there.
+    file_keys: tuple[str, ...]  # Keys of a run's folder or checkpoint, which counts by its content.
+    moved: Mapping[str, str]  # Components' names in older runs, and now; ids use the older ones.
+    # Studies.
+    named_groups: tuple[str, ...]  # Groups whose options name runs and rows of tables.
+    groups: tuple[str, ...]  # Groups that a run's configuration ends with.
+    metric: str  # What runs are compared by; every finished one has it.
+    live: tuple[str, ...]  # The same while a run trains, the more telling first.
+    losses: tuple[str, ...]  # What is trained and validated on, shown while a run trains.
+    panels: Mapping[str, tuple[str, ...]]  # Figures of metrics over epochs, by their names.
+    asides: Mapping[str, str]  # Metrics with a column of their own in the table, and its title.
+    families: tuple[str, ...]  # Prefixes of the metrics with further curves.
+    results: tuple[str, ...]  # Prefixes of the metrics that identical runs share bit by bit.
+    trained: str  # What a run trains, for the report.
+    versions: tuple[str, ...]  # Packages whose versions a run records.
+    # What a run that others made may build.
+    components: Mapping[str, Component]  # By group.
+    parts: Mapping[str, Component]  # By the name of a node, wherever it stands.
+    members: Mapping[str, Component]  # By the name of the table that a node stands in.
+    products: Mapping[str, str]  # The class that building a group must give.
+    # Functions.
+    train: str  # Of a configuration: trains, or returns what is finished.
+    reconstructions: str  # Of a comparison: draws test images and what is left of them.
+    read_codes: str  # Of a run: what the projector shows of it.
+    write_codes: str  # Writes that into a folder.
 
 
 @cache
 def project() -> Project:
     """Return the declaration; it is read when it is first needed."""
-    declared: Project = import_module(DECLARED_IN).PROJECT
+    declared: Project = load("stelab.project.PROJECT")
     return declared
 
 

@@ -7,16 +7,12 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
 
 def visible(text: str) -> str:
-    r"""Write as an escape what a terminal would obey, hide or cannot encode.
-
-    Line breaks stay; everything else that is not printable (``\x1b``, bidirectional controls,
-    lone surrogates) is written as in a Python literal.
-    """
+    """Escape, as in a Python literal, what a terminal would obey, hide or cannot encode."""
     return "".join(
         c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
@@ -33,7 +29,7 @@ def shortened(line: str, most: int = 1000) -> str:
 
 
 def brief(value: object) -> str:
-    """Write a value in one line that is short enough to be part of a message."""
+    """Write a value in one line that is short enough for a message."""
     return one_line(str(value), 300)
 
 
@@ -69,11 +65,7 @@ def _unwritable(number: int) -> TextIO:
 
 
 def flush_output() -> None:
-    """Flush stdout.
-
-    Raises:
-        OSError: It cannot be written to; `filename` is ``"stdout"``.
-    """
+    """Flush stdout; an OSError that this raises names ``"stdout"``."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -92,23 +84,16 @@ def _let_close(stream: TextIO) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let long work go on when what it prints cannot be written any more.
-
-    Raises:
-        OSError: At the end of work that went well: why something was not printed.
-    """
-    before, output = sys.stdout, _Output(sys.stdout)
-    sys.stdout = cast(TextIO, output)
-    try:
+    """Keep long work going when its output cannot be written any more; raise the OSError after."""
+    output = _Output(sys.stdout)
+    with redirect_stdout(cast(TextIO, output)):
         yield
-    finally:
-        sys.stdout = before
     if output.error is not None:
         raise output.error
 
 
 class _Output:
-    """A stream that fails once at most, without telling."""
+    """A stream that is silenced when it first fails, and keeps the error."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream

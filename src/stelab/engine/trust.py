@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib import import_module
 from inspect import isfunction
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from stelab.engine.config.lists import split_commas
+from stelab.engine.config.signature import HYDRA_KEYS
 from stelab.engine.errors import InputError
 from stelab.engine.project import Component, project
 from stelab.engine.studies.record import Run
@@ -27,26 +28,20 @@ from stelab.engine.terminal import brief, one_line, visible
 _Path = tuple[str, ...]
 
 _MOST_NODES = 5000  # of a configuration; a real one has a hundred. Its aliases may make a cycle.
-_SPECIAL = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
-
 
 # Of these only components are built, whoever trusts them.
 _JUDGED = ("stelab", "torch", "torchvision", "pytorch_lightning", "lightning")
 
 
 def packages(names: str | None) -> tuple[str, ...]:
-    """Return the packages that ``trust=`` names, with commas.
-
-    Raises:
-        InputError: One of them is no name of a package, or is Python's own.
-    """
-    found = tuple(split_commas(names))
-    for name in found:
+    """Return the packages that ``trust=`` names, with commas; raise InputError for Python's own."""
+    trust = tuple(split_commas(names))
+    for name in trust:
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
             raise InputError(f"trust must name packages, with commas, got '{visible(name)}'")
         if name.partition(".")[0] in sys.stdlib_module_names:
             raise InputError(f"trust must name packages of your own, but {name} is Python's")
-    return found
+    return trust
 
 
 def packages_of(cfg: DictConfig) -> tuple[str, ...]:
@@ -57,20 +52,13 @@ def packages_of(cfg: DictConfig) -> tuple[str, ...]:
 
 
 def require_trusted(run: Run, groups: Sequence[str], trust: Sequence[str] = ()) -> None:
-    """Judge what a run names, by names alone; nothing is imported.
-
-    Args:
-        run: The run.
-        groups: The nodes of its configuration that will be built.
-        trust: Packages that are trusted besides.
+    """Judge what groups of a run name, by names alone, so that nothing is imported.
 
     Raises:
         InputError: A group is absent, or names what it may not.
     """
     for group in groups:
-        for path, target in _targets(_group(run, group), (group,)):
-            if refusal := _judge_name(target, _kind(path), tuple(trust)):
-                raise InputError(_refused(str(run.folder), path, target, refusal))
+        _require(_judge_name, run, group, trust)
 
 
 def rebuild(run: Run, group: str, *, trust: Sequence[str] = ()) -> Any:
@@ -85,21 +73,37 @@ def rebuild(run: Run, group: str, *, trust: Sequence[str] = ()) -> Any:
         InputError: The group is absent, names what it may not, or refuses its arguments.
     """
     require_trusted(run, [group], trust)
-    node = _group(run, group)
-    for path, target in _targets(node, (group,)):
-        if refusal := _judge(target, _kind(path), tuple(trust)):
-            raise InputError(_refused(str(run.folder), path, target, refusal))
+    _require(_judge_object, run, group, trust)
+    where = visible(str(run.folder))
     try:
-        made = _make(node, (group,))
+        made = _make(_group(run, group), (group,))
     except InputError as error:
-        raise InputError(f"{visible(str(run.folder))}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
     except RecursionError as error:
-        raise InputError(f"{visible(str(run.folder))}: {group} is nested too deep") from error
-    if not isinstance(made, _locate(project().products[group])):
-        product = project().products[group].rpartition(".")[2]
-        found = type(made).__name__
-        raise InputError(f"{visible(str(run.folder))}: {group} must be of {product}, got {found}")
+        raise InputError(f"{where}: {group} is nested too deep") from error
+    product = _locate(project().products[group])
+    if not isinstance(made, product):
+        raise InputError(
+            f"{where}: {group} must be of {product.__name__}, got {type(made).__name__}"
+        )
     return made
+
+
+def _require(
+    judge: Callable[[Any, Component | None, tuple[str, ...]], str],
+    run: Run,
+    group: str,
+    trust: Sequence[str],
+) -> None:
+    """Raise InputError for the first target in a group that `judge` gives a reason to refuse."""
+    for path, target in _targets(_group(run, group), (group,)):
+        if reason := judge(target, _allowed(path), tuple(trust)):
+            key = visible(".".join((*path, "_target_")))[-80:]
+            raise InputError(
+                f"{visible(str(run.folder))}: {key} is {one_line(visible(str(target)), 120)}, "
+                f"which {reason}; what a run names is built only where it is a component of "
+                "stelab or torch, or of a package that trust=PACKAGE names"
+            )
 
 
 def _group(run: Run, group: str) -> dict[str, Any]:
@@ -111,11 +115,7 @@ def _group(run: Run, group: str) -> dict[str, Any]:
 
 
 def _targets(tree: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
-    """Yield each ``_target_`` and the node it stands in.
-
-    Raises:
-        InputError: There are too many nodes.
-    """
+    """Yield the path of each node with a ``_target_``, and that; refuse too many nodes."""
     waiting, seen = [(path, tree)], 0
     while waiting:
         path, node = waiting.pop()
@@ -129,74 +129,55 @@ def _targets(tree: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
             raise InputError(f"config.yaml must have at most {_MOST_NODES} entries, but has more")
 
 
-def _kind(path: _Path) -> Component | None:
-    """Return what a node may be that stands at `path`; None where there must be none."""
-    last, table = path[-1] if path else "", path[-2] if len(path) > 1 else ""
-    found = project().parts.get(last) or project().members.get(table)
-    return found or project().components.get(path[0] if path else "")
+def _allowed(path: _Path) -> Component | None:
+    """Return what the node at `path` may be; None if nothing may be built there."""
+    table = path[-2] if len(path) > 1 else ""
+    inner = project().parts.get(path[-1]) or project().members.get(table)
+    return inner or project().components.get(path[0])
 
 
-def _refused(where: str, path: _Path, target: Any, why: str) -> str:
-    key = visible(".".join((*path, "_target_")))[-80:]
-    shown = one_line(visible(str(target)), 120)
-    return (
-        f"{visible(where)}: {key} is {shown}, which {why}; what a run names is "
-        "built only where it is a component of stelab or torch, or of a package that "
-        "trust=PACKAGE names"
-    )
-
-
-def _judge_name(target: Any, kind: Component | None, trust: tuple[str, ...]) -> str:
-    """Say why a target is refused, from its name; nothing where it may be looked up."""
+def _judge_name(target: Any, allowed: Component | None, trust: tuple[str, ...]) -> str:
+    """Return why a target may not even be looked up, judging by its name; nothing if it may."""
     if not isinstance(target, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", target):
         return "is not a dotted name like package.module.Name"
     if any(part.startswith("__") for part in target.split(".")):
         return "is no component"
-    if _is_in(target, trust):
-        return ""
-    roots = [home if home.partition(".")[0] == "torchvision" else _root(home) for home in _of(kind)]
-    return "" if _is_in(target, roots) else "is not of a package that is trusted"
-
-
-def _of(kind: Component | None) -> tuple[str, ...]:
-    return kind.homes if kind else ()
+    roots = map(_root, allowed.homes) if allowed else ()
+    return "" if _is_in(target, (*trust, *roots)) else "is not of a package that is trusted"
 
 
 def _root(home: str) -> str:
-    """Return what a name begins with that leads to `home`: ``torch.nn``, ``stelab``."""
-    top, _, rest = home.partition(".")
-    return f"{top}.{rest.partition('.')[0]}" if top == "torch" else top
+    """Return the start of the names that lead to `home`: ``torch.nn``, ``stelab``."""
+    top, *rest = home.split(".")
+    return f"{top}.{rest[0]}" if top in ("torch", "torchvision") else top
 
 
-def _judge(target: Any, kind: Component | None, trust: tuple[str, ...]) -> str:
-    """Say why a target is refused, from its name and from what it leads to."""
-    if refusal := _judge_name(target, kind, trust):
-        return refusal
+def _judge_object(target: str, allowed: Component | None, trust: tuple[str, ...]) -> str:
+    """Return why a target may not be built, judging by what its name leads to."""
     try:
-        found = _locate(target)
+        located = _locate(target)
     except Exception as error:  # whatever the import of a trusted package raises
-        return f"cannot be imported ({brief(visible(_told(error)))})"
-    home = getattr(found, "__module__", None)
+        return f"cannot be imported ({brief(visible(_described(error)))})"
+    home = getattr(located, "__module__", None)
     if not isinstance(home, str):
         return "is no class"
     if _is_in(home, trust) and not _is_in(home, _JUDGED):
         return ""
-    return "" if kind and _is_of(found, home, kind) else f"is no {_word(kind)}"
+    if allowed is None:
+        return "is no component"
+    return "" if _is_allowed(located, home, allowed) else f"is no {allowed.base.rpartition('.')[2]}"
 
 
-def _is_of(found: Any, home: str, kind: Component) -> bool:
-    """Tell whether an object that is defined in the module `home` is of a kind."""
-    if not _is_in(home, kind.homes):
+def _is_allowed(located: Any, home: str, allowed: Component) -> bool:
+    """Whether an object that is defined in the module `home` is a component of a kind."""
+    if not _is_in(home, allowed.homes):
         return False
-    if isinstance(found, type):
-        return issubclass(found, _locate(kind.base))
-    builders = vars(import_module(kind.builders)) if kind.builders else {}
-    names = builders.get("__all__", ())
-    return isfunction(found) and any(builders[name] is found for name in names)
-
-
-def _word(kind: Component | None) -> str:
-    return kind.base.rpartition(".")[2] if kind else "component"
+    if isinstance(located, type):
+        return issubclass(located, _locate(allowed.base))
+    builders = vars(import_module(allowed.builders)) if allowed.builders else {}
+    return isfunction(located) and any(
+        builders[name] is located for name in builders.get("__all__", ())
+    )
 
 
 def _is_in(name: str, places: Sequence[str]) -> bool:
@@ -211,27 +192,28 @@ def _locate(target: str) -> Any:
 
 
 def _make(node: Any, path: _Path) -> Any:
+    """Instantiate a node as Hydra does, but resolve nothing and look up only judged names."""
     if isinstance(node, list):
         return [_make(value, (*path, str(i))) for i, value in enumerate(node)]
     if not isinstance(node, dict):
         return node
     if "_target_" not in node:
         return {key: _make(value, (*path, str(key))) for key, value in node.items()}
-    given = {key: value for key, value in node.items() if key not in _SPECIAL}
+    named = {key: value for key, value in node.items() if key not in HYDRA_KEYS}
     positional = node.get("_args_", [])
     if node.get("_recursive_", True):
-        given = {key: _make(value, (*path, str(key))) for key, value in given.items()}
+        named = {key: _make(value, (*path, str(key))) for key, value in named.items()}
         positional = _make(positional, (*path, "_args_"))
     target = _locate(node["_target_"])
     try:
-        call = partial(target, *positional, **given)
+        call = partial(target, *positional, **named)
         return call if node.get("_partial_") else call()
     except Exception as error:  # a constructor may raise anything
-        key = visible(".".join(path))[-80:]
-        raise InputError(f"{key} refuses its arguments: {brief(visible(_told(error)))}") from error
+        key, reason = visible(".".join(path))[-80:], brief(visible(_described(error)))
+        raise InputError(f"{key} refuses its arguments: {reason}") from error
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

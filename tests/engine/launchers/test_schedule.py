@@ -14,8 +14,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from stelab.engine.errors import InputError
+from stelab.engine.extras import require_package
 from stelab.engine.launchers import schedule
-from stelab.engine.launchers.base import require
 from stelab.engine.launchers.job import Attempt, Outcome
 from stelab.engine.launchers.schedule import Job, Schedule
 from stelab.engine.studies import run_folder
@@ -213,4 +213,4 @@ def test_runs_that_another_process_trains_come_last(tmp_path: Path) -> None:
 
 def test_a_missing_extra_is_named() -> None:
     with pytest.raises(InputError, match=r"needs absent: pip install 'stelab\[slurm\]'"):
-        require("absent", extra="slurm")
+        require_package("absent", extra="slurm", user="this launcher")

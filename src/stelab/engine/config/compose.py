@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,25 +38,16 @@ from stelab.engine.config.files import CheckedFiles, self_inclusion
 from stelab.engine.config.identity import register_resolvers
 from stelab.engine.config.input_errors import mistake
 from stelab.engine.config.signature import import_signature, why_not_found
-from stelab.engine.config.validate import (
-    keys_of,
-    require_keys,
-    suggestion,
-    validate,
-    without_hydra,
-)
+from stelab.engine.config.validate import keys_of, require_keys, suggestion, validate, without_hydra
 from stelab.engine.errors import InputError
+from stelab.engine.extras import require_package
+from stelab.engine.project import project
 from stelab.engine.terminal import one_line, shortened
 
+_PACKAGE = Path(__file__).resolve().parents[2]
+CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
+"""The YAML groups: inside the installed package, or at the top of a checkout."""
 
-def _conf_dir() -> Path:
-    """Find the YAML groups: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
-
-
-CONF_DIR = _conf_dir()
 _GIVEN = "command-line"  # Hydra's name for where --config-dir comes from
 
 
@@ -80,23 +71,16 @@ def compose(*overrides: str, command: str = "train", config_dir: str | None = No
 
 @contextmanager
 def search(config_dir: str | None) -> Iterator[ConfigLoader]:
-    """Set up Hydra's search path; inside, configurations are composed.
-
-    A Hydra application that is running, such as the command that asks, is put aside meanwhile.
-    """
+    """Yield the loader of an `application`, to compose configurations."""
     with application(config_dir) as hydra:
         yield hydra.config_loader
 
 
 @contextmanager
 def application(config_dir: str | None) -> Iterator[Hydra]:
-    """Make a Hydra application; one that is running is put aside meanwhile.
+    """Make a Hydra application; one that is running, such as a command's, is put aside meanwhile.
 
-    Args:
-        config_dir: A folder with further groups, as with ``--config-dir``.
-
-    Raises:
-        InputError: There is no such folder.
+    `config_dir` is a folder with further groups, as with ``--config-dir``.
     """
     if config_dir is not None and not Path(config_dir).is_dir():
         raise InputError(f"--config-dir must be a folder, got '{config_dir}'")
@@ -119,19 +103,14 @@ def application(config_dir: str | None) -> Iterator[Hydra]:
 
 
 def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose a configuration with its `hydra` node; turn every error into ours."""
-
-    def load(lines: Sequence[str]) -> DictConfig:
-        return _load(loader, command, lines)
-
-    with _explained(loader, command, overrides, load):
-        return load(overrides)
+    """Compose a configuration with its `hydra` node; raise an InputError for any mistake."""
+    return _compose_explained(loader, command, overrides, partial(_load, loader, command))
 
 
 def compose_job(
     loader: ConfigLoader, command: str, overrides: Sequence[str], *, swept: Sequence[str] = ()
 ) -> DictConfig:
-    """Compose and check one of many jobs; `paths.run`, where there is one, is resolved.
+    """Compose and check one of many jobs; `paths.run`, if there is one, is resolved.
 
     It is what Hydra composes, in a tenth of the time: jobs that choose the same groups share one
     composition of them, and each sets its values in a copy, with Hydra's own function. (So
@@ -142,16 +121,10 @@ def compose_job(
         command: Whose defaults to start from.
         overrides: All of the job's, those of Hydra's own keys (``hydra.*``) too.
         swept: The keys that differ between the jobs.
-
-    Raises:
-        InputError: Names every mistake.
     """
-
-    def compose_and_check(lines: Sequence[str]) -> DictConfig:
-        return _compose_job(loader, command, lines, swept)
-
-    with _explained(loader, command, overrides, compose_and_check):
-        return compose_and_check(overrides)
+    return _compose_explained(
+        loader, command, overrides, lambda lines: _compose_job(loader, command, lines, swept)
+    )
 
 
 def _compose_job(
@@ -177,28 +150,24 @@ def _remember(
     choices: Any,
     swept: Sequence[str] = (),
 ) -> None:
-    own = [line for line in overrides if not _parse(loader, line).is_hydra_override()]
+    kept = [line for line in overrides if not _parse(loader, line).is_hydra_override()]
     entries = loader.get_search_path().get_path()
-    given = [str(entry.path) for entry in entries if entry.provider == _GIVEN]
-    config_dir = given[0].removeprefix("file://") if given else None
-    remember(cfg, own, choices, swept=swept, config_dir=config_dir)
+    folders = [str(entry.path) for entry in entries if entry.provider == _GIVEN]
+    config_dir = folders[0].removeprefix("file://") if folders else None
+    remember(cfg, kept, choices, swept=swept, config_dir=config_dir)
 
 
 def parse(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides.
-
-    Raises:
-        InputError: One of them is none.
-    """
+    """Parse overrides; raise InputError for the first one that is none."""
     return [_parse(loader, line) for line in overrides]
 
 
 def strip(cfg: DictConfig, command: str) -> DictConfig:
     """Resolve what needs the `hydra` node, drop the node, and check the rest."""
-    own, hydra_node = _divide(cfg)
-    _resolve_names(own, hydra_node, command)
-    validate(own, command)
-    return own
+    rest, hydra_node = _divide(cfg)
+    _resolve_names(rest, hydra_node, command)
+    validate(rest, command)
+    return rest
 
 
 def build(node: Any, *args: Any, **kwargs: Any) -> Any:
@@ -210,22 +179,26 @@ def build(node: Any, *args: Any, **kwargs: Any) -> Any:
     from hydra.utils import instantiate
 
     register_resolvers()  # a node that was not composed may refer to them too
+    target = node.get("_target_") if isinstance(node, dict | DictConfig) else None
+    if package := project().extras.get(str(target)):
+        require_package(package, extra=package, user=str(target))
     try:
         return instantiate(node, *args, _convert_="all", **kwargs)
     except InputError:
         raise
     except Exception as error:
         cause = (error.__cause__ if isinstance(error, InstantiationException) else None) or error
-        name = _refusing(node, error)
+        name = _refusing_target(node, error)
         if str(error).startswith("Error locating target"):
             reason = why_not_found(name, cause.__cause__ or cause)
             raise InputError(f"{name} cannot be used: {reason}") from error
-        plain = cause is error or isinstance(cause, InputError)
-        what = str(cause) if plain else f"{type(cause).__name__}: {cause}{_instead(cause, name)}"
-        raise InputError(f"{name} refuses its arguments: {one_line(what)}") from error
+        reason = str(cause)
+        if cause is not error and not isinstance(cause, InputError):
+            reason = f"{type(cause).__name__}: {reason}{_keyword_hint(cause, name)}"
+        raise InputError(f"{name} refuses its arguments: {one_line(reason)}") from error
 
 
-def _instead(error: BaseException, target: str) -> str:
+def _keyword_hint(error: BaseException, target: str) -> str:
     """Suggest another name for a keyword that a target refused itself."""
     refused = re.search(r"unexpected keyword argument '(\w+)'$", str(error))
     with suppress(LookupError):
@@ -233,14 +206,15 @@ def _instead(error: BaseException, target: str) -> str:
     return ""
 
 
-def _refusing(node: Any, error: Exception) -> str:
+def _refusing_target(node: Any, error: Exception) -> str:
     """Name the target that refused: the node's as it is written, or that of a node inside it."""
     if not isinstance(node, dict | DictConfig):
         return shortened(str(node))
     key = node._get_full_key(None) if isinstance(node, DictConfig) else ""
-    said = re.match(r"Error .* target '(.+?)'.*\nfull_key: (\S+)$", str(error), re.DOTALL)
-    inside = said is not None and said[2] != key
-    return shortened(str(said[1] if said and inside else node.get("_target_") or node))
+    inner = re.match(r"Error .* target '(.+?)'.*\nfull_key: (\S+)$", str(error), re.DOTALL)
+    if inner and inner[2] != key:
+        return shortened(inner[1])
+    return shortened(str(node.get("_target_") or node))
 
 
 def _load(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
@@ -272,7 +246,7 @@ def _parse(loader: ConfigLoader, line: str) -> Override:
 def _split(
     loader: ConfigLoader, command: str, overrides: Sequence[str]
 ) -> tuple[tuple[str, ...], list[Override]]:
-    """Tell what decides which files are read, or what Hydra itself does, from values."""
+    """Separate what decides which files are read, or what Hydra itself does, from values."""
     search_path = tuple(line for line in overrides if line.lstrip("+").startswith("hydra.search"))
     files = _files(loader, command, search_path)
     choices, values = [], []
@@ -295,17 +269,17 @@ def _files(
 
 
 def _divide(cfg: DictConfig) -> tuple[DictConfig, Any]:
-    """Return what is ours, and what ``${hydra:...}`` refers to."""
-    own = without_hydra(cfg)
-    OmegaConf.set_struct(own, True)
+    """Return the part that is not Hydra's, and what ``${hydra:...}`` refers to."""
+    rest = without_hydra(cfg)
+    OmegaConf.set_struct(rest, True)
     with _hydra_node(None):
         HydraConfig.instance().set_config(cfg)
-        return own, HydraConfig.instance().cfg
+        return rest, HydraConfig.instance().cfg
 
 
 @contextmanager
 def _hydra_node(node: Any) -> Iterator[None]:
-    """Let ``${hydra:...}`` refer to `node`."""
+    """Make ``${hydra:...}`` refer to `node` meanwhile."""
     state = HydraConfig.instance()
     previous, state.cfg = state.cfg, node
     try:
@@ -324,24 +298,22 @@ def _resolve_names(cfg: DictConfig, hydra_node: Any, command: str) -> None:
         cfg.names = names
 
 
-@contextmanager
-def _explained(
+def _compose_explained(
     loader: ConfigLoader,
     command: str,
     overrides: Sequence[str],
-    compose: Callable[[Sequence[str]], object],
-) -> Iterator[None]:
-    """Turn every error into ours, which names the override that `compose` fails for."""
+    compose: Callable[[Sequence[str]], DictConfig],
+) -> DictConfig:
+    """Return what `compose` makes; raise an InputError that names the override it fails for."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="provider=")  # is not available
-            yield
+            return compose(overrides)
     except InputError:
         raise
     except MissingConfigException as error:
-        wanted = str(error.missing_cfg_file)
         options = sorted(error.options or [])
-        group, _, name = wanted.rpartition("/")
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
         raise InputError(
             f"{group or 'config'}={name} does not exist{suggestion(name, options)}"
             + (f" (available: {', '.join(options)})" if options else "")
@@ -354,14 +326,16 @@ def _explained(
         if isinstance(error, RecursionError):
             if included := self_inclusion(error, loader.get_sources()):
                 raise InputError(included) from error
-        guilty = _guilty(compose, overrides)
-        text = (guilty and _no_option(loader, guilty)) or mistake(error)
-        where = "" if guilty is None or guilty in text else f"'{guilty}' cannot be applied: "
+        culprit = _first_failing(compose, overrides)
+        text = (culprit and _no_option(loader, culprit)) or mistake(error)
+        where = "" if culprit is None or culprit in text else f"'{culprit}' cannot be applied: "
         raise InputError(one_line(where + text)) from error
 
 
-def _guilty(compose: Callable[[Sequence[str]], object], overrides: Sequence[str]) -> str | None:
-    """Return the first override that fails after those before it; None: the groups' files do."""
+def _first_failing(
+    compose: Callable[[Sequence[str]], object], overrides: Sequence[str]
+) -> str | None:
+    """Return the first override with which composing fails; None if it fails without any."""
     for count in range(len(overrides) + 1):
         try:
             compose(overrides[:count])
@@ -373,7 +347,7 @@ def _guilty(compose: Callable[[Sequence[str]], object], overrides: Sequence[str]
 
 
 def _no_option(loader: ConfigLoader, line: str) -> str | None:
-    """Say what a group takes, where an override gives it something that is no name."""
+    """Return which options a group has, if an override gives it something that is no name."""
     override = _parse(loader, line)
     options = loader.get_group_options(override.key_or_group)
     if not options or isinstance(override.value(), str):
@@ -384,7 +358,7 @@ def _no_option(loader: ConfigLoader, line: str) -> str | None:
 def _unknown_key(
     error: Exception, loader: ConfigLoader, command: str, overrides: Sequence[str]
 ) -> str | None:
-    """Explain an override of a key that is not there; None where it is something else."""
+    """Return which keys there are, if an override was of one that is not there."""
     text = str(error)
     if not isinstance(error, ConfigCompositionException) or not text.startswith("Could not"):
         return None
@@ -406,15 +380,3 @@ def _tree(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> Any:
         with suppress(Exception):
             return OmegaConf.to_container(_load(loader, command, lines), resolve=False)
     return {}
-
-
-__all__ = [
-    "CONF_DIR",
-    "build",
-    "compose",
-    "compose_job",
-    "compose_whole",
-    "parse",
-    "search",
-    "without_hydra",
-]

@@ -14,7 +14,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 
-from stelab.engine.config.input_errors import told
+from stelab.engine.config.input_errors import described
 from stelab.engine.errors import InputError
 from stelab.engine.files import read_bounded
 from stelab.engine.terminal import one_line
@@ -28,18 +28,14 @@ DEPTH = 50
 
 
 class CheckedFiles(FileConfigSource):
-    """Where Hydra finds groups: a folder."""
+    """A folder in which Hydra finds groups."""
 
     def is_config(self, config_path: str) -> bool:
-        """Tell whether there is such a name, whatever it is: `load_config` tells what is wrong."""
+        """Whether there is such a name, whatever it is: `load_config` says what is wrong."""
         return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read a file.
-
-        Raises:
-            InputError: It cannot be read, is no YAML, or holds no table.
-        """
+        """Read a file; raise InputError if it cannot be read, is no YAML, or holds no table."""
         path = Path(os.path.realpath(Path(self.path, self._normalize_file_name(config_path))))
         text = _read(path)
         config = _table(path, text)
@@ -54,23 +50,18 @@ class CheckedFiles(FileConfigSource):
 
 
 def self_inclusion(error: RecursionError, sources: Iterable[ConfigSource]) -> str | None:
-    """Tell which file's defaults led back to it, if that was it.
-
-    Args:
-        error: Of Hydra's, whose stack has the files.
-        sources: Where it looks for them.
-    """
+    """Name the file whose defaults lead back to it, from the stack of Hydra's error, or None."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     trees = [f.f_locals for f in frames if f.f_code.co_name == "_create_defaults_tree_impl"]
     names = [tree["parent"].get_config_path() for tree in trees if "parent" in tree]
-    again = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if not again:
+    loop = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if not loop:
         return None
-    places = (Path(source.path, f"{again[0]}.yaml") for source in sources)
-    path = next((place for place in places if place.is_file()), Path(again[0]))
+    places = (Path(source.path, f"{loop[0]}.yaml") for source in sources)
+    path = next((place for place in places if place.is_file()), Path(loop[0]))
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     line = next((i for i, text in enumerate(lines, 1) if text.startswith("defaults:")), 1)
-    return f"{path}:{line}: its defaults lead back to itself: {' > '.join([*again, again[0]])}"
+    return f"{path}:{line}: its defaults lead back to itself: {' > '.join([*loop, loop[0]])}"
 
 
 def _read(path: Path) -> str:
@@ -104,15 +95,11 @@ def _table(path: Path, text: str) -> DictConfig:
     except ValueError as error:
         raise InputError(f"{path}: {one_line(str(error))}") from error
     except Exception as error:
-        raise InputError(f"{path}: {told(error)}") from error
+        raise InputError(f"{path}: {described(error)}") from error
 
 
 def _measure(node: Any, depth: int, left: int = NODES) -> int:
-    """Return how many more entries there may be.
-
-    Raises:
-        ValueError: There are more, or they are nested too deeply.
-    """
+    """Return how many more entries there may be; raise ValueError for too many or too deep."""
     if depth == 0:
         raise ValueError(f"tables and lists are nested more than {DEPTH} deep")
     entries = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()

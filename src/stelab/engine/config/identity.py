@@ -1,51 +1,101 @@
-"""The identity of a run: a readable name and a hash of all that can change its result."""
+"""The identity of a run: a readable name and a hash of all that can change its result.
+
+Run ids outlive the code. So keys that came later count only where they are set, components are
+hashed under their first names, and a file that a run starts from counts by its content.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from stelab.engine.config.first_weights import content_of, pinned
+from stelab.engine.errors import InputError
+from stelab.engine.files import open_regular
 from stelab.engine.project import first_called, project
 
-# Where null, as if they were not there: runs from before there were any keep their ids.
-UNSET = ("better", "tags", "from_checkpoint")
+_MARK = "#sha256="
 
 
-def without_unset(tree: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a configuration without those of `UNSET` that are null."""
-    return {key: value for key, value in tree.items() if value is not None or key not in UNSET}
+def run_id(cfg: DictConfig) -> str:
+    """Return the readable name of a run and the first digits of its fingerprint."""
+    return f"{project().run_name(cfg)}-{fingerprint(cfg)[:8]}"
 
 
 def fingerprint(cfg: DictConfig) -> str:
     """Return 64 hexadecimal digits: SHA-256 of everything in `cfg` that can change the result.
 
-    ``1`` and ``1.0`` are the same value. `paths` are masked wherever they are interpolated. Of a
-    checkpoint to start from, the content counts, not where it lies.
+    ``1`` and ``1.0`` are the same value. `paths` are masked wherever they are interpolated.
     ``trainer=auto`` hashes as written, so a study may move between machines.
     """
     tree = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(tree, dict)
     tree.pop("hydra", None)
-    if source := cfg.get("from_checkpoint"):
-        tree["from_checkpoint"] = pinned(str(source))
+    for key in project().file_keys:
+        if source := cfg.get(key):
+            tree[key] = pinned(key, str(source))
     resolved = OmegaConf.to_container(OmegaConf.create(_masked(tree)), resolve=True)
-    return _digest(resolved)
+    return _digest(_canonical(resolved))
 
 
 def fingerprint_of_resolved(config: dict[str, Any]) -> str:
-    """Return the fingerprint of what config.yaml holds; quick.
+    """Return, quickly, the fingerprint of what config.yaml holds.
 
-    It is another one than the run's where something outside `paths` interpolates them.
+    It differs from the run's where something outside `paths` interpolates them.
     """
     return _digest(_masked(_canonical(config)))
 
 
+def without_unset(tree: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a configuration without the keys that older runs lack, where they are null."""
+    later = project().later_keys
+    return {key: value for key, value in tree.items() if value is not None or key not in later}
+
+
+def checkpoint_file(source: str) -> Path:
+    """Return the file that `source` names: a checkpoint, or the last one of a run's folder."""
+    path = Path(source.partition(_MARK)[0])
+    return path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+
+
+def pinned(key: str, source: str) -> str:
+    """Return the value of `key` with the checksum of the file's content at its end.
+
+    Raises:
+        InputError: There is no such file, or `source` has another checksum already.
+    """
+    name, _, known = source.partition(_MARK)
+    path = checkpoint_file(source)
+    try:
+        status = path.stat()
+        digest = _file_digest(path, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError) as error:
+        if known:  # a finished run needs it no more
+            return source
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{key} must be a run's folder or a checkpoint, but {reason}: {path}"
+        ) from error
+    if known not in ("", digest):
+        raise InputError(f"{key}: {path} holds something else than when it was recorded")
+    return f"{name}{_MARK}{digest}"
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: Path, changed: int, size: int) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _masked(tree: dict[Any, Any]) -> dict[Any, Any]:
+    """Remove in place what cannot change the result; return what is left."""
     for key in project().without_effect:
         *parents, last = key.split(".")
         node = tree
@@ -53,25 +103,17 @@ def _masked(tree: dict[Any, Any]) -> dict[Any, Any]:
             node = node.get(parent, {})
         node.pop(last, None)
     tree["paths"] = {key: "" for key in tree.get("paths", {})}
-    if isinstance(source := tree.get("from_checkpoint"), str):
-        tree["from_checkpoint"] = content_of(source)
+    for key in project().file_keys:
+        if isinstance(source := tree.get(key), str):
+            tree[key] = source.partition(_MARK)[2] or source
     return without_unset(tree)
-
-
-def _digest(resolved: Any) -> str:
-    text = json.dumps(_canonical(resolved), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def run_id(cfg: DictConfig) -> str:
-    """Return e.g. ``hardtanh_clip-fixed0.25-s1-3f2a9c1d``."""
-    return f"{project().run_name(cfg)}-{fingerprint(cfg)[:8]}"
 
 
 def _canonical(node: Any) -> Any:
     if isinstance(node, dict):
-        named = {"_target_": first_called(node["_target_"])} if _is_named(node) else {}
-        return {key: _canonical(value) for key, value in (node | named).items()}
+        if isinstance(target := node.get("_target_"), str):
+            node = node | {"_target_": first_called(target)}
+        return {key: _canonical(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_canonical(value) for value in node]
     if isinstance(node, float) and node.is_integer():
@@ -79,16 +121,14 @@ def _canonical(node: Any) -> Any:
     return node
 
 
-def _is_named(node: dict[Any, Any]) -> bool:
-    return isinstance(node.get("_target_"), str)
+def _digest(canonical: Any) -> str:
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def register_resolvers() -> None:
-    """Let YAML say ``${stelab.run_id:}`` and what the project declares; safe to call again."""
+    """Register ``${stelab.run_id:}`` and what the project declares; safe to call again."""
     for name, resolve in {"run_id": run_id, **project().resolvers}.items():
-        if not OmegaConf.has_resolver(f"stelab.{name}"):
-            OmegaConf.register_new_resolver(f"stelab.{name}", _of_all(resolve))
-
-
-def _of_all(resolve: Callable[[DictConfig], Any]) -> Callable[..., Any]:
-    return lambda *, _root_: resolve(_root_)
+        OmegaConf.register_new_resolver(
+            f"stelab.{name}", lambda *, _root_, resolve=resolve: resolve(_root_), replace=True
+        )

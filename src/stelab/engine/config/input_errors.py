@@ -7,7 +7,7 @@ stelab itself, raises then is told as what it is to the user: a mistake, in one 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hydra.errors import HydraException
@@ -19,11 +19,7 @@ from stelab.engine.terminal import one_line
 
 @contextmanager
 def reading_input() -> Iterator[None]:
-    """Inside, input is read and nothing has started: each exception is an InputError.
-
-    Raises:
-        InputError: Something failed.
-    """
+    """Raise an InputError for each exception inside, where input is read and nothing started."""
     try:
         yield
     except (InputError, RunError):
@@ -32,18 +28,46 @@ def reading_input() -> Iterator[None]:
         raise InputError(mistake(error)) from error
 
 
+class Mistakes:
+    """Gathers the InputErrors of many jobs before any of them starts; each is said once."""
+
+    def __init__(self, jobs: int):
+        self.jobs = jobs
+        self._jobs_of: dict[str, list[str]] = {}  # by message
+
+    @contextmanager
+    def of(self, overrides: Sequence[str]) -> Iterator[None]:
+        """Gather the mistake of the job with these overrides instead of raising it."""
+        try:
+            yield
+        except InputError as error:
+            self._jobs_of.setdefault(str(error), []).append(" ".join(overrides))
+
+    def raise_any(self) -> None:
+        """Raise one InputError that names all that was gathered, if anything was."""
+        lines: list[str] = []
+        for message, jobs in self._jobs_of.items():
+            lines.append(message)
+            if self.jobs > 1:
+                lines.append(f"  in {len(jobs)} of {self.jobs} jobs, the first: {jobs[0]}")
+        if lines:
+            raise InputError("\n".join(lines))
+
+
 def mistake(error: Exception) -> str:
-    """Say in one line what an exception says that input has caused."""
+    """Describe in one line an exception that input has caused."""
     refusal = isinstance(error, ValueError) and str(error) and not error.__cause__
-    return one_line(str(error)) if refusal else told(error)
+    return one_line(str(error)) if refusal else described(error)
 
 
-def told(error: BaseException) -> str:
-    """Say in one line what an exception says, and where there is more where that may not do."""
+def described(error: BaseException) -> str:
+    """Describe an exception in one line, and say where to find more if that may not do."""
+    text = one_line(str(error))
+    after_colon = f": {text}" if text else ""
     if isinstance(error, RecursionError):
         return "something is nested too deeply, or contains itself"
     if isinstance(error, MemoryError):
-        return f"there is not enough memory{_after_colon(error)}"
+        return f"there is not enough memory{after_colon}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" for {error.filename}" if error.filename else ""
         return f"there is no space left{where}: free some, and run it again"
@@ -54,9 +78,4 @@ def told(error: BaseException) -> str:
         return one_line(": ".join(causes) or type(error).__name__)
     cause = error.__cause__
     reason = f": {one_line(str(cause))}" if cause and str(cause) not in str(error) else ""
-    text = f"{type(error).__name__}{_after_colon(error)}{reason}"
-    return f"{text} (HYDRA_FULL_ERROR=1 shows the traceback)"
-
-
-def _after_colon(error: BaseException) -> str:
-    return f": {text}" if (text := one_line(str(error))) else ""
+    return f"{type(error).__name__}{after_colon}{reason} (HYDRA_FULL_ERROR=1 shows the traceback)"

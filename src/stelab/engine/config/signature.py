@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import all_suffixes
-from importlib.util import find_spec
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +27,20 @@ from stelab import arguments
 from stelab.arguments import Only
 from stelab.engine.errors import first_line
 
+HYDRA_KEYS = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
+"""Keys of a node that are Hydra's, not arguments of its target."""
+
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """What a target takes by keyword.
+    """What a target takes by keyword."""
 
-    Attributes:
-        annotations: Parameter names and their types; `Any` where a type is not judged.
-        required: Keyword-only names without a default. (What is positional is data that code
-            passes, such as the parameters of an optimizer.)
-        positional: Names that are taken by position only.
-        open: Whether any other name is taken too (``**kwargs``).
-    """
-
-    annotations: dict[str, Any] = field(default_factory=dict)
+    annotations: dict[str, Any] = field(default_factory=dict)  # `Any` where a type is not judged
+    # Keyword-only names without a default. (Positional ones are data that code passes, such as
+    # the parameters of an optimizer.)
     required: frozenset[str] = frozenset()
-    positional: frozenset[str] = frozenset()
-    open: bool = False
+    positional: frozenset[str] = frozenset()  # names that are taken by position only
+    open: bool = False  # whether any other name is taken too (**kwargs)
 
 
 @cache
@@ -51,20 +48,18 @@ def read_signature(target: str) -> Signature:
     """Return the keyword parameters of the class or function with the dotted name `target`.
 
     They are read from its source where that is plain. What they would refuse of a target that is
-    not stelab's, `import_signature` may accept.
-
-    Raises:
-        LookupError: There is no such thing, its import fails, or it cannot be called.
+    not stelab's, `import_signature` may accept. Both raise LookupError if there is no such thing,
+    its import fails, or it cannot be called.
     """
     module, _, name = target.rpartition(".")
     if not module or not all(part.isidentifier() for part in target.split(".")):
         raise LookupError(f"'{target}' is not a dotted name like 'package.module.Name'")
     try:
-        found = _find(module, name)
-        if found is None:
+        definition = _find(module, name)
+        if definition is None:
             raise LookupError(f"there is no '{name}' in {module}")
-        return _signature(*found, own=is_own(target))
-    except (_NoSource, LookupError, RecursionError) as error:
+        return _signature(*definition, strict=is_own(target))
+    except (_NoSource, LookupError, ImportError, RecursionError) as error:
         if is_own(target) and not isinstance(error, _NoSource):
             raise
         return import_signature(target)
@@ -72,12 +67,11 @@ def read_signature(target: str) -> Signature:
 
 @cache
 def import_signature(target: str) -> Signature:
-    """Import `target` and return its keyword parameters; open where Python does not know them.
-
-    Raises:
-        LookupError: As `read_signature`.
-    """
-    thing = _imported(target)
+    """Import `target` and return its keyword parameters; open where Python does not know them."""
+    try:
+        thing = _locate(target)  # as `instantiate` will
+    except (Exception, SystemExit) as error:
+        raise LookupError(why_not_found(target, error.__cause__ or error)) from error
     if not callable(thing):
         raise LookupError(f"it must be a class or function, but is of type {type(thing).__name__}")
     try:
@@ -90,7 +84,7 @@ def import_signature(target: str) -> Signature:
         return Signature(open=True)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return Signature(
-        annotations={p.name: _judged(p.annotation, names, own=False) for p in named},
+        annotations={p.name: _judged(p.annotation, names, strict=False) for p in named},
         required=frozenset(
             p.name for p in outermost if p.kind == p.KEYWORD_ONLY and p.default is p.empty
         ),
@@ -100,24 +94,12 @@ def import_signature(target: str) -> Signature:
 
 
 def is_own(target: str) -> bool:
-    """Tell whether a target is stelab's: its source is plain, and its types are what it takes."""
+    """Whether a target is stelab's: its source is plain, and its types are what it takes."""
     return target.startswith(("stelab.", "hydra_plugins.stelab."))
 
 
-def _imported(target: str) -> Any:
-    """Return what `instantiate` will find.
-
-    Raises:
-        LookupError: It will find nothing: says why.
-    """
-    try:
-        return _locate(target)
-    except (Exception, SystemExit) as error:
-        raise LookupError(why_not_found(target, error.__cause__ or error)) from error
-
-
 def why_not_found(target: str, error: BaseException) -> str:
-    """Say why a target is not found, from what its import raised."""
+    """Return why a target is not found, from what its import raised."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno or 1}: its source is broken: {error.msg}"
     if isinstance(error, AttributeError) and hasattr(error, "obj"):
@@ -133,30 +115,29 @@ def why_not_found(target: str, error: BaseException) -> str:
 
 
 class _NoSource(Exception):
-    """The source does not say it: it is compiled, or what stands there is no class or function."""
+    """The source says nothing: it is compiled, or what stands there is no class or function."""
 
 
-def _signature(module: str, node: ast.AST, *, own: bool) -> Signature:
+def _signature(module: str, node: ast.AST, *, strict: bool) -> Signature:
     if isinstance(node, ast.FunctionDef):
-        return _parameters(node.args, own=own)
+        return _parameters(node.args, strict=strict)
     if not isinstance(node, ast.ClassDef):
         raise _NoSource
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return _parameters(item.args, own=own)
+            return _parameters(item.args, strict=strict)
     for base in node.bases:
-        found = _find(module, base.id) if isinstance(base, ast.Name) else None
-        if found is not None:
-            return _signature(*found, own=own)
+        if isinstance(base, ast.Name) and (definition := _find(module, base.id)):
+            return _signature(*definition, strict=strict)
     return Signature()
 
 
-def _parameters(arguments: ast.arguments, *, own: bool) -> Signature:
+def _parameters(arguments: ast.arguments, *, strict: bool) -> Signature:
     named = [a for a in (*arguments.args, *arguments.kwonlyargs) if a.arg != "self"]
     hyperparameters = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return Signature(
         annotations={
-            a.arg: _judged(a.annotation and ast.unparse(a.annotation), _NAMES, own=own)
+            a.arg: _judged(a.annotation and ast.unparse(a.annotation), _NAMES, strict=strict)
             for a in named
         },
         required=frozenset(a.arg for a, default in hyperparameters if default is None),
@@ -167,27 +148,22 @@ def _parameters(arguments: ast.arguments, *, own: bool) -> Signature:
 _NAMES = {**vars(typing), **vars(arguments)}
 
 
-def _judged(annotation: Any, names: dict[str, Any], *, own: bool) -> Any:
-    """Return the type that a configuration must have; `Any` where an annotation does not decide.
+def _judged(annotation: Any, names: dict[str, Any], *, strict: bool) -> Any:
+    """Return the type that an annotation, or its source, asks for; `Any` if it does not decide.
 
-    stelab's own annotations do, and `stelab.arguments` wherever they are used. Those of others are
-    often narrower than what their code takes: torchvision's `RandomErasing` has ``value: float``,
-    which may be ``"random"``.
-
-    Args:
-        annotation: A type, or its source.
-        names: What the source may be made of, besides builtins.
-        own: Whether it is stelab's.
+    stelab's own annotations do (`strict`), and `stelab.arguments` wherever they are used. Those of
+    others are often narrower than what their code takes: torchvision's `RandomErasing` has
+    ``value: float``, which may be ``"random"``.
     """
     try:
         kind = eval(annotation, dict(names)) if isinstance(annotation, str) else annotation
     except Exception:  # made of something else
         return Any
-    return kind if kind is not None and (own or _has_range(kind)) else Any
+    return kind if kind is not None and (strict or _has_range(kind)) else Any
 
 
 def _has_range(kind: Any) -> bool:
-    """Tell whether a type is of `stelab.arguments`, or made of one."""
+    """Whether a type is of `stelab.arguments`, or made of one."""
     metadata = getattr(kind, "__metadata__", ())
     return any(isinstance(entry, Only) for entry in metadata) or any(
         map(_has_range, typing.get_args(kind))
@@ -199,9 +175,7 @@ def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
     for node in _flat(_statements(module)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return module, node
-        if isinstance(node, ast.Assign) and name in {
-            t.id for t in node.targets if isinstance(t, ast.Name)
-        }:
+        if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
             return module, node
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
@@ -219,11 +193,9 @@ def _flat(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _absolute(module: str, node: ast.ImportFrom) -> str:
-    if not node.level:
-        return node.module or ""
-    package = module.split(".") if _source(module).name == "__init__.py" else module.split(".")[:-1]
-    kept = package[: len(package) - (node.level - 1)]
-    return ".".join([*kept, *([node.module] if node.module else [])])
+    is_package = node.level and _source(module).name == "__init__.py"
+    package = module if is_package else module.rpartition(".")[0]
+    return resolve_name("." * node.level + (node.module or ""), package)
 
 
 @cache
@@ -240,12 +212,7 @@ def _statements(module: str) -> list[ast.stmt]:
 
 
 def _source(module: str) -> Path:
-    """Return the file of `module`. Only the top-level package is looked up, none is imported.
-
-    Raises:
-        LookupError: There is none.
-        _NoSource: It is no text.
-    """
+    """Return the file of `module`. Only the top-level package is looked up, none is imported."""
     top, *rest = module.split(".")
     try:
         spec = find_spec(top)
@@ -253,19 +220,15 @@ def _source(module: str) -> Path:
         spec = None
     if spec is None:
         raise LookupError(f"there is no package '{top}' (is it installed, or on PYTHONPATH?)")
-    if spec.submodule_search_locations is None and rest:  # such as os.path
+    if rest and spec.submodule_search_locations is None:  # such as os.path
         raise _NoSource
-    if not rest and spec.origin:
-        return _text(Path(spec.origin))
+    files = [] if rest or not spec.origin else [spec.origin]
     for folder in spec.submodule_search_locations or []:  # a namespace package has several
-        path = Path(folder).joinpath(*rest)
-        for found in (path / "__init__.py", *(Path(f"{path}{end}") for end in all_suffixes())):
-            if os.path.isfile(found):
-                return _text(found)
-    raise LookupError(f"there is no module '{module}'")
-
-
-def _text(path: Path) -> Path:
-    if path.suffix != ".py" or not path.is_file():
+        path = os.path.join(folder, *rest)
+        files += [os.path.join(path, "__init__.py"), *(f"{path}{end}" for end in all_suffixes())]
+    file = next(filter(os.path.isfile, files), None)
+    if file is None:
+        raise LookupError(f"there is no module '{module}'")
+    if not file.endswith(".py"):
         raise _NoSource
-    return path
+    return Path(file)

@@ -17,6 +17,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from stelab.engine.config.identity import register_resolvers, without_unset
 from stelab.engine.config.signature import (
+    HYDRA_KEYS,
     Signature,
     import_signature,
     is_own,
@@ -31,10 +32,7 @@ _DELETED = "must be given (it cannot be deleted)"
 
 
 def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
-    """Check `cfg` against the schema of `command`.
-
-    Returns:
-        The configuration as plain containers, interpolations resolved.
+    """Check `cfg` against the schema of `command`; return it as plain containers, resolved.
 
     Raises:
         InputError: Names every unknown, missing, mistyped or out-of-range key.
@@ -43,32 +41,21 @@ def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
         tree = plain(cfg)
     except InputError:  # for a mistake that can be named better, maybe
         written: Any = OmegaConf.to_container(without_hydra(cfg), resolve=False)
-        stated = [m for m in _against_schema(written, command) if "${" not in m[1]]
-        _raise(stated, cfg)
+        _raise([m for m in _against_schema(written, command) if "${" not in m[1]], cfg)
         raise
     _raise(list(_mistakes(tree, command)), cfg)
     return tree
 
 
-def is_valid(tree: dict[str, Any], command: str) -> bool:
-    """Tell whether `validate` finds nothing wrong with what a configuration resolves to."""
-    return not any(True for _ in _mistakes(tree, command))
-
-
 def _mistakes(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
-    yield from _missing(tree)
-    yield from _not_finite(tree)
+    yield from _missing_or_not_finite(tree)
     yield from _against_schema(tree, command)
     yield from project().contradictions(tree)
-    yield from _against_signatures(_calls(tree))
+    yield from _against_signatures(_with_targets(tree))
 
 
 def validate_node(cfg: DictConfig, key: str) -> None:
-    """Check the node at `key`, and those in it, against the signatures of their targets.
-
-    Raises:
-        InputError: Names every unknown, missing, mistyped or out-of-range key.
-    """
+    """Check the node at `key`, and those in it, against the signatures of their targets."""
     tree = OmegaConf.to_container(OmegaConf.select(cfg, key), resolve=True)
     _raise(list(_against_signatures(tree, tuple(key.split(".")))), cfg)
 
@@ -80,7 +67,7 @@ def _raise(mistakes: list[tuple[Path, str]], cfg: DictConfig) -> None:
 
 
 def require_keys(cfg: DictConfig, command: str) -> None:
-    """Raise InputError where a top-level key of `command` was deleted."""
+    """Raise InputError if a top-level key of `command` was deleted."""
     fields = dataclasses.fields(project().schemas[command])
     needed = {f.name for f in fields if f.default is dataclasses.MISSING}
     deleted = sorted(needed - {str(key) for key in cfg})
@@ -89,36 +76,31 @@ def require_keys(cfg: DictConfig, command: str) -> None:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return `cfg` as plain containers: resolved, without its `hydra` node and `UNSET` keys."""
+    """Return `cfg` as plain containers: resolved, without `hydra` and unset later keys."""
     register_resolvers()  # this process may not have composed it
-    own = without_hydra(cfg) if "hydra" in cfg else cfg
     try:
-        tree = cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
-        return without_unset(tree)
+        tree = OmegaConf.to_container(without_hydra(cfg), resolve=True)
+        return without_unset(cast(dict[str, Any], tree))
     except OmegaConfBaseException as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):  # of a resolver of ours
+        cause = error.__context__
+        while cause is not None:
+            if isinstance(cause, InputError):  # of a resolver of ours
+                raise cause from None
             cause = cause.__context__
-        if cause is not None:
-            raise cause from None
         key = getattr(error, "full_key", None)
-        what = f"{key}: its value" if key else "the configuration"
-        raise InputError(f"{what} cannot be resolved: {first_line(error)}") from error
+        subject = f"{key}: its value" if key else "the configuration"
+        raise InputError(f"{subject} cannot be resolved: {first_line(error)}") from error
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:
-    """Return a copy of `cfg` without its `hydra` node."""
+    """Return `cfg`, or a copy of it without its `hydra` node if it has one."""
+    if "hydra" not in cfg:
+        return cfg
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
 def suggestion(word: str, known: Iterable[str], *, within: str = "") -> str:
-    """Return ``"; did you mean 'x'?"`` for the known word nearest to `word`, or nothing.
-
-    Args:
-        word: What came.
-        known: What there is.
-        within: What to write before it, such as ``"trainer."``.
-    """
+    """Return ``"; did you mean 'trainer.x'?"`` (`within` is ``"trainer."``), or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{within}{near[0]}'?" if near else ""
 
@@ -138,14 +120,10 @@ def _walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from _walk(value, (*path, key))
 
 
-def _missing(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+def _missing_or_not_finite(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
     for path, node in _walk(tree):
         if node == "???":
             yield path, f"must be given: {_dotted(path)}=..."
-
-
-def _not_finite(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    for path, node in _walk(tree):
         if isinstance(node, float) and not math.isfinite(node):
             yield path, f"must be a finite number, got {node}"
 
@@ -162,13 +140,13 @@ def _schema(command: str) -> TypeAdapter[Any]:
     return TypeAdapter(project().schemas[command])
 
 
-def _calls(tree: dict[str, Any]) -> dict[str, Any]:
+def _with_targets(tree: dict[str, Any]) -> dict[str, Any]:
     """Return `tree` with a `_target_` in each node that needs none, and nothing but its own."""
     classes, apart = project().classes, project().apart
     nodes = {key: node for key, node in tree.items() if isinstance(node, dict)}
-    for key in {*classes, *apart} & {*nodes}:
-        node = {"_target_": classes[key], **nodes[key]} if key in classes else nodes[key]
-        nodes[key] = {name: node[name] for name in node if name not in apart.get(key, ())}
+    for key, node in nodes.items():
+        target = {"_target_": classes[key]} if key in classes else {}
+        nodes[key] = target | {k: value for k, value in node.items() if k not in apart.get(key, ())}
     return tree | nodes
 
 
@@ -186,7 +164,7 @@ def _against_signatures(tree: Any, where: Path = ()) -> Iterator[tuple[Path, str
 
 
 def _nodes(node: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the nodes; those in one that is not recursive are its own business, or stelab's."""
+    """Yield the nodes that are built; a foreign target that is not recursive builds its own."""
     if isinstance(node, dict) and "_target_" in node:
         yield path, node
         if node.get("_recursive_") is False and not is_own(str(node["_target_"])):
@@ -196,13 +174,10 @@ def _nodes(node: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield from _nodes(value, (*path, key))
 
 
-_SPECIAL = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
-
-
 def _against_signature(
     signature: Signature, node: dict[str, Any], path: Path
 ) -> Iterator[tuple[Path, str]]:
-    arguments = {key: value for key, value in node.items() if key not in _SPECIAL}
+    arguments = {key: value for key, value in node.items() if key not in HYDRA_KEYS}
     try:
         _adapter(signature).validate_python(arguments)
     except ValidationError as error:
@@ -215,9 +190,7 @@ def _against_signature(
 def _adapter(signature: Signature) -> TypeAdapter[Any]:
     """Make the schema of a node from the signature of its target."""
     try:
-        adapter = _arguments(signature, signature.annotations)
-        adapter.rebuild(raise_errors=True)  # now, not when it is used
-        return adapter
+        return _arguments(signature, signature.annotations)
     except Exception:  # an annotation that is no type
         return _arguments(signature, dict.fromkeys(signature.annotations, Any))
 
@@ -231,7 +204,7 @@ def _arguments(signature: Signature, annotations: dict[str, Any]) -> TypeAdapter
     config = ConfigDict(extra="allow" if signature.open else "forbid")
     arguments.__pydantic_config__ = config  # type: ignore[attr-defined]
     adapter = TypeAdapter[Any](arguments)
-    adapter.rebuild(raise_errors=True)  # else a name that is no type is told when it is used
+    adapter.rebuild(raise_errors=True)  # now, not when it is used
     return adapter
 
 
@@ -253,24 +226,23 @@ def _explain(
 
 def _unknown(path: Path, loc: Path, tree: dict[str, Any], signature: Signature | None) -> str:
     key = str(loc[-1])
-    if signature is not None and key in signature.positional:
+    if signature is None:
+        siblings: Any = tree
+        for part in loc[:-1]:
+            siblings = siblings[part]
+        names = [str(name) for name in siblings if name != loc[-1]]
+    elif key in signature.positional:
         return "is taken by position only: write it in the list _args_"
-    names = [*signature.annotations] if signature else _siblings(tree, loc)
+    else:
+        names = [*signature.annotations]
     within = "".join(f"{part}." for part in (*path, *loc[:-1]))
     near = suggestion(key, names, within=within)
     return "is not a key here" + (near or (f" (there are: {', '.join(names)})" if names else ""))
 
 
 def _is_key(part: str | int, tree: dict[str, Any]) -> bool:
-    """Tell keys from the names of union members that pydantic puts in a location."""
+    """Whether it is a key, not the name of a union's member that pydantic puts in a location."""
     return isinstance(part, int) or any(part in path for path, _ in _walk(tree))
-
-
-def _siblings(tree: dict[str, Any], loc: tuple[str | int, ...]) -> list[str]:
-    node: Any = tree
-    for part in loc[:-1]:
-        node = node[part]
-    return [str(key) for key in node if key != loc[-1]]
 
 
 # ${key}, or ${oc.select:key,default}

@@ -12,35 +12,31 @@ _ROOM = "x" * 200  # for the names of what will lie in a folder
 
 
 def require_folder(path: Path | str) -> None:
-    """Raise InputError where no folder can be made, or written to, at `path`."""
-    _require(path)
+    """Raise InputError if no folder can be made, or written to, at `path`."""
+    existing = folder = Path(os.path.abspath(path))
+    missing = []
+    while existing != existing.parent and not _exists(existing):
+        missing.append(existing.name)
+        existing = existing.parent
+    for name in missing:
+        _exists(existing / name)  # only the folder that is there limits the length of a name
+    _exists(folder / _ROOM)
+    if not existing.is_dir():
+        raise InputError(f"{visible(str(existing))} must be a folder to write to, but is none")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{visible(str(existing))} must be writable, but is read-only")
 
 
 def require_file(path: Path | str) -> None:
-    """Raise InputError where no file can be made, or written anew, at `path`."""
-    _require(Path(path).parent)
-    _look(Path(path))
+    """Raise InputError if no file can be made, or written anew, at `path`."""
+    require_folder(Path(path).parent)
+    _exists(Path(path))
     if os.path.isdir(path):
         raise InputError(f"{visible(str(path))} must be a file to write, but is a folder")
 
 
-def _require(path: Path | str) -> None:
-    there = Path(os.path.abspath(path))
-    missing = []
-    while there != there.parent and not _look(there):
-        missing.append(there.name)
-        there = there.parent
-    for name in missing:
-        _look(there / name)  # looks at the length of a name only where its folder is there
-    _look(Path(os.path.abspath(path), _ROOM))
-    if not there.is_dir():
-        raise InputError(f"{visible(str(there))} must be a folder to write to, but is none")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{visible(str(there))} must be writable, but is read-only")
-
-
-def _look(path: Path) -> bool:
-    """Tell whether something is there; raise InputError where nothing can be."""
+def _exists(path: Path) -> bool:
+    """Whether something is there; raise InputError if nothing can be."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):

@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from types import FrameType
 from typing import Any, Literal, NoReturn, cast
 
@@ -20,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 from stelab.arguments import Size
 from stelab.engine.config.compose import compose_job
 from stelab.engine.config.composition import overrides_of
-from stelab.engine.errors import InputError
 from stelab.engine.launchers.executor import Executor
 from stelab.engine.launchers.job import Outcome
 from stelab.engine.launchers.schedule import Job, Schedule
@@ -182,12 +180,6 @@ def _as_return(job: Job, outcome: Outcome) -> JobReturn:
     else:
         result.status, result.return_value = JobStatus.FAILED, JobFailed(outcome.reason)
     return result
-
-
-def require(package: str, *, extra: str) -> None:
-    """Raise InputError where an optional package is not installed."""
-    if find_spec(package) is None:
-        raise InputError(f"this launcher needs {package}: pip install 'stelab[{extra}]'")
 
 
 @contextmanager

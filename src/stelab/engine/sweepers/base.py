@@ -99,7 +99,7 @@ class StudySweeper(Sweeper):
             besides = f" besides the replicates ({', '.join(self.replicates)})"
             raise InputError(
                 f"there is nothing to sweep over{besides if self.replicates else ''}: give a key "
-                "several values, e.g. estimator=identity,none"
+                "several values, e.g. seed=0,1"
             )
         return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -12,10 +11,11 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from stelab.engine.config.compose import compose_job, compose_whole, parse, search, without_hydra
-from stelab.engine.config.mistakes import Mistakes
-from stelab.engine.config.validate import keys_of, suggestion, validate_node
+from stelab.engine.config.compose import compose_job, compose_whole, parse, search
+from stelab.engine.config.input_errors import Mistakes
+from stelab.engine.config.validate import keys_of, suggestion, validate_node, without_hydra
 from stelab.engine.errors import InputError
+from stelab.engine.extras import require_package
 from stelab.engine.sweepers import StudySweeper, has_failed
 
 
@@ -121,9 +121,8 @@ def _sweeper(base: DictConfig) -> StudySweeper | None:
     chosen = classes.get(target)
     if chosen is None or not issubclass(chosen, StudySweeper):
         return None
-    if chosen.package and find_spec(chosen.package) is None:
-        package = chosen.package
-        raise InputError(f"sweep={package} needs {package}: pip install 'stelab[{package}]'")
+    if chosen.package:
+        require_package(chosen.package, extra=chosen.package, user=f"sweep={chosen.package}")
     for node, name in (("hydra.sweeper", target), ("hydra.launcher", launcher)):
         if name.startswith("hydra_plugins.stelab."):
             validate_node(base, node)

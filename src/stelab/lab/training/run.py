@@ -23,8 +23,8 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from stelab.binarizer import Binarizer
 from stelab.engine.config import build
 from stelab.engine.config.composition import overrides_of
-from stelab.engine.config.first_weights import checkpoint_file, pinned
-from stelab.engine.config.mistakes import Mistakes
+from stelab.engine.config.identity import checkpoint_file, pinned
+from stelab.engine.config.input_errors import Mistakes
 from stelab.engine.config.validate import plain, validate
 from stelab.engine.errors import InputError, RunError, first_line
 from stelab.engine.studies.record import Pruned, Recorder, Run, finished_run
@@ -88,7 +88,7 @@ def train_checked(cfg: DictConfig) -> Run:
     cfg = copy.deepcopy(cfg)
     cfg.paths.run = str(folder.path)  # computed once
     if cfg.get("from_checkpoint"):
-        cfg.from_checkpoint = pinned(cfg.from_checkpoint)
+        cfg.from_checkpoint = pinned("from_checkpoint", cfg.from_checkpoint)
     if finished := finished_run(cfg):
         log.info("%s is finished already (rerun=true runs it again)", finished.name)
         return finished
