@@ -39,7 +39,7 @@ class Scheduled(nn.Module):
 
 
 def advance(module: nn.Module, progress: float) -> None:
-    """Tell every schedule inside `module` that this fraction of training is done."""
+    """Set every schedule inside `module` to this fraction of training."""
     for part in module.modules():
         if isinstance(part, Scheduled):
             part.progress.fill_(progress)

@@ -28,12 +28,17 @@ def _bits(cfg: DictConfig) -> int:
     return cfg.model.bits if "model" in cfg else cfg.bits
 
 
+def _half_period(cfg: DictConfig) -> int | None:
+    """Return the epochs of scheduler=cosine; None, which are the run's steps, where it steps so."""
+    return cfg.trainer.max_epochs if cfg.scheduler.get("interval") != "step" else None
+
+
 PROJECT = Project(
     schemas=SCHEMAS,
     classes={"trainer": "pytorch_lightning.Trainer"},
     apart={"scheduler": ("interval", "frequency", "monitor")},
     contradictions=contradictions,
-    resolvers={"bits": _bits},
+    resolvers={"bits": _bits, "half_period": _half_period},
     extras={
         "pytorch_lightning.loggers.WandbLogger": "wandb",
         "pytorch_lightning.loggers.MLFlowLogger": "mlflow",
@@ -112,6 +117,6 @@ PROJECT = Project(
     },
     train="stelab.apps.train.train_or_return",
     reconstructions="stelab.lab.training.reconstructions.picture_reconstructions",
-    read_codes="stelab.lab.training.projector.read_codes",
-    write_codes="stelab.lab.training.projector.write_codes",
+    read_codes="stelab.lab.training.codes.encode_projected",
+    write_codes="stelab.lab.training.codes.write_projected",
 )

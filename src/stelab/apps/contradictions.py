@@ -38,6 +38,13 @@ def _of_monitor(tree: dict[str, Any]) -> Iterator[Mistake]:
     if monitor not in _LOWER_IS_BETTER and tree.get("better") is None:
         hint = suggestion(monitor, _LOWER_IS_BETTER)
         yield ("monitor",), f"is {monitor}, so better must be set, to lower or higher{hint}"
+    trainer = tree.get("trainer")
+    if monitor == "code/flip_ratio" and isinstance(trainer, dict) and _is_one_epoch(trainer):
+        yield (
+            ("monitor",),
+            f"is {monitor}, which has no value before the second epoch; set trainer.max_epochs "
+            "above 1",
+        )
     if not monitor.startswith("val/"):
         return
     keys = {"data.val_size": "validation images", "trainer.limit_val_batches": "validation"}
@@ -49,6 +56,10 @@ def _of_monitor(tree: dict[str, Any]) -> Iterator[Mistake]:
                 f"is {monitor}, but {key}=0 leaves no {lost}; "
                 f"set monitor=train/loss, or {key} above 0",
             )
+
+
+def _is_one_epoch(trainer: dict[str, Any]) -> bool:
+    return trainer.get("max_epochs") == 1 or bool(trainer.get("fast_dev_run"))
 
 
 def _of_trainer(tree: dict[str, Any]) -> Iterator[Mistake]:
@@ -67,7 +78,8 @@ def _of_trainer(tree: dict[str, Any]) -> Iterator[Mistake]:
             f"is {written}, and there is no trainer.max_steps: set one of them, because "
             "schedules end with training",
         )
-    if isinstance(scheduler, dict) and scheduler.get("T_max", 1) in (None, -1):
+    by_steps = isinstance(scheduler, dict) and scheduler.get("interval") == "step"
+    if isinstance(scheduler, dict) and scheduler.get("T_max", 1) in (None, -1) and not by_steps:
         yield (
             ("scheduler", "T_max"),
             f"is {written}, so scheduler.T_max is unknown: set it, or a schedule by "

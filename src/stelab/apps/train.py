@@ -97,7 +97,7 @@ def _check(plan: Plan, states: Sequence[RunState]) -> None:
         if state.state != "finished" or job.rerun
     ]
     if waiting:
-        from stelab.lab.training.run import check
+        from stelab.lab.training.check import check
 
         check(waiting)
 

@@ -73,7 +73,7 @@ class CategoricalEstimator(nn.Module):
 
     What holds for all of them:
 
-    - Half precision: as for `stelab.estimators.Estimator`.
+    - Half precision and arguments: as for `stelab.estimators.Estimator`.
     - Edges: an infinite logit has a finite gradient, -inf excludes its class, +inf the others.
       Where a logit is NaN, so is the gradient of its one-hot, and that of no other.
     - An empty batch has an empty gradient, and a loss of NaN, the mean of nothing.

@@ -62,9 +62,6 @@ class GumbelRao(SoftmaxJacobians):
     Args:
         samples: n, at least 1.
         temperature: :math:`\tau`, above 0.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     randomness = "noise"
@@ -92,9 +89,6 @@ class GumbelStraightThrough(GumbelRao):
 
     Args:
         temperature: :math:`\tau`, above 0.
-
-    Raises:
-        ValueError: `temperature` is not a finite number above 0.
     """
 
     @checked
@@ -117,9 +111,6 @@ class GappedStraightThrough(SoftmaxJacobians):
     Args:
         gap: :math:`\gamma`, not below 0, or ``"p"``.
         temperature: :math:`\tau`, above 0.
-
-    Raises:
-        ValueError: An argument is not what it must be.
     """
 
     @checked

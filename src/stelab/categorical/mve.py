@@ -123,9 +123,6 @@ class MVE(CategoricalEstimator):
 
     Args:
         temperature: :math:`\tau`, not below 0, or ``"infinite"``.
-
-    Raises:
-        ValueError: `temperature` is neither.
     """
 
     exactness: Exactness = "exact for linear"

@@ -47,9 +47,6 @@ class ReinMax(SoftmaxJacobians):
 
     Args:
         temperature: :math:`\tau`, at least 1.
-
-    Raises:
-        ValueError: `temperature` is not a finite number of at least 1.
     """
 
     @checked
@@ -91,9 +88,6 @@ class ReinMaxRao(SoftmaxJacobians):
     Args:
         samples: n, at least 1.
         temperature: :math:`\tau`, above 0.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     randomness = "noise"
@@ -129,9 +123,6 @@ class ReinMaxCV(SoftmaxJacobians):
         strength: :math:`\eta`; at 0 this is ReinMax.
         samples: n, at least 1.
         temperature: :math:`\tau`, above 0, of the control variate.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     exactness = "exact for quadratic"

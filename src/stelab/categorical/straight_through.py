@@ -24,9 +24,6 @@ class StraightThrough(SoftmaxJacobians):
 
     Args:
         temperature: :math:`\tau`, above 0, of the gradient; D is drawn without it.
-
-    Raises:
-        ValueError: `temperature` is not a finite number above 0.
     """
 
     @checked

@@ -38,9 +38,6 @@ class EDE(Scheduled, Estimator):
         start: t before the first step, above 0.
         end: t after the last step, above 0.
         normalize_mass: Divide by the mass, so that it is 1 throughout.
-
-    Raises:
-        ValueError: `start` or `end` is not a finite number above 0.
     """
 
     @checked
@@ -77,9 +74,6 @@ class SlopeAnnealed(Scheduled, Bernoulli):
         start: a before the first step, above 0.
         end: a after the last step, above 0.
         stochastic: Whether bits are drawn (in training mode).
-
-    Raises:
-        ValueError: `start` or `end` is not a finite number above 0.
     """
 
     @checked
@@ -120,9 +114,6 @@ class NoiseAnnealed(Scheduled, Bernoulli):
     Args:
         start: Scale of the noise before the first step, above 0.
         end: Scale of the noise after the last step, above 0.
-
-    Raises:
-        ValueError: `start` or `end` is not a finite number above 0.
     """
 
     exactness = "exact for linear"
@@ -154,9 +145,6 @@ class Progressive(Scheduled, Estimator):
     Args:
         start: beta before the first step, above 0.
         end: beta after the last step, above 0.
-
-    Raises:
-        ValueError: `start` or `end` is not a finite number above 0.
     """
 
     relaxed = True

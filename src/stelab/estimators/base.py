@@ -69,6 +69,7 @@ class Estimator(nn.Module):
     - Half precision: slopes and estimates are computed in float32, multiplied with the gradient
       that arrives there, and cast last, so losses may be scaled; `loss` is float32 or wider.
       f sees codes in the dtype of `s`, which rounds relaxed ones.
+    - Arguments: a constructor raises ValueError, which names each that is not what it must be.
     - Edges: where `s` is infinite the gradient is finite. Where it is NaN the bit is 0, as at
       -inf, and the gradient NaN; all else is as if -inf stood there.
     - Evaluation mode: `loss` changes nothing but the state of its generator. Where gradients are

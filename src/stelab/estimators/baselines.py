@@ -45,9 +45,6 @@ class MovingAverage(Baseline):
 
     Args:
         decay: What of the average stays at every step, at least 0, below 1.
-
-    Raises:
-        ValueError: `decay` is out of its range.
     """
 
     total: Tensor
@@ -78,9 +75,6 @@ class LearnedBaseline(Baseline):
         bits: Bits of a code.
         hidden: Width of the hidden layer.
         learning_rate: Of its optimizer.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     @checked

@@ -74,9 +74,6 @@ class BernoulliStraightThrough(Bernoulli):
     Args:
         slope: Derivative in place of the step's, ``"sigmoid"`` or ``"identity"``.
         temperature: :math:`\tau`, above 0, of the sigmoid slope.
-
-    Raises:
-        ValueError: An argument is not what it must be.
     """
 
     @checked
@@ -123,9 +120,6 @@ class ReinMax(Bernoulli):
 
     Args:
         temperature: :math:`\tau`, at least 1.
-
-    Raises:
-        ValueError: `temperature` is not a finite number of at least 1.
     """
 
     @checked
@@ -153,9 +147,6 @@ class DecoupledStraightThrough(Bernoulli):
     Args:
         forward_temperature: :math:`\tau_f`, above 0.
         backward_temperature: :math:`\tau_b`, above 0.
-
-    Raises:
-        ValueError: A temperature is not a finite number above 0.
     """
 
     @checked

@@ -106,9 +106,6 @@ class Rebar(MultiEvaluation):
         strength: Where :math:`\eta` starts.
         temperature: Where :math:`\tau` starts, above 0.
         learning_rate: Of the optimizer of both.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     @checked
@@ -190,9 +187,6 @@ class Relax(MultiEvaluation):
         hidden: Width of the network's hidden layer.
         temperature: Where :math:`\tau` starts, above 0.
         learning_rate: Of the optimizer of network and temperature.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     @checked
@@ -243,9 +237,6 @@ class DoubleControlVariates(MultiEvaluation):
     Args:
         strength: Where a starts.
         learning_rate: Of its optimizer.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     @checked

@@ -48,9 +48,6 @@ class GumbelRao(Bernoulli):
     Args:
         samples: k, at least 1.
         temperature: :math:`\tau`, above 0.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     randomness = "noise"
@@ -87,9 +84,6 @@ class GumbelStraightThrough(GumbelRao):
 
     Args:
         temperature: :math:`\tau`, above 0.
-
-    Raises:
-        ValueError: `temperature` is not a finite number above 0.
     """
 
     @checked
@@ -108,9 +102,6 @@ class BinaryConcrete(Bernoulli):
 
     Args:
         temperature: :math:`\tau`, above 0.
-
-    Raises:
-        ValueError: `temperature` is not a finite number above 0.
     """
 
     randomness = "noise"

@@ -34,9 +34,6 @@ class Noise(Bernoulli):
 
     Attributes:
         constant: Whether the density is piecewise constant.
-
-    Raises:
-        ValueError: `scale` is not a finite number above 0.
     """
 
     constant = False

@@ -34,9 +34,6 @@ class DSQ(Estimator):
     Args:
         interval: :math:`\Delta`, above 0.
         steepness: Where k starts, above 0. Its logarithm is the parameter.
-
-    Raises:
-        ValueError: `interval` or `steepness` is not a finite number above 0.
     """
 
     @checked
@@ -86,9 +83,6 @@ class EWGS(Estimator):
 
     Args:
         scaling: :math:`\delta`, at least 0.
-
-    Raises:
-        ValueError: `scaling` is not a finite number of at least 0.
     """
 
     @checked

@@ -75,9 +75,6 @@ class LeaveOneOut(MultiEvaluation):
 
     Args:
         samples: K, at least 2.
-
-    Raises:
-        ValueError: `samples` is not an integer of at least 2.
     """
 
     @checked
@@ -164,9 +161,6 @@ class ARMS(LeaveOneOut):
 
     Args:
         samples: n, at least 2.
-
-    Raises:
-        ValueError: `samples` is not an integer of at least 2.
     """
 
     def estimate(

@@ -80,9 +80,6 @@ class HardtanhClip(Estimator):
 
     Args:
         bound: The largest magnitude that passes, above 0.
-
-    Raises:
-        ValueError: `bound` is not a finite number above 0.
     """
 
     @checked

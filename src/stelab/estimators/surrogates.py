@@ -66,9 +66,6 @@ class ClippedInput(Surrogate):
     Args:
         bound: c, above 0.
         normalize_mass: Divide by the mass, so that it is 1.
-
-    Raises:
-        ValueError: `bound` is not a finite number above 0.
     """
 
     constant = True
@@ -133,9 +130,6 @@ class SigmoidSlope(Surrogate):
 
     Args:
         slope: k, above 0.
-
-    Raises:
-        ValueError: `slope` is not a finite number above 0.
     """
 
     @checked
@@ -163,9 +157,6 @@ class TanhSlope(SigmoidSlope):
 
     Args:
         slope: k, above 0.
-
-    Raises:
-        ValueError: `slope` is not a finite number above 0.
     """
 
     def derivative(self, s: Tensor) -> Tensor:
@@ -206,9 +197,6 @@ class SwishSign(Surrogate):
 
     Args:
         beta: Steepness, above 0.
-
-    Raises:
-        ValueError: `beta` is not a finite number above 0.
     """
 
     @checked

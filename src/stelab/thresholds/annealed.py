@@ -18,9 +18,6 @@ class AnnealedThreshold(Scheduled, Threshold):
     Args:
         start: theta before the first step, any finite number.
         end: theta after the last step, any finite number.
-
-    Raises:
-        ValueError: `start` or `end` is not finite.
     """
 
     @checked

@@ -11,9 +11,6 @@ class FixedThreshold(Threshold):
 
     Args:
         value: The threshold, any finite number.
-
-    Raises:
-        ValueError: `value` is not finite.
     """
 
     @checked

@@ -54,9 +54,6 @@ class BatchQuantileThreshold(Threshold):
 
     Args:
         quantile: Share of values that get the bit 0, at least 0, below 1; 0.5 is the median.
-
-    Raises:
-        ValueError: `quantile` is out of its range.
     """
 
     @checked

@@ -11,7 +11,7 @@ from torch import Tensor
 from stelab.engine.errors import InputError
 from stelab.estimators import ApproxSign
 from stelab.lab.gradients import Cubic, Enumeration, Linear, MLPLoss, Problem, Quadratic, Toy
-from stelab.lab.gradients.exact import Probability
+from stelab.lab.gradients.problems import Probability
 
 PROBLEMS = [
     Linear(bits=5, spread=1.0, seed=3),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
 import stelab
 from stelab.engine.report.console import PlainConsole
-from stelab.lab.gradients.figures import print_measurements
+from stelab.lab.gradients.figures import draw_measurements, print_measurements
 from stelab.lab.gradients.sweep import Row, measure_all
 
 
@@ -34,3 +35,12 @@ def test_no_terminal_loses_a_name_or_a_number(rows: list[Row], width: int) -> No
         assert {*expected, row.reference, f"{m.microseconds:.1f}"} <= {*words}
         assert not m.samples or f"[{m.bias_low:.3f}," in words
         assert row.estimator in words
+
+
+@pytest.mark.parametrize("names", [["identity"], ["reinforce"], ["identity", "gumbel_st"]])
+def test_all_figures_are_drawn_of_any_kind_of_estimator(names: list[str], tmp_path: Path) -> None:
+    lines = ("bits=4", "samples=20")
+    jobs = [stelab.compose(*lines, f"estimator={name}", command="gradients") for name in names]
+    paths = draw_measurements(tmp_path, measure_all(jobs))
+    assert [path.name for path in paths] == ["bias_variance.png", "errors.png"]
+    assert all(path.stat().st_size > 5_000 for path in paths)

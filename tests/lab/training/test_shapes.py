@@ -13,8 +13,8 @@ from conftest import Cli
 from stelab.engine.config import CONF_DIR
 from stelab.engine.errors import InputError
 from stelab.engine.studies import read_run
-from stelab.lab.training.run import build_module, check
-from stelab.lab.training.shapes import require_fit
+from stelab.lab.training.building import build_module
+from stelab.lab.training.check import check, require_fit
 
 NETWORKS = '''
 import torch

@@ -6,10 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
+import stelab
 from conftest import Cli, train
+from stelab.lab.training.check import check
 from waiting import wait_until
 
 
@@ -43,6 +46,14 @@ def test_each_job_has_a_run_of_mlflow(tmp_path: Path) -> None:
         assert data.params["seed"] == str(run.config["seed"])
         assert "first" in data.params["tags"]
     assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert not mlflow.is_tracking_uri_set()
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+def test_a_dry_run_makes_no_file_of_mlflow(tmp_path: Path) -> None:
+    lines = ("debug=fast", "model=mlp", "logger=mlflow", f"paths.outputs={tmp_path}/outputs")
+    check([stelab.compose(*lines, "dry_run=true")])
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("package", ["wandb", "mlflow"])

@@ -231,9 +231,9 @@ def test_hardtanh_clip_is_identity_until_the_loss_is_summed(tmp_path: Path) -> N
 
 
 def test_none_trains_the_decoder_alone(tmp_path: Path) -> None:
+    from stelab.lab.training.building import build_module
     from stelab.lab.training.isolation import isolated
     from stelab.lab.training.restore import restore
-    from stelab.lab.training.run import build_module
 
     run = train(tmp_path, "estimator=none", "trainer.max_epochs=2")
     assert run.metrics["estimator/zero_grad_fraction"] == 1

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import inspect
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from omegaconf import DictConfig
 
 import stelab
 from conftest import train
 from stelab.annealing import Scheduled
 from stelab.engine.errors import InputError, RunError
 from stelab.engine.studies import Run, read_run
+from stelab.lab.training.building import build_trainer
 from stelab.lab.training.checkpoint_file import read_checkpoint
 
 FOUR_STEPS = ("data.limit=256", "trainer.log_every_n_steps=3")  # an epoch
@@ -112,6 +116,20 @@ def test_what_nothing_logs_is_told_after_the_first_validation(tmp_path: Path) ->
     assert read_run(folder).status == "failed"
 
 
+def test_a_metric_from_the_second_epoch_on_is_waited_for(tmp_path: Path) -> None:
+    flips = (*FOUR_STEPS, "monitor=code/flip_ratio", "better=lower")
+    run = train(tmp_path, *flips, "trainer.max_epochs=3", "trainer.val_check_interval=2")
+    best = read_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+    ratios = [float(row["code/flip_ratio"]) for row in rows(run)[1:]]
+    assert best["metrics"]["code/flip_ratio"] == min(ratios)
+    with pytest.raises(InputError, match="no value before the second epoch"):
+        train(tmp_path, *flips, "trainer.max_epochs=1")
+    with pytest.raises(RunError, match="monitor is code/flip_ratio, which nothing has logged by"):
+        train(tmp_path, *flips, "trainer.max_epochs=3", "trainer.max_steps=4")
+    with pytest.raises(RunError, match="monitor is code/flip_ratio, which nothing has logged by"):
+        train(tmp_path, *flips, "trainer.max_epochs=3", "~callbacks.code")
+
+
 def learning_rates(tmp_path: Path, *overrides: str) -> list[float]:
     found: list[float] = []
 
@@ -119,13 +137,11 @@ def learning_rates(tmp_path: Path, *overrides: str) -> list[float]:
         def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
             found.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    with pytest.MonkeyPatch.context() as patch:
-        from stelab.lab.training import run
+    def build(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+        return build_trainer(cfg, callbacks=[*callbacks, Look()])
 
-        trainer = run._trainer
-        patch.setattr(
-            run, "_trainer", lambda cfg, callbacks=(): trainer(cfg, callbacks=[*callbacks, Look()])
-        )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stelab.lab.training.run.build_trainer", build)
         train(tmp_path, *FOUR_STEPS, "trainer.max_epochs=2", *overrides)
     return found
 
@@ -144,6 +160,20 @@ def test_schedules_step_by_step(tmp_path: Path) -> None:
         assert lr == expected.get_last_lr()[0]
         optimizer.step()
         expected.step()
+
+
+def test_a_cosine_ends_with_the_run_by_epochs_and_by_steps(tmp_path: Path) -> None:
+    by_epoch = learning_rates(tmp_path, "scheduler=cosine", "optimizer.lr=1")
+    assert by_epoch == pytest.approx([1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5])
+    by_step = learning_rates(
+        tmp_path, "scheduler=cosine", "+scheduler.interval=step", "optimizer.lr=1"
+    )
+    assert by_step == pytest.approx([(1 + math.cos(math.pi * t / 8)) / 2 for t in range(8)])
+    own = ("scheduler=cosine", "+scheduler.interval=step", "scheduler.T_max=2", "optimizer.lr=1")
+    assert learning_rates(tmp_path, *own)[2] == pytest.approx(0)
+    assert stelab.compose("scheduler=cosine", "trainer.max_epochs=20").scheduler.T_max == 20
+    with pytest.raises(InputError, match=r"scheduler.T_max is null, so"):
+        stelab.compose("scheduler=cosine", "trainer.max_epochs=null", "trainer.max_steps=9")
 
 
 def test_a_plateau_needs_a_metric(tmp_path: Path) -> None:

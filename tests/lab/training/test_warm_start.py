@@ -14,8 +14,8 @@ from conftest import Cli, train
 from stelab.engine.config.identity import fingerprint, fingerprint_of_resolved
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
+from stelab.lab.training.building import build_module
 from stelab.lab.training.checkpoint_file import read_checkpoint
-from stelab.lab.training.run import build_module
 
 
 @pytest.fixture(scope="module")

@@ -6,22 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 
 class Batches:
     """Iterate over images in batches; the last, smaller batch is kept.
 
-    All images are one tensor, so a batch is one indexing. `batch_size` counts the images of all
-    processes together: a run takes the same optimizer steps on one device and on several, and
-    process `rank` takes every `world_size`-th image of each batch.
-
-    Args:
-        images: All images, shape ``(n, ...)``.
-        batch_size: Images a batch, over all processes.
-        seed: With the epoch, decides the order; None keeps the order of `images`.
-        rank: This process.
-        world_size: Number of processes.
+    All images are one tensor, so a batch is one indexing. Their order depends on `seed` and epoch;
+    without a seed it stays as it is. `batch_size` counts the images of all processes together: a
+    run takes the same optimizer steps on one device and on several, and process `rank` takes every
+    `world_size`-th image of each batch.
 
     Raises:
         ValueError: The last batch has fewer images than there are processes.
@@ -71,7 +65,7 @@ class Batches:
         return {"resume": self.resume}
 
     def load_state_dict(self, state: dict[str, tuple[int, int]]) -> None:
-        """Leave out the batches of that epoch before that batch."""
+        """Skip the batches before that batch in that epoch."""
         self.resume = state["resume"]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -84,7 +78,10 @@ class Batches:
         size, device = len(self.images), self.images.device
         if self.seed is None:
             return torch.arange(size, device=device)
-        # Hashed together, so that epoch 1 of seed 0 is not epoch 0 of seed 1.
-        state = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state[0]) >> 1)
-        return torch.randperm(size, generator=generator).to(device)
+        return torch.randperm(size, generator=seeded(self.seed, self.epoch)).to(device)
+
+
+def seeded(*numbers: int, device: torch.device | str = "cpu") -> Generator:
+    """Return a generator, seeded with a hash: (0, 1) is another seed than (1, 0) or (1,)."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state[0]) >> 1)

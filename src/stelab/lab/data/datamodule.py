@@ -30,8 +30,8 @@ class ImageDataModule(pl.LightningDataModule):
     the training device once, as one tensor.
 
     Attributes:
-        may_download: Whether what is absent may be downloaded. Not where a run that was read says
-            where to.
+        may_download: Whether absent files may be downloaded: not where a run's own record names
+            their folder.
     """
 
     may_download = True
@@ -65,18 +65,18 @@ class ImageDataModule(pl.LightningDataModule):
         return None
 
     def has(self, split: str) -> bool:
-        """Tell whether a split has any images."""
+        """Return whether a split has any images."""
         if split not in self._splits:
             self._splits[split] = self.load(split)[: self.limit]
         return len(self._splits[split]) > 0
 
     def batches_per_epoch(self, limit: int | float) -> int:
-        """Return the number of training batches, of which `limit` is the most, or the share."""
+        """Return the training batches of an epoch: at most `limit`, or that share of all."""
         batches = -(-len(self.images("train")) // self.batch_size)
         return min(limit, batches) if isinstance(limit, int) else int(limit * batches)
 
     def probe(self, at_most: int = 5000) -> Tensor:
-        """Return images to look at the code with: the validation split, else training images."""
+        """Return the images that monitors encode: the validation split, else training images."""
         return self.images("val" if self.has("val") else "train")[:at_most]
 
     def train_dataloader(self) -> Batches:
@@ -93,16 +93,11 @@ class ImageDataModule(pl.LightningDataModule):
         return self._batches("test", seed=None)
 
     def _batches(self, split: str, *, seed: int | None) -> Batches:
-        images = self.images(split)
-        if self.trainer is None:
-            return Batches(images, batch_size=self.batch_size, seed=seed)
-        return Batches(
-            images.to(self.trainer.strategy.root_device),
-            batch_size=self.batch_size,
-            seed=seed,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
-        )
+        images, shares = self.images(split), dict[str, int]()
+        if self.trainer is not None:
+            images = images.to(self.trainer.strategy.root_device)
+            shares = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        return Batches(images, batch_size=self.batch_size, seed=seed, **shares)
 
 
 def hold_out(
@@ -110,15 +105,10 @@ def hold_out(
 ) -> tuple[Tensor, Tensor]:
     """Split indices, stratified by label: ``(kept, held out)``, each in a shuffled order.
 
-    Args:
-        labels: Class of every image, shape ``(n,)``.
-        size: Number of images to hold out.
-        seed: Decides which.
-        what: Name of the configuration key of `size`, for the message.
-        among: What is split, for the message.
+    `labels` are the classes of all images, `size` of which are held out; the `seed` decides which.
 
     Raises:
-        InputError: Nothing would be kept.
+        InputError: Nothing would be kept: `what` names the key of `size`, `among` what is split.
     """
     if size >= len(labels):
         raise InputError(

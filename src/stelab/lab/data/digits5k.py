@@ -60,13 +60,8 @@ def _images(test_size: int, val_size: int, split_seed: int, split: str) -> Tenso
     """Choose and normalize once a process: the jobs of a sweep share the images."""
     pixels, labels = _digits()
     rest, test = _test(test_size, split_seed)
-    kept, val = hold_out(
-        labels[rest],
-        val_size,
-        seed=split_seed,
-        what="data.val_size",
-        among="images beside the test's",
-    )
+    among = "images beside the test's"
+    kept, val = hold_out(labels[rest], val_size, seed=split_seed, what="data.val_size", among=among)
     return normalize(pixels[{"train": rest[kept], "val": rest[val], "test": test}[split]])
 
 

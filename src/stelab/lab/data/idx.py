@@ -70,28 +70,17 @@ class _IDX(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Download what is missing, verify what is there."""
-        raw = _raw(self.dataset.__name__, self.root)
-        for name in _FILES:
-            path = raw / name
+        paths = [_raw(self.dataset.__name__, self.root) / name for name in _FILES]
+        for path in paths:
             if os.path.lexists(path) and not path.is_file():
                 raise InputError(self._damaged(path, "it is no file"))
-        if not all((raw / name).is_file() for name in _FILES):
+        if not all(path.is_file() for path in paths):
             self._download()
-        for name in _FILES:
-            self._verify(raw / name)
-
-    def _verify(self, path: Path) -> None:
-        try:
-            with open_regular(path) as file:
-                status, start = os.fstat(file.fileno()), file.read(len(_header(path.name)))
-            if how := _difference(path.name, status.st_size, start):
-                raise ValueError(how)
-            if path.name in self.md5 and _md5(path, status.st_mtime_ns) != self.md5[path.name]:
-                raise ValueError("its MD5 checksum is wrong")
-            if "labels" in path.name and (largest := int(_read(path).max())) >= _CLASSES:
-                raise ValueError(f"it holds the label {largest}, more than {_CLASSES - 1}")
-        except (OSError, ValueError) as error:
-            raise InputError(self._damaged(path, first_line(error))) from error
+        for path in paths:
+            try:
+                _verify(path, self.md5.get(path.name))
+            except (OSError, ValueError) as error:
+                raise InputError(self._damaged(path, first_line(error))) from error
 
     def load(self, split: str) -> Tensor:
         """Read the file that a split is in, and choose its images."""
@@ -151,6 +140,22 @@ class KMNIST(_IDX):
     dataset = torchvision.datasets.KMNIST
 
 
+def _verify(path: Path, md5: str | None) -> None:
+    """Raise ValueError unless a file has its size, header, checksum (if known) and labels."""
+    header = _header(path.name)
+    expected = len(header) + math.prod(_FILES[path.name])
+    with open_regular(path) as file:
+        status, start = os.fstat(file.fileno()), file.read(len(header))
+    if status.st_size != expected:
+        raise ValueError(f"{status.st_size} bytes instead of {expected}")
+    if start != header:
+        raise ValueError(f"its header is {start.hex(' ', 4)} instead of {header.hex(' ', 4)}")
+    if md5 is not None and _md5(path, status.st_mtime_ns) != md5:
+        raise ValueError("its MD5 checksum is wrong")
+    if "labels" in path.name and (largest := int(_read(path).max())) >= _CLASSES:
+        raise ValueError(f"it holds the label {largest}, more than {_CLASSES - 1}")
+
+
 @cache
 def _md5(path: Path, modified: int) -> str:
     """Hash a file once a process, again when it was modified."""
@@ -167,15 +172,12 @@ def _images(name: str, root: str, val_size: int, split_seed: int, split: str) ->
     raw = _raw(name, root)
     if split == "test":
         return normalize(_read(raw / "t10k-images-idx3-ubyte"))
+    labels = _read(raw / "train-labels-idx1-ubyte").long()
     kept, val = hold_out(
-        _read(raw / "train-labels-idx1-ubyte").long(),
-        val_size,
-        seed=split_seed,
-        what="data.val_size",
-        among="training images",
+        labels, val_size, seed=split_seed, what="data.val_size", among="training images"
     )
-    chosen = kept if split == "train" else val
-    return normalize(_read(raw / "train-images-idx3-ubyte")[chosen])
+    pixels = _read(raw / "train-images-idx3-ubyte")
+    return normalize(pixels[kept if split == "train" else val])
 
 
 def _raw(name: str, root: str) -> Path:
@@ -186,15 +188,6 @@ def _header(name: str) -> bytes:
     """Return how a file must begin: type and number of dimensions, then each of them."""
     shape = _FILES[name]
     return struct.pack(f">HBB{len(shape)}I", 0, _UBYTE, len(shape), *shape)
-
-
-def _difference(name: str, size: int, start: bytes) -> str | None:
-    expected = len(_header(name)) + math.prod(_FILES[name])
-    if size != expected:
-        return f"{size} bytes instead of {expected}"
-    if start != _header(name):
-        return f"its header is {start.hex(' ', 4)} instead of {_header(name).hex(' ', 4)}"
-    return None
 
 
 def _read(path: Path) -> Tensor:

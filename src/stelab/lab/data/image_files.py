@@ -28,11 +28,12 @@ _WHITE_IS_65535 = ("PNG", "PPM")
 _EIGHT_BITS = ("|u1", "|b1")
 _MOST_PIXELS = 2**25
 _MOST_BYTES = 2**27
+_TOO_LARGE = f"it has more than {_MOST_PIXELS} pixels"
 _SIZE = (28, 28)
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Return what a folder holds, by name, but folders and hidden files.
+    """Return the files of a folder, sorted by name, without hidden ones.
 
     Raises:
         InputError: It is not a folder, or holds nothing.
@@ -60,7 +61,7 @@ def read_image(path: Path) -> Tensor:
             with Image.open(content, formats=_FORMATS) as image:
                 grey = _grey(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _refused(path, _too_large()) from error
+        raise _refused(path, _TOO_LARGE) from error
     except UnidentifiedImageError as error:
         raise _refused(path, f"it is none of {', '.join(_FORMATS)}") from error
     # Whatever Pillow's readers raise on bytes that were made to confuse them.
@@ -71,34 +72,27 @@ def read_image(path: Path) -> Tensor:
     return torch.from_numpy(np.array(grey))
 
 
-def _refused(path: Path, why: str) -> InputError:
-    return InputError(f"{visible(str(path))} is not a readable image: {visible(why)}")
-
-
-def _too_large() -> str:
-    return f"it has more than {_MOST_PIXELS} pixels"
+def _refused(path: Path, reason: str) -> InputError:
+    return InputError(f"{visible(str(path))} is not a readable image: {visible(reason)}")
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Return 8-bit grey; size and kind are looked at before anything is decoded."""
+    """Return 8-bit grey; size and mode are checked before anything is decoded."""
     if image.width * image.height > _MOST_PIXELS:
-        raise ValueError(_too_large())
+        raise ValueError(_TOO_LARGE)
     deep = ImageMode.getmode(image.mode).typestr not in _EIGHT_BITS
     if deep and image.format not in _WHITE_IS_65535:
         raise ValueError(
             f"where white is among its {image.mode} pixels is not known: save them with 8 bits, or "
             "with 16 as PNG"
         )
-    if image.has_transparency_data and (deep or _sees_through(image)):
-        raise ValueError("what is behind its transparent pixels is not known: save it without them")
-    return _to_8_bits(image) if deep else image.convert("L")
-
-
-def _sees_through(image: Image.Image) -> bool:
-    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < 255)
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Divide by 257, which maps 65,535 to 255, rounding."""
-    pixels = np.asarray(image).astype(np.uint16)
+    if image.has_transparency_data:
+        opacity = None if deep else np.asarray(image.convert("RGBA").getchannel("A"))
+        if opacity is None or opacity.min() < 255:
+            raise ValueError(
+                "what is behind its transparent pixels is not known: save it without them"
+            )
+    if not deep:
+        return image.convert("L")
+    pixels = np.asarray(image).astype(np.uint16)  # divided by 257, which maps 65,535 to 255
     return Image.fromarray((pixels // 257 + (pixels % 257 > 128)).astype(np.uint8))

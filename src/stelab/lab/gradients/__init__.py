@@ -1,9 +1,16 @@
 """The laboratory: estimators measured against the exact gradient."""
 
 from stelab.lab.gradients.basket import GradientBasket
-from stelab.lab.gradients.exact import Enumeration
 from stelab.lab.gradients.measure import Measurement, adapt, measure, references
-from stelab.lab.gradients.problems import Cubic, Linear, MLPLoss, Problem, Quadratic, Toy
+from stelab.lab.gradients.problems import (
+    Cubic,
+    Enumeration,
+    Linear,
+    MLPLoss,
+    Problem,
+    Quadratic,
+    Toy,
+)
 from stelab.lab.gradients.subcode import AutoencoderLoss, Subcode
 
 __all__ = [

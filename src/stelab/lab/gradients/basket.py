@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from stelab.annealing import advance
 from stelab.arguments import AtLeastTwo, Count, FewBits, Seed, Size, checked
-from stelab.lab.gradients.exact import Enumeration
 from stelab.lab.gradients.measure import adapt, measure, references
+from stelab.lab.gradients.problems import Enumeration
 from stelab.lab.gradients.subcode import Subcode, reconstruction
-from stelab.lab.training.epoch_means import EpochMeans
 from stelab.lab.training.monitors import model_of
+from stelab.lab.training.processes import EpochMeans
 
 
-class GradientBasket(pl.Callback):
+class GradientBasket(Callback):
     """Measure estimators against the exact gradient every few steps, on the training's own weights.
 
     All see the same weights, the same images and the same sub-code; none of them moves a weight,
@@ -38,9 +38,6 @@ class GradientBasket(pl.Callback):
         samples: Estimates of those whose mean and variance cannot be enumerated.
         adapt: Steps, before a look, in which estimators learn what lowers their variance.
         seed: Of the choice of bits and of the draws.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     @checked
@@ -65,7 +62,7 @@ class GradientBasket(pl.Callback):
         self.means = EpochMeans()
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Look, every few steps."""
         if trainer.global_step % self.every_n_steps or batch_idx % trainer.accumulate_grad_batches:
@@ -74,29 +71,28 @@ class GradientBasket(pl.Callback):
         bits = min(self.bits, s[0].numel())
         enumeration = Enumeration(Subcode(s, loss, bits=bits, seed=self.seed))
         progress = trainer.global_step / trainer.estimated_stepping_batches
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         with torch.enable_grad(), torch.autocast(s.device.type, enabled=False):
             for name, estimator in self.estimators.items():
                 advance(estimator, progress)
-                found |= self._look(name, estimator.to(s.device), enumeration)
-        self.means.add(1, **{name: s.new_tensor(value) for name, value in found.items()})
+                values |= self._look(name, estimator.to(s.device), enumeration)
+        self.means.add(1, **{name: s.new_tensor(value) for name, value in values.items()})
+        steps = {f"{name}_step": value for name, value in values.items()}
         for logger in trainer.loggers:
-            steps = {f"{name}_step": value for name, value in found.items()}
             logger.log_metrics(steps, step=trainer.global_step)
 
     def _look(self, name: str, estimator: Any, enumeration: Enumeration) -> dict[str, float]:
-        device = enumeration.codes.device
-        generator = torch.Generator(device).manual_seed(self.seed)
-        law = references(estimator)
-        exact = enumeration.gradient(law.get("own", law["logistic"]))
+        generator = torch.Generator(enumeration.codes.device).manual_seed(self.seed)
+        *_, law = references(estimator).values()  # its own, where it has one
+        exact = {"": enumeration.gradient(law)}
         adapt(estimator, enumeration, steps=self.adapt, generator=generator)
-        m = measure(estimator, enumeration, {"": exact}, samples=self.samples, generator=generator)[
-            ""
-        ]
+        (m,) = measure(
+            estimator, enumeration, exact, samples=self.samples, generator=generator
+        ).values()
         values = {"cosine": m.cosine, "relative_bias": m.bias, "variance": m.variance}
         return {f"gradients/{name}/{key}": value for key, value in values.items()}
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch's means."""
         pl_module.log_dict(self.means.reset(trainer.strategy), sync_dist=True)
 
@@ -108,7 +104,7 @@ class GradientBasket(pl.Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take them up."""
+        """Restore them."""
         self.means.load_state_dict(state["means"])
         for name, estimator in self.estimators.items():
             estimator.load_state_dict(state["estimators"][name])

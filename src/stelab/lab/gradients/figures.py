@@ -11,10 +11,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from stelab.engine.report.console import PlainConsole, console
-from stelab.engine.report.drawing import COLOURS, DASHES
+from stelab.engine.report.drawing import COLOURS, DASHES, set_log
 from stelab.engine.report.printed_table import Column, print_table
 from stelab.lab.gradients.sweep import Row
 
@@ -22,11 +21,9 @@ _NEGLIGIBLE = 1e-12  # rounding, relative to the gradient
 
 
 def print_measurements(rows: Sequence[Row], *, to: PlainConsole | None = None) -> None:
-    """Print a line for each row; a bias with its interval of 95 % where it was sampled.
+    """Print a line for each row, to standard output unless told otherwise.
 
-    Args:
-        rows: In their order.
-        to: Where to; None: the standard output.
+    A bias that was sampled has its interval of 95 %.
     """
     print_table(_COLUMNS, rows, to or console())
 
@@ -60,29 +57,27 @@ _COLUMNS = (
 def draw_measurements(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """Draw the figures that these rows allow; return their paths."""
     with mpl.rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar
-        figures = {"bias_variance": scatter(rows), "errors": bars(rows)}
-        if curves := _curves(rows):
-            figures["sweep"] = curves
-        paths = []
-        for name, figure in figures.items():
-            paths.append(folder / f"{name}.png")
-            figure.savefig(paths[-1], dpi=120)
-    return paths
+        figures = {"bias_variance": scatter(rows), "errors": bars(rows), "sweep": _curves(rows)}
+        paths = {folder / f"{name}.png": figure for name, figure in figures.items() if figure}
+        for path, figure in paths.items():
+            figure.savefig(path, dpi=120)
+    return list(paths)
 
 
-def _first_reference(rows: Sequence[Row]) -> list[Row]:
-    """Keep one row an estimator: against its own noise where it has one."""
+def _drawable(rows: Sequence[Row]) -> list[Row]:
+    """Keep one row an estimator, against its own noise where it has one, if it can be scaled."""
     own = {row.label for row in rows if row.reference == "own"}
-    return [row for row in rows if row.reference == "own" or row.label not in own]
+    firsts = [row for row in rows if row.reference == "own" or row.label not in own]
+    return [row for row in firsts if not math.isnan(row.measurement.scaled_bias)]
 
 
 def scatter(rows: Sequence[Row]) -> Figure:
     """Draw bias against variance, both after scaling.
 
-    Those in which no bias was found and those without variance have a ranking of their own: on
-    log axes neither 0 has a place.
+    Estimators without a bias that was found, and those without variance, have rankings of their
+    own: log axes have no place for 0.
     """
-    shown = [r for r in _first_reference(rows) if not math.isnan(r.measurement.scaled_bias)]
+    shown = _drawable(rows)
     steady = [r for r in shown if r.measurement.variance < _NEGLIGIBLE]
     unbiased = [r for r in shown if r not in steady and r.measurement.bias_low < _NEGLIGIBLE]
     both = [r for r in shown if r not in steady and r not in unbiased]
@@ -94,13 +89,10 @@ def scatter(rows: Sequence[Row]) -> Figure:
         m = row.measurement
         middle.plot(m.scaled_bias, m.scaled_variance, "o", color=COLOURS[i % len(COLOURS)])
     _label(middle, both)
-    middle.set_xscale("log")
-    middle.set_yscale("log")
     middle.margins(x=0.4, y=0.1)
-    for axis in (middle.xaxis, middle.yaxis):  # the points may lie within one power of ten
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FormatStrFormatter("%g"))
-        axis.set_minor_formatter(NullFormatter())
+    if both:
+        set_log(middle, "x")
+        set_log(middle, "y")
     middle.set_xlabel("scaled bias")
     middle.set_ylabel("scaled variance")
     middle.set_title("bias and variance", fontsize=10)
@@ -116,10 +108,15 @@ def _ranking(ax: Axes, rows: Sequence[Row], name: str, title: str) -> None:
     ax.plot(values, range(len(ranked)), "o", color=COLOURS[0])
     ax.set_yticks(range(len(ranked)), [_name(row) for row in ranked], fontsize=8)
     if any(value > _NEGLIGIBLE for value in values):
-        ax.set_xscale("symlog", linthresh=0.01)
+        _set_symlog(ax)
         ax.set_xlim(0, 2 * max(values))
     ax.set_title(title, fontsize=10)
     ax.grid(alpha=0.3)
+
+
+def _set_symlog(ax: Axes) -> None:
+    ax.set_xscale("symlog", linthresh=0.01)
+    ax.xaxis.set_major_formatter("{x:g}")  # its own would be in dollars, see `draw_measurements`
 
 
 def _label(ax: Axes, rows: Sequence[Row]) -> None:
@@ -140,7 +137,7 @@ def _name(row: Row) -> str:
 
 def bars(rows: Sequence[Row]) -> Figure:
     """Draw squared bias and variance after scaling, the smallest sum on top."""
-    shown = [r for r in _first_reference(rows) if not math.isnan(r.measurement.scaled_bias)]
+    shown = _drawable(rows)
     pairs = [(r.measurement.scaled_bias**2, r.measurement.scaled_variance, r) for r in shown]
     pairs.sort(key=lambda pair: pair[0] + pair[1], reverse=True)
     figure = Figure(figsize=(7, 1.2 + 0.24 * len(shown)), layout="constrained")
@@ -149,7 +146,7 @@ def bars(rows: Sequence[Row]) -> Figure:
         ax.barh(i + 0.2, bias, 0.4, color=COLOURS[1], label="bias²" if i == 0 else None)
         ax.barh(i - 0.2, variance, 0.4, color=COLOURS[0], label="variance" if i == 0 else None)
     ax.set_yticks(range(len(pairs)), [_name(row) for *_, row in pairs], fontsize=7)
-    ax.set_xscale("symlog", linthresh=0.01)
+    _set_symlog(ax)
     ax.set_xlim(left=0)
     ax.margins(y=0.01)
     ax.set_xlabel("scaled squared error of the gradient, relative")

@@ -20,7 +20,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +27,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity
 
 from stelab.estimators import Estimator, MultiEvaluation
-from stelab.lab.gradients.exact import Enumeration, Probability
+from stelab.lab.gradients.problems import Enumeration, Probability
 
 Z95 = 1.96
 TIMED = 256
@@ -115,25 +114,24 @@ def measure(
     """
     estimator = copy.deepcopy(estimator)
     start = time.perf_counter()
+    drawn_samples = 0
     if estimator.randomness == "none":
         drawn = estimates(estimator, enumeration, 1, generator)
-        weights, sampled = drawn.new_ones(1, drawn.shape[1]), 0
+        weights = drawn.new_ones(1, drawn.shape[1])
     elif estimator.randomness == "bits" and not isinstance(estimator, MultiEvaluation):
         drawn = estimates_of_codes(estimator, enumeration)
         p = estimator.probability(enumeration.problem.logits).detach()
-        weights, sampled = enumeration.weights(p, enumeration.codes), 0
+        weights = enumeration.weights(p, enumeration.codes)
     else:
         drawn = estimates(estimator, enumeration, samples, generator)
-        weights, sampled = drawn.new_full(drawn.shape[:2], 1 / samples), samples
-    evaluations = estimator.evaluations(drawn.shape[2])
-    if len(drawn) < TIMED and evaluations < TIMED:  # a few would be the time of a call
+        weights, drawn_samples = drawn.new_full(drawn.shape[:2], 1 / samples), samples
+    count, evaluations = len(drawn), estimator.evaluations(drawn.shape[2])
+    if count < TIMED and evaluations < TIMED:  # a few would be the time of a call
         start = time.perf_counter()
         count = len(estimates(estimator, enumeration, TIMED, generator))
-    else:
-        count = len(drawn)
     microseconds = (time.perf_counter() - start) / count * 1e6
     return {
-        name: _compare(drawn, weights, g, sampled, evaluations, microseconds)
+        name: _compare(drawn, weights, g, drawn_samples, evaluations, microseconds)
         for name, g in exact.items()
     }
 
@@ -143,65 +141,56 @@ def estimates(
 ) -> Tensor:
     """Draw estimates, ``(samples, examples, bits)``."""
     problem = enumeration.problem
-    examples, bits = problem.logits.shape
-    drawn = []
-    for size in _chunks(samples, problem.codes_at_once()):
-        s = problem.logits.repeat(size, 1).requires_grad_()
+    drawn, at_once = [], problem.codes_at_once()
+    for first in range(0, samples, at_once):
+        s = problem.logits.repeat(min(at_once, samples - first), 1).requires_grad_()
         estimator.loss(s, problem, generator=generator).backward()
         assert s.grad is not None
-        drawn.append(s.grad.reshape(size, examples, bits) * len(s))
+        drawn.append(s.grad.reshape(-1, *problem.logits.shape) * len(s))
     return torch.cat(drawn)
 
 
 def estimates_of_codes(estimator: Estimator, enumeration: Enumeration) -> Tensor:
     """Compute the estimate that every code would give, ``(codes, examples, bits)``."""
     problem = enumeration.problem
-    examples, bits = problem.logits.shape
     computed = []
     for codes in enumeration.codes.split(problem.codes_at_once()):
         s = problem.logits.repeat(len(codes), 1).requires_grad_()
-        rows = codes.repeat_interleave(examples, dim=0)
+        rows = codes.repeat_interleave(len(problem.logits), dim=0)
         problem(estimator(s, bits=rows)).sum().backward()
         assert s.grad is not None
-        computed.append(s.grad.reshape(-1, examples, bits))
+        computed.append(s.grad.reshape(-1, *problem.logits.shape))
     return torch.cat(computed)
-
-
-def _chunks(total: int, most: int) -> Iterator[int]:
-    while total > 0:
-        yield min(total, most)
-        total -= most
 
 
 def _compare(
     drawn: Tensor,
     weights: Tensor,
     exact: Tensor,
-    sampled: int,
+    samples: int,
     evaluations: int,
     microseconds: float,
 ) -> Measurement:
     """Sum up estimates, weighted per example: the bits of different examples are independent."""
     mean = (weights[..., None] * drawn).sum(0)
     variances = (weights[..., None] * (drawn - mean).square()).sum(0)
-    if sampled > 1:
-        variances = variances * sampled / (sampled - 1)
+    if samples > 1:
+        variances = variances * samples / (samples - 1)
     norm, size = exact.norm().item(), mean.norm().item()
     deviation, variance = mean - exact, variances.sum().item()
     squared = deviation.square().sum().item()
+    factor = norm / size if size > 0 else math.nan
+    scaled = (factor * mean - exact).square().sum().item()
     low = high = squared
-    if sampled:
-        squared -= variance / sampled
+    if samples:
+        squared -= variance / samples
+        scaled -= factor**2 * variance / samples
         spread = Z95 * _error_of_squared_bias(drawn, deviation, mean)
         low, high = squared - spread, squared + spread
     bias, low, high = (math.sqrt(max(x, 0.0)) / norm for x in (squared, low, high))
-    factor = norm / size if size > 0 else math.nan
-    scaled = (factor * mean - exact).square().sum().item()
-    if sampled:
-        scaled -= factor**2 * variance / sampled
     cosines = cosine_similarity(drawn, exact[None], dim=2)
     return Measurement(
-        samples=sampled,
+        samples=samples,
         bias=bias,
         bias_low=low,
         bias_high=high,

@@ -1,16 +1,22 @@
-r"""Losses of short codes, on which the exact gradient can be had by enumeration.
+r"""Losses of short codes, and their exact gradients by enumeration of all codes.
 
-All are in float64, and all random numbers in them depend on their `seed` only. The logits are
-drawn from a normal distribution of standard deviation `spread`.
+All losses are in float64, and all random numbers in them depend on their `seed` only. The logits
+are drawn from a normal distribution of standard deviation `spread`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor, nn
 
 from stelab.arguments import Count, FewBits, NonNegative, Real, Seed, checked
-from stelab.estimators.enumeration import MOST_BITS
+from stelab.engine.errors import InputError
+from stelab.estimators.enumeration import MOST_BITS, all_codes
+
+Probability = Callable[[Tensor], Tensor]
+"""P(b = 1) given the logits, elementwise."""
 
 
 class Problem(nn.Module):
@@ -21,7 +27,6 @@ class Problem(nn.Module):
         rows: How many rows to evaluate at once: what bounds the memory of an enumeration.
     """
 
-    logits: Tensor
     rows = 2**12
 
     def __init__(self, logits: Tensor):
@@ -31,7 +36,7 @@ class Problem(nn.Module):
                 f"the exact gradient takes all 2**bits codes, so bits must be at most {MOST_BITS}, "
                 f"got {logits.shape[1]}"
             )
-        self.register_buffer("logits", logits)
+        self.logits: Tensor = nn.Buffer(logits)
 
     def codes_at_once(self) -> int:
         """Return how many codes of all examples are `rows` rows, at least one."""
@@ -43,6 +48,52 @@ class Problem(nn.Module):
         Row i is a code of example ``i % examples``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(bits)")
+
+
+class Enumeration:
+    r"""All codes of a problem with their losses, evaluated once.
+
+    .. math:: L(s) = \sum_b q_s(b)\,f(b), \qquad
+       q_s(b) = \prod_i p(s_i)^{b_i} (1 - p(s_i))^{1 - b_i}
+
+    Args:
+        problem: The loss and the logits.
+
+    Attributes:
+        codes: ``(2**bits, bits)``.
+        losses: ``(2**bits, examples)``.
+    """
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        examples, bits = problem.logits.shape
+        self.codes = all_codes(bits, like=problem.logits)
+        with torch.no_grad():
+            parts = [
+                problem(codes.repeat_interleave(examples, dim=0)).reshape(-1, examples)
+                for codes in self.codes.split(problem.codes_at_once())
+            ]
+        self.losses = torch.cat(parts)
+
+    def weights(self, p: Tensor, codes: Tensor) -> Tensor:
+        """Compute q(b) for every code and example, ``(codes, examples)``."""
+        return torch.where(codes[:, None, :] > 0, p, 1 - p).prod(-1)
+
+    def gradient(self, probability: Probability) -> Tensor:
+        r"""Compute :math:`\partial L/\partial s` of every example, in the shape of the logits."""
+        s = self.problem.logits.detach().clone().requires_grad_()
+        size = self.problem.codes_at_once()
+        for codes, losses in zip(self.codes.split(size), self.losses.split(size), strict=True):
+            p = probability(s)
+            (self.weights(p, codes) * losses).sum().backward()
+        assert s.grad is not None
+        if not s.grad.abs().sum() > 0:
+            raise InputError(
+                "the exact gradient is 0 (or not a number), so nothing can be compared with it: "
+                "every logit is out of the noise's reach, or the loss does not depend on the bits; "
+                "change problem.spread or seed"
+            )
+        return s.grad
 
 
 def normal(*shape: int, generator: Generator) -> Tensor:
@@ -57,18 +108,13 @@ class Linear(Problem):
         bits: Bits of a code, at most 16.
         spread: Standard deviation of the logits.
         seed: Of w and the logits.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
-
-    w: Tensor
 
     @checked
     def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
         generator = torch.Generator().manual_seed(seed)
         super().__init__(spread * normal(1, bits, generator=generator))
-        self.register_buffer("w", normal(bits, generator=generator))
+        self.w = nn.Buffer(normal(bits, generator=generator))
 
     def forward(self, bits: Tensor) -> Tensor:
         """See `Problem.forward`."""
@@ -81,13 +127,11 @@ class Quadratic(Linear):
     Arguments: see `Linear`.
     """
 
-    a: Tensor
-
     @checked
     def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
         super().__init__(bits=bits, spread=spread, seed=seed)
         a = normal(bits, bits, generator=torch.Generator().manual_seed(seed + 1))
-        self.register_buffer("a", (a + a.T) / 2 / bits**0.5)
+        self.a = nn.Buffer((a + a.T) / 2 / bits**0.5)
 
     def forward(self, bits: Tensor) -> Tensor:
         """See `Problem.forward`."""
@@ -100,13 +144,11 @@ class Cubic(Quadratic):
     Arguments: see `Linear`.
     """
 
-    v: Tensor
-
     @checked
     def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
         super().__init__(bits=bits, spread=spread, seed=seed)
         v = normal(bits, bits, generator=torch.Generator().manual_seed(seed + 2))
-        self.register_buffer("v", v)
+        self.v = nn.Buffer(v)
 
     def forward(self, bits: Tensor) -> Tensor:
         """See `Problem.forward`."""
@@ -121,9 +163,6 @@ class Toy(Problem):
         spread: Standard deviation of the logits.
         target: :math:`p_0`.
         seed: Of the logits.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     @checked
@@ -146,22 +185,15 @@ class MLPLoss(Problem):
         hidden: H, width of the hidden layer.
         spread: Standard deviation of the logits.
         seed: Of the network and the logits.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
-
-    w: Tensor
-    c: Tensor
-    v: Tensor
 
     @checked
     def __init__(self, *, bits: FewBits, hidden: Count, spread: NonNegative, seed: Seed):
         generator = torch.Generator().manual_seed(seed)
         super().__init__(spread * normal(1, bits, generator=generator))
-        self.register_buffer("w", 2 * normal(bits, hidden, generator=generator) / bits**0.5)
-        self.register_buffer("c", normal(hidden, generator=generator))
-        self.register_buffer("v", normal(hidden, generator=generator) / hidden**0.5)
+        self.w = nn.Buffer(2 * normal(bits, hidden, generator=generator) / bits**0.5)
+        self.c = nn.Buffer(normal(hidden, generator=generator))
+        self.v = nn.Buffer(normal(hidden, generator=generator) / hidden**0.5)
 
     def forward(self, bits: Tensor) -> Tensor:
         """See `Problem.forward`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stelab.arguments import Count, FewBits, Seed, Text, checked
 from stelab.engine.errors import InputError
@@ -34,8 +34,6 @@ class Subcode(Problem):
     """
 
     rows = 2**9  # a convolutional decoder keeps half a megabyte a row
-    chosen: Tensor
-    others: Tensor
 
     def __init__(self, s: Tensor, loss: Callable[[Tensor], Tensor], *, bits: int, seed: int):
         flat = s.detach().flatten(1)
@@ -44,8 +42,8 @@ class Subcode(Problem):
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(flat.shape[1], generator=generator)[:bits].sort().values
         super().__init__(flat[:, chosen.to(flat.device)])
-        self.register_buffer("chosen", chosen.to(flat.device))
-        self.register_buffer("others", step(flat))
+        self.chosen = nn.Buffer(chosen.to(flat.device))
+        self.others = nn.Buffer(step(flat))
         self.code_shape = s.shape[1:]
         self.loss = loss
 
@@ -87,7 +85,6 @@ class AutoencoderLoss(Subcode):
 
     Raises:
         InputError: The run cannot be read.
-        ValueError: An argument is out of its range.
     """
 
     @checked

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -19,8 +19,8 @@ from stelab.annealing import advance
 from stelab.engine.config import build
 from stelab.engine.files import write_atomically
 from stelab.estimators import Estimator
-from stelab.lab.gradients.exact import Enumeration
 from stelab.lab.gradients.measure import Measurement, adapt, measure, references
+from stelab.lab.gradients.problems import Enumeration
 from stelab.lab.training.isolation import isolated
 
 TENSORS = ("mean", "variances", "exact")
@@ -28,30 +28,18 @@ TENSORS = ("mean", "variances", "exact")
 
 @dataclass(frozen=True)
 class Row:
-    """One estimator against one reference.
+    """One estimator against one reference, see `stelab.lab.gradients.measure.references`."""
 
-    Attributes:
-        label: The estimator's name, with the hyperparameters in which it differs from others.
-        estimator: Its name.
-        swept: The values in which rows of this estimator differ, by key.
-        reference: ``"logistic"`` or ``"own"``, see `stelab.lab.gradients.measure.references`.
-        exactness: What is claimed of it.
-        measurement: The numbers.
-    """
-
-    label: str
+    label: str  # the estimator, with the values in which its rows differ
     estimator: str
-    swept: dict[str, Any]
+    swept: dict[str, Any]  # these values, by key
     reference: str
-    exactness: str
+    exactness: str  # as the estimator's class claims it
     measurement: Measurement
 
 
 def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
-    """Measure every configuration; the result of one does not depend on the others.
-
-    Returns:
-        Rows, the smallest mean squared error first.
+    """Measure every configuration, each independently; the smallest mean squared error is first.
 
     Raises:
         InputError: A problem or an estimator cannot be built, or a gradient is 0.
@@ -59,17 +47,18 @@ def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
     estimators = [_build_estimator(cfg) for cfg in jobs]  # all mistakes before the first number
     enumerations: dict[str, Enumeration] = {}
     rows = []
-    todo = zip(jobs, estimators, differences(jobs), strict=True)
+    pending = zip(jobs, estimators, differences(jobs), strict=True)
     bar = Console(stderr=True)
     hidden = not bar.is_terminal
-    for cfg, estimator, swept in track(todo, total=len(jobs), console=bar, disable=hidden):
-        key = json.dumps(OmegaConf.to_container(cfg.problem, resolve=True), sort_keys=True)
-        if key not in enumerations:
-            enumerations[key] = Enumeration(build(cfg.problem))
-        label = " ".join([cfg.names.estimator, *(f"{k}={v}" for k, v in swept.items())])
-        for reference, found in _measure_one(cfg, estimator, enumerations[key]).items():
-            exactness = estimator.exactness
-            rows.append(Row(label, cfg.names.estimator, swept, reference, exactness, found))
+    for cfg, estimator, swept in track(pending, total=len(jobs), console=bar, disable=hidden):
+        problem = json.dumps(OmegaConf.to_container(cfg.problem, resolve=True), sort_keys=True)
+        if problem not in enumerations:
+            enumerations[problem] = Enumeration(build(cfg.problem))
+        name, exactness = cfg.names.estimator, estimator.exactness
+        label = " ".join([name, *(f"{key}={value}" for key, value in swept.items())])
+        measurements = _measure_one(cfg, estimator, enumerations[problem])
+        for reference, measurement in measurements.items():
+            rows.append(Row(label, name, swept, reference, exactness, measurement))
     return sorted(rows, key=lambda row: row.measurement.mse)
 
 
@@ -84,21 +73,20 @@ def _measure_one(
     cfg: DictConfig, estimator: Estimator, enumeration: Enumeration
 ) -> dict[str, Measurement]:
     generator = torch.Generator().manual_seed(cfg.seed)
-    laws = references(estimator)
-    exact = {name: enumeration.gradient(law) for name, law in laws.items()}
+    exact = {name: enumeration.gradient(law) for name, law in references(estimator).items()}
     adapt(estimator, enumeration, steps=cfg.adapt, generator=generator)
     return measure(estimator, enumeration, exact, samples=cfg.samples, generator=generator)
 
 
 def differences(jobs: Sequence[DictConfig]) -> list[dict[str, Any]]:
-    """Return, for every job, the keys in which it differs from jobs of the same estimator."""
+    """Return, for every job, the values in which it differs from jobs of the same estimator."""
     flat = [dict(_leaves(OmegaConf.to_container(cfg, resolve=False))) for cfg in jobs]
-    found = []
-    for mine in flat:
-        same = [f for f in flat if f["names.estimator"] == mine["names.estimator"]]
-        keys = [key for key in mine if len({repr(other.get(key)) for other in same}) > 1]
-        found.append({key.removeprefix("estimator."): mine[key] for key in keys})
-    return found
+    differing = []
+    for leaves in flat:
+        same = [other for other in flat if other["names.estimator"] == leaves["names.estimator"]]
+        keys = [key for key in leaves if len({repr(other.get(key)) for other in same}) > 1]
+        differing.append({key.removeprefix("estimator."): leaves[key] for key in keys})
+    return differing
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -111,7 +99,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def write_tables(folder: Path, rows: Sequence[Row]) -> None:
     """Write gradients.csv, a line a row, and per_bit.csv, a line for each bit of each row."""
-    lines = [
+    summaries = [
         {
             "label": row.label,
             "estimator": row.estimator,
@@ -122,21 +110,15 @@ def write_tables(folder: Path, rows: Sequence[Row]) -> None:
         for row in rows
     ]
     bits = [
-        {"label": row.label, "reference": row.reference, "example": i, "bit": j, **values}
+        {
+            "label": row.label,
+            "reference": row.reference,
+            "example": i,
+            "bit": j,
+            **{name: getattr(row.measurement, name)[i, j].item() for name in TENSORS},
+        }
         for row in rows
-        for (i, j), values in _entries(row.measurement)
+        for i, j in np.ndindex(*row.measurement.exact.shape)
     ]
-    for name, table in (("gradients.csv", lines), ("per_bit.csv", bits)):
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-        write_atomically(folder / name, text.getvalue())
-
-
-def _entries(found: Measurement) -> Iterator[tuple[tuple[int, int], dict[str, float]]]:
-    tensors = {name: getattr(found, name).tolist() for name in TENSORS}
-    examples, bits = found.exact.shape
-    for i in range(examples):
-        for j in range(bits):
-            yield (i, j), {name: values[i][j] for name, values in tensors.items()}
+    for name, table in (("gradients.csv", summaries), ("per_bit.csv", bits)):
+        write_atomically(folder / name, pd.DataFrame(table).to_csv(index=False, na_rep="nan"))

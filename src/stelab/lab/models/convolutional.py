@@ -16,7 +16,7 @@ from torch import nn
 from stelab.arguments import Count, Flag, checked
 from stelab.binarizer import Binarizer
 from stelab.lab.models.autoencoder import Autoencoder
-from stelab.lab.models.layers import Norm, norm_2d, relu
+from stelab.lab.models.layers import Norm, norm_layers, relu
 
 
 @checked
@@ -44,15 +44,9 @@ def tutorial(
         norm: Norm after every layer but the first and the last.
         signed: Feed the decoder {-1, 1} instead of {0, 1}.
     """
-    return _autoencoder(
-        binarizer=binarizer,
-        bits=bits,
-        relu_before_bits=relu_before_bits,
-        norm=norm,
-        signed=signed,
-        to_code=partial(nn.Conv2d, kernel_size=4, stride=2, padding=1),
-        from_code=partial(nn.ConvTranspose2d, kernel_size=5, stride=2, padding=1),
-    )
+    to_code = partial(nn.Conv2d, kernel_size=4, stride=2, padding=1)
+    from_code = partial(nn.ConvTranspose2d, kernel_size=5, stride=2, padding=1)
+    return _autoencoder(binarizer, bits, relu_before_bits, norm, signed, to_code, from_code)
 
 
 @checked
@@ -69,28 +63,14 @@ def conv(
     The two layers around the code keep the taps that act: ``weight[:, :, 1:, 1:]`` of the
     encoder's last kernel and ``weight[:, :, 1:4, 1:4]`` of the decoder's first. Equal live
     weights give equal outputs; default initialization differs, because it scales with a kernel's
-    size.
-
-    Args:
-        binarizer: The binary layer.
-        bits: Bits a code.
-        relu_before_bits: Whether a ReLU precedes the binary layer.
-        norm: Norm after every layer but the first and the last.
-        signed: Feed the decoder {-1, 1} instead of {0, 1}.
+    size. Arguments: see `tutorial`.
     """
-    return _autoencoder(
-        binarizer=binarizer,
-        bits=bits,
-        relu_before_bits=relu_before_bits,
-        norm=norm,
-        signed=signed,
-        to_code=partial(nn.Conv2d, kernel_size=3),
-        from_code=partial(nn.ConvTranspose2d, kernel_size=3),
-    )
+    to_code = partial(nn.Conv2d, kernel_size=3)
+    from_code = partial(nn.ConvTranspose2d, kernel_size=3)
+    return _autoencoder(binarizer, bits, relu_before_bits, norm, signed, to_code, from_code)
 
 
 def _autoencoder(
-    *,
     binarizer: Binarizer,
     bits: int,
     relu_before_bits: bool,
@@ -103,32 +83,29 @@ def _autoencoder(
         nn.Conv2d(1, 64, kernel_size=4, stride=2, padding=1),  # 14x14
         nn.ReLU(),
         nn.Conv2d(64, 128, kernel_size=4, stride=2, padding=1),  # 7x7
-        *norm_2d(norm, 128),
+        *norm_layers(norm, 128),
         nn.ReLU(),
         nn.Conv2d(128, 256, kernel_size=4, stride=2, padding=1),  # 3x3
-        *norm_2d(norm, 256),
+        *norm_layers(norm, 256),
         nn.ReLU(),
         to_code(256, bits),  # 1x1
-        *norm_2d(norm, bits),
+        *norm_layers(norm, bits),
         *relu(relu_before_bits),
     )
     decoder = nn.Sequential(
         from_code(bits, 256),  # 3x3
-        *norm_2d(norm, 256),
+        *norm_layers(norm, 256),
         nn.ReLU(),
         nn.ConvTranspose2d(256, 128, kernel_size=5, stride=2, padding=1),  # 7x7
-        *norm_2d(norm, 128),
+        *norm_layers(norm, 128),
         nn.ReLU(),
         nn.ConvTranspose2d(128, 64, kernel_size=4, stride=2, padding=1),  # 14x14
-        *norm_2d(norm, 64),
+        *norm_layers(norm, 64),
         nn.ReLU(),
         nn.ConvTranspose2d(64, 1, kernel_size=4, stride=2, padding=1),  # 28x28
         nn.Tanh(),
     )
+    code_shape = (bits, 1, 1)
     return Autoencoder(
-        encoder=encoder,
-        binarizer=binarizer,
-        decoder=decoder,
-        code_shape=(bits, 1, 1),
-        signed=signed,
+        encoder=encoder, binarizer=binarizer, decoder=decoder, code_shape=code_shape, signed=signed
     )

@@ -10,21 +10,14 @@ from torch import nn
 Norm = Literal["batch", "group", "none"]
 
 
-def norm_2d(norm: Norm, channels: int) -> list[nn.Module]:
-    """Return the norm that follows a convolution to `channels`, or nothing.
+def norm_layers(
+    norm: Norm, size: int, batch_norm: type[nn.Module] = nn.BatchNorm2d
+) -> list[nn.Module]:
+    """Return the norm that follows a layer to `size` channels or features, or nothing.
 
     Batch norm makes an example's loss depend on the bits of its whole batch; group norm (8 groups,
     or fewer so that each has at least 8 channels) does not.
     """
-    return _norm(norm, channels, nn.BatchNorm2d)
-
-
-def norm_1d(norm: Norm, features: int) -> list[nn.Module]:
-    """Return the norm that follows a linear layer to `features`, or nothing."""
-    return _norm(norm, features, nn.BatchNorm1d)
-
-
-def _norm(norm: Norm, size: int, batch_norm: type[nn.Module]) -> list[nn.Module]:
     if norm == "batch":
         return [batch_norm(size)]
     if norm == "group":

@@ -9,7 +9,7 @@ from torch import nn
 from stelab.arguments import Count, Flag, checked
 from stelab.binarizer import Binarizer
 from stelab.lab.models.autoencoder import Autoencoder
-from stelab.lab.models.layers import norm_1d, relu
+from stelab.lab.models.layers import norm_layers, relu
 
 
 @checked
@@ -35,15 +35,15 @@ def mlp(
     encoder = nn.Sequential(
         nn.Flatten(),
         nn.Linear(784, hidden),
-        *norm_1d(norm, hidden),
+        *norm_layers(norm, hidden, nn.BatchNorm1d),
         nn.ReLU(),
         nn.Linear(hidden, bits),
-        *norm_1d(norm, bits),
+        *norm_layers(norm, bits, nn.BatchNorm1d),
         *relu(relu_before_bits),
     )
     decoder = nn.Sequential(
         nn.Linear(bits, hidden),
-        *norm_1d(norm, hidden),
+        *norm_layers(norm, hidden, nn.BatchNorm1d),
         nn.ReLU(),
         nn.Linear(hidden, 784),
         nn.Tanh(),

@@ -1,10 +1,11 @@
 """Training: a Lightning module around encoder, binary layer and decoder, and what watches it."""
 
+from stelab.lab.training.building import build_module
 from stelab.lab.training.losses import SquaredError
 from stelab.lab.training.metrics_file import MetricsFile
 from stelab.lab.training.module import AutoencoderModule
 from stelab.lab.training.monitors import CodeMonitor, GradientMonitor, Throughput
-from stelab.lab.training.run import build_module, train
+from stelab.lab.training.run import train
 from stelab.lab.training.schedules import Warmup
 
 __all__ = [

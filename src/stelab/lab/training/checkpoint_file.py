@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, BinaryIO
+from typing import IO, Any
 from zipfile import ZIP_STORED, ZipFile
 
 import torch
@@ -53,11 +53,7 @@ class SealedCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Serialize, seal, write, flush to disk, rename.
-
-        Raises:
-            RunError: It holds what could not be read back.
-        """
+        """See `write_sealed`."""
         write_sealed(checkpoint, Path(path))
 
     def load_checkpoint(
@@ -68,7 +64,7 @@ class SealedCheckpointIO(TorchCheckpointIO):
 
 
 def write_sealed(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint as `SealedCheckpointIO` does.
+    """Serialize a checkpoint, seal it, and write it atomically.
 
     Raises:
         RunError: It holds what could not be read back.
@@ -76,8 +72,7 @@ def write_sealed(checkpoint: dict[str, Any], path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     try:
-        with ZipFile(buffer) as archive:
-            _check_pickle(_records(archive))
+        _check_records(buffer)
     except ValueError as error:
         raise RunError(
             f"a checkpoint holds tensors and plain values alone, but {error}: change the "
@@ -91,7 +86,7 @@ def write_sealed(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, of which nothing is believed: not its sizes, names or types.
+    """Read a checkpoint without trusting its sizes, names or types.
 
     A stranger can compute the checksum too: it tells damage, not who wrote it. No code of the file
     runs. Tensors are mapped from it: one that is larger than expected costs no memory before its
@@ -105,7 +100,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content: dict[str, Any] = _load(path)
-        _check_state(content)
+        state = dict(content["state_dict"])
+        if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+            raise ValueError("its state_dict must hold tensors by name")
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     # Whatever torch, zipfile and pickle raise on bytes that were made to confuse them.
@@ -123,12 +120,12 @@ def mismatch(state: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str 
         (name, *_) = names
         return f"it holds no {name}" if name in network else f"the network has no {name}"
     for name, own in network.items():
-        came = state[name]
-        if came.shape != own.shape:
-            return f"{name} has shape {tuple(came.shape)} instead of {tuple(own.shape)}"
-        if came.dtype != own.dtype and not (came.is_floating_point() and own.is_floating_point()):
-            return f"{name} is of {came.dtype} instead of {own.dtype}"
-        if came.layout != own.layout or came.is_meta:  # a network's own may be, before it is built
+        saved = state[name]
+        if saved.shape != own.shape:
+            return f"{name} has shape {tuple(saved.shape)} instead of {tuple(own.shape)}"
+        if saved.dtype != own.dtype and not (saved.is_floating_point() and own.is_floating_point()):
+            return f"{name} is of {saved.dtype} instead of {own.dtype}"
+        if saved.layout != own.layout or saved.is_meta:  # a network's own may be, until it is built
             return f"{name} is no plain tensor"
     return None
 
@@ -140,7 +137,7 @@ def not_finite(state: Mapping[str, Tensor]) -> str | None:
 
 def _load(path: Path) -> Any:
     with open_regular(path) as file:
-        _check(file)
+        _check_seal(file)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -149,8 +146,8 @@ def _load(path: Path) -> Any:
             raise ValueError("it holds what is neither a tensor nor a plain value") from error
 
 
-def _check(file: BinaryIO) -> None:
-    """Check size, seal, the list of records and the pickle, in that order."""
+def _check_seal(file: IO[bytes]) -> None:
+    """Check size, seal, the list of records and these themselves, in that order."""
     size = file.seek(0, io.SEEK_END) - _COMMENT
     if size < _END.size:
         raise ValueError("it is too short")
@@ -171,40 +168,37 @@ def _check(file: BinaryIO) -> None:
         raise ValueError("its list of records is too long")
     if comment != _PREFIX + _digest(file, size):
         raise ValueError("its checksum is wrong")
-    with ZipFile(file) as archive:
-        _check_pickle(_records(archive))
+    _check_records(file)
 
 
-def _digest(file: BinaryIO, size: int) -> bytes:
-    digest, left = hashlib.sha256(), size
+def _digest(file: IO[bytes], size: int) -> bytes:
+    digest, remaining = hashlib.sha256(), size
     file.seek(0)
-    while block := file.read(min(left, 2**20)):
+    while block := file.read(min(remaining, 2**20)):
         digest.update(block)
-        left -= len(block)
+        remaining -= len(block)
     return digest.hexdigest().encode()
 
 
-def _records(archive: ZipFile) -> Mapping[str, bytes]:
-    """Return the records but tensors by their names below the archive's folder, all small.
+def _check_records(file: IO[bytes]) -> None:
+    """Check that an archive holds what torch writes, and inspect what its pickle would do.
 
     Raises:
-        ValueError: They are not what torch writes, or larger than the archive.
+        ValueError: It does not, or its records are larger than it is.
     """
-    entries = archive.infolist()
-    folder, _, _ = entries[0].filename.partition("/")
-    names = [entry.filename.removeprefix(f"{folder}/") for entry in entries]
-    if len({name.lower() for name in names}) < len(names) or "constants.pkl" in names:
-        raise ValueError("its records are not those of a checkpoint")
-    if any(entry.compress_type != ZIP_STORED for entry in entries):
-        raise ValueError("its records are compressed, which torch's never are")
-    small = [e for e, name in zip(entries, names, strict=True) if not name.startswith("data/")]
-    if sum(entry.file_size for entry in small) > _MOST_PICKLED:
-        raise ValueError(f"it holds more than {_MOST_PICKLED} bytes beside its tensors")
-    return {e.filename.removeprefix(f"{folder}/"): archive.read(e) for e in small}
-
-
-def _check_pickle(records: Mapping[str, bytes]) -> None:
-    """Inspect what a pickle would do before it is loaded."""
+    with ZipFile(file) as archive:
+        entries = archive.infolist()
+        folder, _, _ = entries[0].filename.partition("/")
+        names = [entry.filename.removeprefix(f"{folder}/") for entry in entries]
+        if len({name.lower() for name in names}) < len(names) or "constants.pkl" in names:
+            raise ValueError("its records are not those of a checkpoint")
+        if any(entry.compress_type != ZIP_STORED for entry in entries):
+            raise ValueError("its records are compressed, which torch's never are")
+        named = zip(names, entries, strict=True)
+        small = {name: entry for name, entry in named if not name.startswith("data/")}
+        if sum(entry.file_size for entry in small.values()) > _MOST_PICKLED:
+            raise ValueError(f"it holds more than {_MOST_PICKLED} bytes beside its tensors")
+        records = {name: archive.read(entry) for name, entry in small.items()}
     for number, (instruction, value, _) in enumerate(pickletools.genops(records["data.pkl"])):
         if number > _MOST_INSTRUCTIONS:
             raise ValueError(f"it holds more than {_MOST_INSTRUCTIONS} values")
@@ -217,9 +211,3 @@ def _is_plain(name: str) -> bool:
     # Kinds of numbers, and what holds them: torch.float32, torch.FloatStorage, torch.Size.
     kind = isinstance(getattr(torch, attribute, None), type | torch.dtype)
     return name in _NAMES or (module == "torch" and kind)
-
-
-def _check_state(content: Any) -> None:
-    state = content["state_dict"]
-    if not all(isinstance(name, str) and isinstance(v, Tensor) for name, v in dict(state).items()):
-        raise ValueError("its state_dict must hold tensors by name")

@@ -1,4 +1,13 @@
-"""When a run's state is saved, and what belongs to it beside what Lightning saves."""
+"""When a run's state is saved, and what belongs to it beside what Lightning saves.
+
+A run that was stopped has to end bit for bit as if it had not been. Lightning's `ModelCheckpoint`
+does not do that: it saves in the hooks at the end of a batch or an epoch, when other callbacks have
+not seen that batch yet and the epoch's means are not logged; and neither random generators nor
+what was logged so far are in its checkpoints. So `Checkpoints` saves at the one moment when nothing
+is under way, before a batch begins, and adds what is missing. At that moment the loops of Lightning
+have counted the coming batch as fetched already, which would be skipped when they continue: these
+counters are set back in the checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +18,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
+from omegaconf import DictConfig
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import distributed
 
 from stelab.engine.config.validate import suggestion
 from stelab.engine.errors import RunError
@@ -19,71 +30,55 @@ from stelab.engine.studies.run_folder import RunFolder
 from stelab.lab.data.batches import Batches
 from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS
 from stelab.lab.training.interrupts import Interrupted, Interrupts
-from stelab.lab.training.processes import gather, leave, own
+from stelab.lab.training.monitors import FLIP_RATIO
+from stelab.lab.training.processes import gather, own_share
 from stelab.lab.training.resume import logged
 
 
-class Checkpoints(pl.Callback):
-    """Saves a run's state so that it continues bit by bit as if it had never stopped.
+class Checkpoints(Callback):
+    """Save a run's state so that it continues bit for bit as if it had never stopped.
 
-    The state is saved where nothing is under way: after all of one batch (its step, its logging
-    and, after an epoch's last batch, validation and the epoch's metrics), before anything of the
-    next. So every checkpoint stands at the start of some batch, or at the end of training.
-
-    Args:
-        folder: The run's folder.
-        monitor: The metric that chooses best.ckpt.
-        better: Whether ``"lower"`` or ``"higher"`` values of it are better.
-        every_n_steps: Optimizer steps between two checkpoints within an epoch; None for no limit.
-        every_n_minutes: Minutes between two of them; None for no limit.
-        interrupts: Signals to stop at.
+    The state is saved after all of one batch (its step, its logging and, after an epoch's last
+    batch, validation and the epoch's metrics) and before anything of the next. So every checkpoint
+    stands at the start of some batch, or at the end of training.
 
     Attributes:
         metrics: The last value of each metric, by name.
-        begun: Whether all state that a checkpoint holds, if there was one, has been taken up.
+        begun: Whether all state of the checkpoint continued from, if any, has been restored.
     """
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        *,
-        monitor: str,
-        better: str,
-        every_n_steps: int | None,
-        every_n_minutes: float | None,
-        interrupts: Interrupts,
-    ):
-        self.folder = folder
-        self.checkpoints = folder.checkpoints
-        self.monitor = monitor
-        self.every_n_steps = every_n_steps
-        self.seconds = None if every_n_minutes is None else 60 * every_n_minutes
+    def __init__(self, cfg: DictConfig, interrupts: Interrupts):
+        self.folder = RunFolder.of(cfg)
+        self.monitor: str = cfg.monitor  # the metric that chooses best.ckpt
+        self.sign = -1.0 if cfg.get("better") == "higher" else 1.0
+        # Between two checkpoints within an epoch.
+        self.steps = cfg.checkpoint.every_n_steps or math.inf
+        self.seconds = 60 * (cfg.checkpoint.every_n_minutes or math.inf)
         self.interrupts = interrupts
         self.metrics: dict[str, float] = {}
-        self.sign = -1.0 if better == "higher" else 1.0
-        self.best = float("inf")  # of the value times its sign
+        self.best = math.inf  # of the value times its sign
         self.saved_step = self.validated_step = 0
         self.saved_at = time.monotonic()
         self.random: list[dict[str, Any]] = []
         self.begun = False
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals, and let random generators continue."""
         self.interrupts.install()
         self._restore_random()
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let them continue where training was finished already, and only the test is missing."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let them continue where training was finished already and only the test is missing."""
         self._restore_random()
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Save where it is time to; stop where a signal asks for it."""
         if self.interrupts.lock_lost:
             self.interrupts.check()
         if batch_idx % trainer.accumulate_grad_batches:
-            return  # gradients in the making are not saved
+            return  # accumulated gradients are not saved
         # Validated: these very weights, also within an epoch.
         judged = batch_idx == 0 or trainer.global_step == self.validated_step
         stop = self.interrupts.received
@@ -96,42 +91,48 @@ class Checkpoints(pl.Callback):
         if stop is not None:
             raise Interrupted(stop)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note which weights the validation was of."""
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which weights were validated."""
         self.validated_step = trainer.global_step
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let Lightning step a ReduceLROnPlateau in an epoch that was continued too."""
         trainer.fit_loop._restarting = False
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end."""
         if trainer.global_step > self.saved_step:
-            self._save(trainer, at=(trainer.current_epoch, 0), judged=True)
+            self._save(trainer, at=(trainer.current_epoch, 0), judged=True, ended=True)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Keep every process alive until the others have finished talking to it."""
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep every process alive until the others have finished talking to it, then leave.
+
+        Python's end is too late to leave: a thread of gloo that still holds a tensor of the last
+        reduction then frees it in an interpreter that is gone, and the process aborts with all its
+        work done.
+        """
         if trainer.world_size > 1:
             trainer.strategy.barrier("teardown")
-            leave()
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.destroy_process_group()
 
     def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Do the same if all processes stop at one step; after a failure none can wait."""
         if isinstance(exception, Interrupted):
             self.teardown(trainer, pl_module, "fit")
 
     def _is_time(self, step: int) -> bool:
-        by_steps = self.every_n_steps is not None and step % self.every_n_steps == 0
-        waited = time.monotonic() - self.saved_at
-        return by_steps or (self.seconds is not None and waited >= self.seconds)
+        return step % self.steps == 0 or time.monotonic() - self.saved_at >= self.seconds
 
-    def _save(self, trainer: pl.Trainer, *, at: tuple[int, int], judged: bool) -> None:
+    def _save(
+        self, trainer: Trainer, *, at: tuple[int, int], judged: bool, ended: bool = False
+    ) -> None:
         self.saved_step, self.saved_at = trainer.global_step, time.monotonic()
         self.metrics |= floats(trainer.callback_metrics)  # not every epoch need validate
         if judged:
-            self._require_monitor(trainer)
+            self._require_monitor(trainer, ended=ended)
         value = self.sign * self.metrics.get(self.monitor, math.nan)
         improved = judged and value < self.best
         if improved:
@@ -143,21 +144,23 @@ class Checkpoints(pl.Callback):
             for logger in trainer.loggers:
                 logger.save()  # flush: what is logged up to here belongs to the checkpoint
         # The best first: what is killed in between writes it again, as it continues from before.
-        best, last = self.checkpoints / BEST, self.checkpoints / LAST
+        folder = self.folder.checkpoints
+        best, last = folder / BEST, folder / LAST
         if improved:
             trainer.save_checkpoint(best, weights_only=False)
         if trainer.is_global_zero and last.exists():
-            last.replace(self.checkpoints / PREVIOUS)
+            last.replace(folder / PREVIOUS)
         if not improved:
             trainer.save_checkpoint(last, weights_only=False)
         elif trainer.is_global_zero:
             link_atomically(best, last)
 
-    def _require_monitor(self, trainer: pl.Trainer) -> None:
+    def _require_monitor(self, trainer: Trainer, *, ended: bool) -> None:
         """Stop a run as soon as it is known that nothing logs what it monitors."""
         names = [name for name in self.metrics if not name.startswith("time/")]
         validated = any(name.startswith("val/") for name in names) or not trainer.enable_validation
-        if self.monitor not in self.metrics and "train/loss" in names and validated:
+        waits = self.monitor == FLIP_RATIO and trainer.current_epoch < 2 and not ended
+        if self.monitor not in self.metrics and "train/loss" in names and validated and not waits:
             raise RunError(
                 f"monitor is {self.monitor}, which nothing has logged by step "
                 f"{trainer.global_step}{suggestion(self.monitor, names)} "
@@ -169,13 +172,13 @@ class Checkpoints(pl.Callback):
         return {"best": self.best, "saved_step": self.saved_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take it up."""
+        """Restore it."""
         self.best, self.saved_step = state["best"], state["saved_step"]
 
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add random generators, logs, metrics; the batch at hand is not under way yet."""
+        """Add random generators, logs and metrics; uncount the batch that has not begun."""
         checkpoint["random"] = gather(_random_states())
         checkpoint["logged"] = logged(self.folder)
         checkpoint["metrics"] = self.metrics
@@ -191,8 +194,8 @@ class Checkpoints(pl.Callback):
             if at_start:  # Lightning continues best from the end of the epoch before
                 epochs[part]["ready"] = epochs[part]["started"] = epochs[part]["completed"]
 
-    def _is_counted_twice(self, trainer: pl.Trainer, *, at_start: bool) -> bool:
-        """Tell whether Lightning will continue with the end of the batch before.
+    def _is_counted_twice(self, trainer: Trainer, *, at_start: bool) -> bool:
+        """Return whether Lightning will continue with the end of the batch before.
 
         It does where it would validate then; it skips that, but counts the batch once more.
         """
@@ -206,11 +209,11 @@ class Checkpoints(pl.Callback):
         )
 
     def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take them up; random generators wait until nothing but training draws from them."""
+        """Restore them; random generators wait until nothing but training draws from them."""
         self.metrics = checkpoint["metrics"]
-        self.random = own(checkpoint["random"])
+        self.random = own_share(checkpoint["random"])
 
     def _restore_random(self) -> None:
         if self.random:
@@ -241,5 +244,5 @@ def _set_random_states(states: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
-    kind, words, *rest = states["numpy"]
-    np.random.set_state((kind, words.numpy().astype(np.uint32), *rest))
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))

@@ -1,4 +1,4 @@
-"""Codes on disk: images to packed bits and back with a trained network."""
+"""Codes of a trained network: packed in a file, back to images, and in TensorBoard's projector."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from stelab.lab.training.restore import restore
 
 Packed = NDArray[np.uint8]
 _BATCH = 100
+_MOST_PROJECTED = 1000
 
 
 def pack(bits: Tensor) -> Packed:
@@ -55,25 +56,21 @@ def encode(
     """Write the packed codes of a folder of images, or of a dataset's split, to a .npy file.
 
     Batch by batch, so it takes little memory; `output` holds what it held until all are written.
-
-    Args:
-        run: A finished run.
-        checkpoint: ``"last"`` or ``"best"``.
-        split: ``"train"``, ``"val"`` or ``"test"``, where `images` is None.
-        images: A folder of images, taken by name, of which `stelab.lab.data.image_files` tells what
-            they may be; each is made grey and 28x28.
-        data: Configuration of another dataset than the run's.
-        output: The file, of uint8, shape ``(images, bytes a code)``.
-        overwrite: Whether `output` may exist.
-        trust: Packages whose components are built, besides those of stelab and torch.
+    Images are taken by name and made grey and 28x28: see `stelab.lab.data.image_files`. Without
+    them, `split` is of `data`, which configures another dataset, or of the run's.
 
     Returns:
-        The codes, mapped from `output`.
+        The codes, mapped from `output`: uint8, shape ``(images, bytes a code)``.
 
     Raises:
         InputError: Something cannot be read, or `output` exists or cannot be written.
     """
-    target = _new_file(output, ".npy", overwrite)
+    target = Path(output)
+    if target.suffix != ".npy":
+        raise InputError(f"output must end in .npy, got '{output}'")
+    require_file(target)
+    if os.path.lexists(target) and not overwrite:
+        raise InputError(f"{output} exists already: give another output, or overwrite=true")
     module = restore(run, checkpoint=checkpoint, trust=trust)
     batches: Iterable[Tensor]
     if images is not None:
@@ -101,31 +98,26 @@ def decode(
     overwrite: bool,
     trust: Sequence[str] = (),
 ) -> int:
-    """Write one PNG a code, ``00000.png`` and on, and return how many.
+    """Write one PNG for each code of a file that `encode` wrote, and return how many.
 
-    Batch by batch, so it takes little memory; the files appear in `output` when all are written.
-
-    Args:
-        run: A finished run; the one that encoded, or another of the same code.
-        checkpoint: ``"last"`` or ``"best"``.
-        codes: A .npy file that `encode` wrote.
-        output: The folder.
-        overwrite: Whether `output` may hold files.
-        trust: Packages whose components are built, besides those of stelab and torch.
+    Batch by batch, so it takes little memory; ``00000.png`` and on appear in the folder `output`
+    when all are written. The run may be another one than that which encoded, of the same code.
 
     Raises:
         InputError: `codes` is not of this network's code, or `output` holds files or cannot be
             written.
     """
-    folder = _new_folder(output, overwrite)
+    folder = Path(output)
+    require_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise InputError(f"{output} holds files already: give another output, or overwrite=true")
     module = restore(run, checkpoint=checkpoint, trust=trust)
     shape = module.model.code_shape
-    read = _read_codes(Path(codes), shape)
-    count, _ = read.shape
+    count, batches = _open_codes(Path(codes), shape)
     digits = max(5, len(str(count - 1)))
     names = (f"{i:0{digits}}.png" for i in range(count))
     with filled_atomically(folder) as unfinished, torch.no_grad():
-        for batch in read:
+        for batch in batches:
             pixels = denormalize(module.model.decode(unpack(batch, shape)))
             for image, name in zip(pixels.numpy(), names, strict=False):
                 Image.fromarray(image).save(unfinished / name)
@@ -138,24 +130,12 @@ def _read_images(paths: Sequence[Path]) -> Iterator[Tensor]:
         yield normalize(torch.stack([read_image(path) for path in batch]))
 
 
-@dataclass(frozen=True)
-class _Codes:
-    """Codes in a .npy file, read in batches ``(n, bytes)``."""
+def _open_codes(path: Path, code_shape: tuple[int, ...]) -> tuple[int, Iterator[Packed]]:
+    """Compare a file's header with the network's code and the file's size.
 
-    path: Path
-    start: int
-    shape: tuple[int, int]
-    order: Literal["C", "F"]
-
-    def __iter__(self) -> Iterator[Packed]:
-        for first in range(0, self.shape[0], _BATCH):
-            # Mapped anew each time: what has been read of a mapping is memory.
-            codes = np.memmap(self.path, np.uint8, "r", self.start, self.shape, self.order)
-            yield np.array(codes[first : first + _BATCH], order="C")
-
-
-def _read_codes(path: Path, code_shape: tuple[int, ...]) -> _Codes:
-    """Compare a file's header with the network's code and the file's size."""
+    Returns:
+        The number of codes, and batches of them.
+    """
     try:
         with open_regular(path) as file:
             if np.lib.format.read_magic(file) != (1, 0):
@@ -182,26 +162,54 @@ def _read_codes(path: Path, code_shape: tuple[int, ...]) -> _Codes:
             f"{path} is damaged: by its header it holds {count * width} bytes of codes, but "
             f"{size - start} follow"
         )
-    return _Codes(path, start, (count, width), "F" if fortran_order else "C")
+    return count, _read_codes(path, start, (count, width), "F" if fortran_order else "C")
+
+
+def _read_codes(
+    path: Path, start: int, shape: tuple[int, int], order: Literal["C", "F"]
+) -> Iterator[Packed]:
+    for first in range(0, shape[0], _BATCH):
+        # Mapped anew each time: what has been read of a mapping is memory.
+        codes = np.memmap(path, np.uint8, "r", start, shape, order)
+        yield np.array(codes[first : first + _BATCH], order="C")
 
 
 def _bytes_of(code_shape: tuple[int, ...]) -> int:
     return math.ceil(math.prod(code_shape) / 8)
 
 
-def _new_file(output: str, ending: str, overwrite: bool) -> Path:
-    path = Path(output)
-    if path.suffix != ending:
-        raise InputError(f"output must end in {ending}, got '{output}'")
-    require_file(path)
-    if os.path.lexists(path) and not overwrite:
-        raise InputError(f"{output} exists already: give another output, or overwrite=true")
-    return path
+@dataclass(frozen=True)
+class Projected:
+    """Bits ``(n, bits)``, pixels ``(n, 28, 28)``, both uint8, and, where there are any, classes."""
+
+    bits: Tensor
+    pixels: Tensor
+    labels: Tensor | None
 
 
-def _new_folder(output: str, overwrite: bool) -> Path:
-    path = Path(output)
-    require_folder(path)
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise InputError(f"{output} holds files already: give another output, or overwrite=true")
-    return path
+@torch.no_grad()
+def encode_projected(run: Run, *, trust: Sequence[str] = ()) -> Projected:
+    """Encode the first test images with a finished run, as many as the projector shows.
+
+    Raises:
+        InputError: The checkpoint or the dataset cannot be read.
+    """
+    module = restore(run, checkpoint="last", trust=trust)
+    data = load_data(run, trust=trust)
+    images, labels = data.images("test")[:_MOST_PROJECTED], data.test_labels()
+    batches = Batches(images, batch_size=_BATCH, seed=None)
+    bits = torch.cat([module.model.encode(batch).flatten(1).byte() for batch in batches])
+    return Projected(bits, denormalize(images), None if labels is None else labels[: len(images)])
+
+
+def write_projected(folder: Path, codes: Projected) -> None:
+    """Write them beside a run's event files."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_embedding(
+            codes.bits,
+            metadata=None if codes.labels is None else codes.labels.tolist(),
+            label_img=codes.pixels.unsqueeze(1) / 255,
+            tag="codes",
+        )

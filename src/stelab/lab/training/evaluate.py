@@ -30,12 +30,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Compute ``<split>/loss`` and ``<split>/mse`` in eval mode, and draw the run's figures.
 
-    Args:
-        run: A finished run.
-        checkpoint: ``"last"`` or ``"best"``.
-        split: ``"train"``, ``"val"`` or ``"test"``.
-        data: Configuration of another dataset than the run's.
-        trust: Packages whose components are built, besides those of stelab and torch.
+    The split is of the run's dataset, or of the one that `data` configures.
 
     Raises:
         InputError: The checkpoint or the dataset cannot be read, or a metric is NaN or infinite.
@@ -59,11 +54,7 @@ def evaluate(
 
 
 def load_data(
-    run: Run,
-    data: DictConfig | None = None,
-    *,
-    split: str = "test",
-    trust: Sequence[str] = (),
+    run: Run, data: DictConfig | None = None, *, split: str = "test", trust: Sequence[str] = ()
 ) -> ImageDataModule:
     """Build the dataset of `data`, or of a run where that is None, and load a split.
 
@@ -84,6 +75,6 @@ def load_data(
     except InputError:
         raise
     except Exception as error:  # a run's arguments may be anything
-        what = f"{type(error).__name__}: {' '.join(visible(str(error)).split())[:300]}"
-        raise InputError(f"{run.folder}: data cannot be loaded: {what}") from error
+        reason = f"{type(error).__name__}: {' '.join(visible(str(error)).split())[:300]}"
+        raise InputError(f"{run.folder}: data cannot be loaded: {reason}") from error
     return module

@@ -21,13 +21,7 @@ _CELL = 0.62  # inches of an image
 
 
 def draw_run(folder: RunFolder, module: Any, data: Any, *, split: str = "test") -> None:
-    """Draw ``figures/reconstructions.png`` and ``figures/loss.png`` of a run.
-
-    Args:
-        folder: The run's folder, with metrics.csv.
-        module: The trained `stelab.lab.training.AutoencoderModule`.
-        data: The `stelab.lab.data.ImageDataModule`.
-        split: Where the shown images come from.
+    """Draw a run's ``figures/reconstructions.png``, of images of a split, and ``figures/loss.png``.
 
     Raises:
         InputError: metrics.csv is not one, or figures is a link.
@@ -66,29 +60,25 @@ def image_rows(rows: dict[str, Tensor]) -> Figure:
     return figure
 
 
-def run_curves(path: Path, *, metric: str = "mse") -> Figure:
-    """Draw a run's ``train/<metric>`` and ``val/<metric>`` over epochs in one picture."""
-    table = _read_table(path, f"train/{metric}", f"val/{metric}")
+def run_curves(path: Path) -> Figure:
+    """Draw ``train/mse`` and ``val/mse`` of a run's metrics.csv over epochs in one picture."""
+    try:
+        table = pd.read_csv(io.BytesIO(read_bounded(path, limit=_LARGEST)))
+        names = [name for name in ("train/mse", "val/mse") if name in table]
+        table = table[["epoch", *names]].astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} is not the table of a run's metrics: {first_line(error)}"
+        ) from error
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     ax = figure.subplots()
-    names = [name for name in table if name != "epoch" and table[name].notna().any()]
+    names = [name for name in names if table[name].notna().any()]
     for name, colour, dashes in zip(names, COLOURS, DASHES, strict=False):
-        own = table[["epoch", name]].dropna()
-        marker = "o" if len(own) == 1 else None
-        ax.plot(own["epoch"] + 1, own[name], dashes, color=colour, marker=marker, label=name)
+        points = table[["epoch", name]].dropna()
+        marker = "o" if len(points) == 1 else None
+        ax.plot(points["epoch"] + 1, points[name], dashes, color=colour, marker=marker, label=name)
     ax.set_xlabel("epoch")
     set_log(ax, "y")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7)
     return figure
-
-
-def _read_table(path: Path, *names: str) -> pd.DataFrame:
-    """Return the epochs and those of the columns `names` that exist."""
-    try:
-        table = pd.read_csv(io.BytesIO(read_bounded(path, limit=_LARGEST)))
-        return table[["epoch", *(name for name in names if name in table)]].astype(float)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path} is not the table of a run's metrics: {first_line(error)}"
-        ) from error

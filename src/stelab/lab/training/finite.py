@@ -18,33 +18,29 @@ class NonFiniteError(RunError):
 def require_finite(
     loss: Tensor, x: Tensor, *, step: int, model: nn.Module, forward: Callable[[], object]
 ) -> None:
-    """Raise where training went wrong, before the wrong numbers spread.
+    """Raise NonFiniteError where training went wrong, before the wrong numbers spread.
 
-    The pre-activations are looked at as well as the loss: the step turns NaN into a 0 or a 1, so
-    a loss can be finite while the encoder is not.
-
-    Args:
-        loss: The training loss, 0-dimensional.
-        x: Pre-activations.
-        step: Optimizer steps taken.
-        model: Whose layers to look at.
-        forward: Repeats the forward pass.
-
-    Raises:
-        NonFiniteError: Names the step and the first layer.
+    The pre-activations `x` are checked as well as the loss: the step turns NaN into a 0 or a 1, so
+    a loss can be finite while the encoder is not. `forward` repeats the forward pass of `model`, to
+    find the layer.
     """
     if not (loss.isfinite() & x.isfinite().all()):
-        raise NonFiniteError(f"step {step}: {_first(model, forward, step)}")
+        raise NonFiniteError(f"step {step}: {_origin(model, forward, step)}")
 
 
-def _first(model: nn.Module, forward: Callable[[], object], step: int) -> str:
+def _origin(model: nn.Module, forward: Callable[[], object], step: int) -> str:
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if value.is_floating_point() and not value.isfinite().all():
             layer = name.rpartition(".")[0]
             return f"the weights of {layer} are not finite since the update of step {step - 1}"
-    found: list[str] = []
+    layers: list[str] = []
+
+    def note(name: str, layer: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            layers.append(name)
+
     hooks = [
-        layer.register_forward_hook(partial(_look, found, name))
+        layer.register_forward_hook(partial(note, name))
         for name, layer in model.named_modules()
         if not next(layer.children(), None)
     ]
@@ -54,10 +50,5 @@ def _first(model: nn.Module, forward: Callable[[], object], step: int) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    where = f"the output of {found[0]} is not finite" if found else "the loss is not finite"
-    return f"{where}, all weights are"
-
-
-def _look(found: list[str], name: str, layer: nn.Module, inputs: object, output: object) -> None:
-    if isinstance(output, Tensor) and not output.isfinite().all():
-        found.append(name)
+    where = f"the output of {layers[0]}" if layers else "the loss"
+    return f"{where} is not finite, all weights are"

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from stelab.engine.errors import RunError
@@ -17,11 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(BaseException):
-    """A run stopped because a signal asked for it, after its state was saved.
-
-    Args:
-        number: The signal.
-    """
+    """A run stopped because the signal `number` asked for it, after its state was saved."""
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -33,7 +29,7 @@ class LockLost(RunError):
 
 
 class Interrupts:
-    """Notes the first signal; training looks at `received` between two steps.
+    """Note the first signal in `received`, which training reads between two steps.
 
     A context: when it ends, the handlers from before are back, and a signal that was noted is
     passed on to its own, as if it came now. A second Ctrl-C does not wait.
@@ -63,7 +59,7 @@ class Interrupts:
             signal.signal(number, self._receive)
 
     def check(self) -> None:
-        """Raise Interrupted or LockLost where there is a reason to."""
+        """Raise LockLost or Interrupted where one of them has happened."""
         if self.lock_lost:
             raise LockLost("another process holds the lock of this run now: this one stops")
         if self.received is not None:
@@ -73,23 +69,14 @@ class Interrupts:
         self.install()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         if self.received is not None and (error is None or isinstance(error, Interrupted)):
-            self._pass_on(self.received)
-
-    def _pass_on(self, number: int) -> None:
-        handler = signal.getsignal(number)
-        if callable(handler):
-            handler(number, None)
-        else:
-            raise SystemExit(128 + number)
+            handler = signal.getsignal(self.received)
+            if not callable(handler):
+                raise SystemExit(128 + self.received)
+            handler(self.received, None)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:

@@ -9,10 +9,22 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from pytorch_lightning import seed_everything
 from pytorch_lightning.utilities.seed import isolate_rng
+
+_HARMLESS: tuple[tuple[str, type[Warning]], ...] = (
+    # pytorch-lightning 2.6 calls, once a run, what torch 2.14 deprecates.
+    (".*LeafSpec", FutureWarning),
+    # A run is one process: `srun` is for those that a cluster starts side by side.
+    (".*`srun` command is available", Warning),
+    # mlflow 3.17 calls what sqlalchemy 2.1 deprecates.
+    ("The ``noload`` loader strategy", Warning),
+    # Of trainer.overfit_batches: `ImageDataModule` does it.
+    ("You requested to overfit but enabled", Warning),
+)
 
 
 @contextmanager
@@ -20,8 +32,8 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
     """Seed all random generators and set the CPU threads; afterwards restore all global state.
 
     That is: random generators, environment, torch's switches and threads, log levels, a run of
-    Weights & Biases, which the next job would go on with, and the memory that a GPU's allocator
-    keeps.
+    Weights & Biases, which the next job would go on with, the server of MLflow, and the memory
+    that a GPU's allocator keeps.
     """
     environment = dict(os.environ)
     dtype = torch.get_default_dtype()
@@ -31,31 +43,28 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
     benchmark = torch.backends.cudnn.benchmark
     anomaly = torch.is_anomaly_enabled()
     before = torch.get_num_threads()
+    server = _mlflow_server()
     lightning = logging.getLogger("pytorch_lightning")
     level = lightning.level
     gc.freeze()  # so that the collection at the end looks at this job's objects only
     generators = isolate_rng()
     generators.__enter__()
+    code = 1
     try:
         with warnings.catch_warnings():
-            # pytorch-lightning 2.6 calls, once a run, what torch 2.14 deprecates.
-            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-            # A run is one process: `srun` is for those that a cluster starts side by side.
-            warnings.filterwarnings("ignore", message=".*`srun` command is available")
-            # mlflow 3.17 calls what sqlalchemy 2.1 deprecates.
-            warnings.filterwarnings("ignore", message="The ``noload`` loader strategy")
-            # Of trainer.overfit_batches: `ImageDataModule` does it.
-            warnings.filterwarnings("ignore", message="You requested to overfit but enabled")
+            for message, category in _HARMLESS:
+                warnings.filterwarnings("ignore", message=message, category=category)
             lightning.setLevel(logging.WARNING)
             torch.set_num_threads(threads)
             os.environ["OMP_NUM_THREADS"] = str(threads)  # for processes that start here
             seed_everything(seed, verbose=False)
             yield
-    except BaseException:
-        _close_trackers(1)
-        raise
+        code = 0
     finally:
-        _close_trackers(0)
+        if wandb := sys.modules.get("wandb"):
+            wandb.finish(exit_code=code)
+        if server != _mlflow_server():
+            sys.modules["mlflow"].set_tracking_uri(server)
         generators.__exit__(None, None, None)  # which restores nothing if it is told of an error
         os.environ.clear()
         os.environ.update(environment)
@@ -72,7 +81,7 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
             torch.cuda.empty_cache()
 
 
-def _close_trackers(code: int) -> None:
-    """End what wandb, if anything imported it, has open in this process."""
-    if wandb := sys.modules.get("wandb"):
-        wandb.finish(exit_code=code)
+def _mlflow_server() -> str | None:
+    """Return the tracking URI that was set, if anything has imported mlflow and set one."""
+    mlflow: Any = sys.modules.get("mlflow")
+    return mlflow.get_tracking_uri() if mlflow and mlflow.is_tracking_uri_set() else None

@@ -49,9 +49,7 @@ class MetricsFile(Logger):
         """Return nothing: there is one file a run."""
         return ""
 
-    def log_hyperparams(
-        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
-    ) -> None:
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **kwargs: Any) -> None:
         """Do nothing: config.yaml has them."""
 
     @rank_zero_only
@@ -65,33 +63,29 @@ class MetricsFile(Logger):
         if not kept:
             return
         if not self.rows and self.path.exists():
-            self.rows = self._read()  # another process, or an earlier part of the run, wrote it
-        epoch = int(metrics["epoch"])
+            self._read()  # what another process, or an earlier part of the run, wrote
         if all(name.startswith("test/") for name in kept):
-            epoch = max(self.rows, default=0)
-            self.rows.setdefault(epoch, {}).update(kept)
+            self.rows.setdefault(max(self.rows, default=0), {}).update(kept)
         else:
-            row = self.rows.setdefault(epoch, {"step": 0})
+            row = self.rows.setdefault(int(metrics["epoch"]), {"step": 0})
             row |= {"step": max(row["step"], (step or 0) + 1), **kept}
         self._write()
 
-    def _read(self) -> dict[int, dict[str, float]]:
+    def _read(self) -> None:
         with self.path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {
-            int(row.pop("epoch")): {
-                name: int(value) if name == "step" else float(value)
-                for name, value in row.items()
-                if value
-            }
-            for row in rows
-        }
+            for row in csv.DictReader(file):
+                epoch = int(row.pop("epoch"))
+                self.rows[epoch] = {
+                    name: int(value) if name == "step" else float(value)
+                    for name, value in row.items()
+                    if value
+                }
 
     def _write(self) -> None:
         names = sorted({name for row in self.rows.values() for name in row} - {"step"})
         text = io.StringIO()
         table = csv.DictWriter(text, ["epoch", "step", *names], lineterminator="\n")
         table.writeheader()
-        for epoch in sorted(self.rows):
-            table.writerow({"epoch": epoch, **self.rows[epoch]})
+        for epoch, row in sorted(self.rows.items()):
+            table.writerow({"epoch": epoch, **row})
         write_atomically(self.path, text.getvalue())

@@ -6,20 +6,19 @@ import math
 import warnings
 from typing import Any, ClassVar
 
-import numpy as np
 import pytorch_lightning as pl
-import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from stelab.annealing import advance
 from stelab.engine.config import build
 from stelab.estimators import Estimator, MultiEvaluation
+from stelab.lab.data.batches import seeded
 from stelab.lab.models import Autoencoder
-from stelab.lab.training.epoch_means import EpochMeans
 from stelab.lab.training.finite import NonFiniteError, require_finite
 from stelab.lab.training.losses import SquaredError
+from stelab.lab.training.processes import EpochMeans
 from stelab.lab.training.schedules import build_schedule
 
 
@@ -111,7 +110,8 @@ class AutoencoderModule(pl.LightningModule):
             return self.losses(reconstruction, images)
 
         x = self.model.encoder(images)
-        loss = self.model.binarizer.loss(x, per_example_loss, generator=self._generator(x))
+        generator = seeded(self.seed, self.global_step, self.global_rank, device=x.device)
+        loss = self.model.binarizer.loss(x, per_example_loss, generator=generator)
         require_finite(
             loss, x, step=self.global_step, model=self.model, forward=lambda: self.model(images)
         )
@@ -119,12 +119,6 @@ class AutoencoderModule(pl.LightningModule):
         self._record("train", loss.detach(), first[0], images)
         self.log("train/loss_step", loss.detach())
         return loss
-
-    def _generator(self, x: Tensor) -> Generator:
-        # Hashed together, so that step 1 of seed 0 is not step 0 of seed 1.
-        entropy = (self.seed, self.global_step, self.global_rank)
-        state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
-        return torch.Generator(x.device).manual_seed(int(state[0]) >> 1)
 
     def _lower_variance(self) -> None:
         """Step the parameters that only lower the variance, the same in every process."""
@@ -169,8 +163,8 @@ class AutoencoderModule(pl.LightningModule):
         for name, value in means.items():
             if not value.isfinite():
                 raise NonFiniteError(f"step {self.global_step}: {split}/{name} is {value.item()}")
-        named = {f"{split}/{name}": value for name, value in means.items()}
-        self.log_dict(named, sync_dist=True)  # they are equal already; it saves a warning
+            # The processes' means are equal already; it saves a warning.
+            self.log(f"{split}/{name}", value, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the schedule from their plain configurations."""
@@ -186,11 +180,11 @@ class AutoencoderModule(pl.LightningModule):
         batches = data.batches_per_epoch(trainer.limit_train_batches)
         an_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
         epochs, steps = trainer.max_epochs or -1, trainer.max_steps
-        ends = [end for end in (epochs * an_epoch, steps) if end > 0]
-        return min(ends) if interval == "step" else math.ceil(min(ends) / an_epoch)
+        total = min(end for end in (epochs * an_epoch, steps) if end > 0)
+        return total if interval == "step" else math.ceil(total / an_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the epoch's means; take what only lowers the variance out of the network's state."""
+        """Add the epoch's means; store what only lowers the variance apart from the network."""
         checkpoint["means"] = self.means["train"].state_dict()
         if self.variance_optimizer is not None:
             state = checkpoint["state_dict"]
@@ -207,5 +201,5 @@ class AutoencoderModule(pl.LightningModule):
             self.variance_optimizer.load_state_dict(checkpoint["variance"]["optimizer"])
 
     def _variance_names(self) -> list[str]:
-        own = {name for name, p in self.estimator.named_parameters() if not p.requires_grad}
-        return [f"model.binarizer.estimator.{name}" for name in sorted(own)]
+        names = {name for name, p in self.estimator.named_parameters() if not p.requires_grad}
+        return [f"model.binarizer.estimator.{name}" for name in sorted(names)]

@@ -1,4 +1,4 @@
-"""What a running run says of itself: progress.json, for `stelab status`, and a bar."""
+"""How far training has come: in progress.json, for `stelab status`, and as a bar."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import sys
 import time
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
 from stelab.engine.studies.run_folder import RunFolder
@@ -17,39 +16,28 @@ SECONDS = 1.0
 PARTS = 100
 
 
-class ProgressFile(pl.Callback):
-    """Writes how far training is, its last losses and the time left, as a reader sees a change.
+class ProgressFile(Callback):
+    """Write how far training is, its last losses and the time left, as a reader sees a change.
 
     At most once a second and once per cent, so that a thousand runs are no load for a file system
     that they share; and after the last step. ``{"step", "steps", "epoch", "left", "losses"}``:
     `left` are the seconds to the last of `steps` at this process's pace so far, evaluation
     included.
-
-    Args:
-        folder: The run's folder.
     """
 
     def __init__(self, folder: RunFolder):
         self.folder = folder
         self.written = float("-inf")
-        self.next_step = 0
-        self.steps = 0
-        self.begun, self.first = 0.0, 0
+        self.next_step = self.steps = self.first = 0
+        self.begun = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a continued run has steps behind it that this process did not take."""
         self.steps = int(trainer.estimated_stepping_batches)  # which is slow to ask for
         self.begun, self.first = time.monotonic(), trainer.global_step
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Write, where a per cent and a second are over."""
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Write when both a per cent and a second have passed."""
         step = trainer.global_step
         if step < self.next_step or not trainer.is_global_zero:
             return
@@ -60,39 +48,28 @@ class ProgressFile(pl.Callback):
         # The first step of the next per cent; the last step of all is one.
         self.next_step = -(-self.steps * (PARTS * step // self.steps + 1) // PARTS)
         taken = step - self.first
-        self._write(
-            {
-                "step": step,
-                "steps": self.steps,
-                "epoch": trainer.current_epoch,
-                "left": (now - self.begun) * (self.steps - step) / taken if taken else None,
-                "losses": last_losses(trainer),
-            }
-        )
-
-    def _write(self, progress: dict[str, Any]) -> None:
+        progress = {
+            "step": step,
+            "steps": self.steps,
+            "epoch": trainer.current_epoch,
+            "left": (now - self.begun) * (self.steps - step) / taken if taken else None,
+            "losses": last_losses(trainer),
+        }
         # Renamed for readers, but not flushed to disk: a crash may lose it.
         self.folder.unfinished_progress.write_text(json.dumps(progress))
         self.folder.unfinished_progress.replace(self.folder.progress)
 
 
-class RunBar(ProgressBar):
-    """One bar for a whole run: its epoch and step, the time left at its pace, its last losses."""
+class RunBar(Callback):
+    """One bar for a whole run: its epoch and step, the time left at its pace, its last losses.
+
+    Lightning's `ProgressBar` has one for each epoch.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
         self._bar = Tqdm(disable=True)
-        self._enabled = True
 
-    def enable(self) -> None:
-        """Draw, in the process that speaks for all."""
-        self._enabled = True
-
-    def disable(self) -> None:
-        """Draw nothing."""
-        self._enabled = False
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the bar where the checkpoint left off."""
         self._bar = Tqdm(
             total=int(trainer.estimated_stepping_batches),
@@ -101,41 +78,31 @@ class RunBar(ProgressBar):
             unit="step",
             dynamic_ncols=True,
             smoothing=0,
-            disable=not self._enabled,
+            disable=not trainer.is_global_zero,
         )
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Advance; read the losses only when the bar is redrawn: a GPU has to wait for that."""
         if self._bar.update(trainer.global_step - self._bar.n):
-            self._tell(trainer)
+            self._describe(trainer)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the last losses on the screen."""
-        self._tell(trainer)
+        self._describe(trainer)
         self._bar.close()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Leave the line to what is said of it."""
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Leave the line to the error message."""
         self._bar.close()
 
-    def _tell(self, trainer: pl.Trainer) -> None:
+    def _describe(self, trainer: Trainer) -> None:
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
         text = f"{min(epoch, epochs)} of {epochs}" if epochs > 0 else str(epoch)
         self._bar.set_description(f"epoch {text}", refresh=False)
-        losses = {name: f"{loss:.4g}" for name, loss in last_losses(trainer).items()}
-        self._bar.set_postfix(losses)
+        self._bar.set_postfix({k: f"{loss:.4g}" for k, loss in last_losses(trainer).items()})
 
 
-def last_losses(trainer: pl.Trainer) -> dict[str, float]:
+def last_losses(trainer: Trainer) -> dict[str, float]:
     """Return the loss of the last step as ``train/loss``, and ``val/loss`` of the last epoch."""
     metrics = trainer.callback_metrics
     logged = {"train/loss": "train/loss_step", "val/loss": "val/loss"}

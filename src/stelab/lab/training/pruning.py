@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import optuna
-import pytorch_lightning as pl
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from stelab.engine.config import build
 from stelab.engine.studies.record import Pruned
@@ -14,14 +14,10 @@ from stelab.engine.sweepers.storage import open_storage
 from stelab.lab.training.checkpoints import Checkpoints
 
 
-class TrialReport(pl.Callback):
-    """Reports the monitored metric after every epoch; stops the run when the pruner says so.
+class TrialReport(Callback):
+    """Report the monitored metric after every epoch; stop the run when the pruner says so.
 
-    Args:
-        storage: Where the Optuna study is; see `stelab.engine.sweepers.storage.open_storage`.
-        study: Its name.
-        number: The trial.
-        checkpoints: Knows the metrics of the last epoch, also of a run that was continued.
+    `checkpoints` knows the metrics of the last epoch, also of a run that was continued.
     """
 
     def __init__(self, *, storage: str, study: str, number: int, checkpoints: Checkpoints):
@@ -32,15 +28,18 @@ class TrialReport(pl.Callback):
         self.checkpoints = checkpoints
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Before an epoch's first batch, report the epoch before, and ask."""
-        epoch = trainer.current_epoch - 1
-        if batch_idx > 0 or epoch < 0:
+        epoch, value = (
+            trainer.current_epoch - 1,
+            self.checkpoints.metrics.get(self.checkpoints.monitor),
+        )
+        if batch_idx > 0 or epoch < 0 or value is None:
             return
         (frozen,) = (t for t in self.study.get_trials(deepcopy=False) if t.number == self.number)
         trial = optuna.trial.Trial(self.study, frozen._trial_id)
         if epoch not in frozen.intermediate_values:
-            trial.report(self.checkpoints.metrics[self.checkpoints.monitor], epoch)
+            trial.report(value, epoch)
         if trial.should_prune():
             raise Pruned(f"pruned after epoch {epoch}")

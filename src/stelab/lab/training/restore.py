@@ -1,9 +1,9 @@
-"""A trained network from a run's folder."""
+"""Trained weights from checkpoints: a finished run's network, or another network's first ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +18,17 @@ from stelab.lab.models import Autoencoder
 from stelab.lab.training.checkpoint_file import mismatch, not_finite, read_checkpoint
 from stelab.lab.training.module import AutoencoderModule
 
+_LAYER = "model.binarizer."
+
 
 def restore(
     run: Run, *, checkpoint: str, trust: Sequence[str] = (), loss: bool = False
 ) -> AutoencoderModule:
     """Build the network of a finished run and load its weights, in eval mode, on the CPU.
 
-    It is data of whoever made the run: only what `stelab.engine.trust` lets pass is built, and
-    nothing is allocated that the checkpoint does not hold.
-
-    Args:
-        run: The run.
-        checkpoint: ``"last"`` or ``"best"``.
-        trust: Packages whose components are built, besides those of stelab and torch.
-        loss: Whether to build the loss too, `AutoencoderModule.reconstruction_loss`.
+    It is data of whoever made the run: only what `stelab.engine.trust` lets pass is built, with the
+    packages in `trust`, and nothing is allocated that the checkpoint does not hold. The loss,
+    `AutoencoderModule.reconstruction_loss`, is built where it is asked for.
 
     Raises:
         InputError: The run names what may not be built, or the checkpoint is absent, damaged, of
@@ -39,11 +36,15 @@ def restore(
     """
     require_trusted(run, ["model", *(["loss"] if loss else [])], trust)
     path = RunFolder(run.folder).checkpoints / f"{checkpoint}.ckpt"
-    if not path.exists() and _kept(run) == "none":
+    settings = run.config.get("checkpoint")
+    if not path.exists() and isinstance(settings, dict) and settings.get("keep") == "none":
         raise InputError(f"{path} does not exist (checkpoint.keep=none)")
     content = read_checkpoint(path)
     try:
-        state = _state(content, loss=loss)
+        # What lowers the estimator's variance is stored separately.
+        state = {**content["state_dict"], **content.get("variance", {}).get("parameters", {})}
+        if not loss:
+            state = {k: v for k, v in state.items() if not k.startswith("reconstruction_loss.")}
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             _require_fit(_build(run, trust, loss=loss), state, size=path.stat().st_size)
         module = _build(run, trust, loss=loss)
@@ -60,13 +61,8 @@ def restore(
     return module
 
 
-def _kept(run: Run) -> object:
-    checkpoint = run.config.get("checkpoint")
-    return checkpoint.get("keep") if isinstance(checkpoint, dict) else None
-
-
 def _build(run: Run, trust: Sequence[str], *, loss: bool) -> AutoencoderModule:
-    """Build the network and the loss; leave out optimizer, schedule and callbacks."""
+    """Build the network and the loss, without optimizer, schedule and callbacks."""
     model: Autoencoder = rebuild(run, "model", trust=trust)
     layer = model.binarizer
     if not (isinstance(layer, Binarizer) and isinstance(layer.estimator, Estimator)):
@@ -78,13 +74,6 @@ def _build(run: Run, trust: Sequence[str], *, loss: bool) -> AutoencoderModule:
         scheduler={},
         seed=0,
     )
-
-
-def _state(content: dict[str, Any], *, loss: bool) -> dict[str, Tensor]:
-    """Return the tensors of the network, including those its estimator stores separately."""
-    apart = content.get("variance", {}).get("parameters", {})
-    state = {**content["state_dict"], **apart}
-    return {k: v for k, v in state.items() if loss or not k.startswith("reconstruction_loss.")}
 
 
 def _require_fit(module: nn.Module, state: dict[str, Tensor], *, size: int) -> None:
@@ -102,9 +91,43 @@ def _require_fit(module: nn.Module, state: dict[str, Tensor], *, size: int) -> N
 
 @torch.no_grad()
 def _require_images(module: AutoencoderModule) -> None:
-    """Let one image pass, to see that all parts fit each other."""
+    """Pass one image, to see that all parts fit each other."""
     image, model = torch.zeros(1, 1, 28, 28), module.model
     with torch.random.fork_rng(devices=[]):
         bits = model.encode(image)
         if bits.shape[1:] != model.code_shape or model.decode(bits).shape != image.shape:
             raise ValueError("it makes no 28x28 image of an image, or codes of another shape")
+
+
+def take_weights(module: AutoencoderModule, path: Path) -> None:
+    """Give `module` the weights and running statistics of a checkpoint, which is read as data.
+
+    Those of encoder and decoder must fit. What the threshold has learned is taken where both have
+    the same; estimators and schedules, which is what runs compare, start anew. On the meta device,
+    the checkpoint is only compared with the module.
+
+    Raises:
+        InputError: It cannot be read, is of another network, or not finite.
+    """
+    own = module.state_dict()
+    saved: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
+    weights = _of_network(saved)
+    if difference := mismatch(weights, _of_network(own)):
+        raise InputError(f"from_checkpoint: {path} does not fit this network: {difference}")
+    for name, value in saved.items():
+        is_learned = name.startswith(f"{_LAYER}threshold.") and not name.endswith(".progress")
+        if is_learned and name in own and own[name].shape == value.shape:
+            weights[name] = value
+    if infinite := not_finite(weights):
+        raise InputError(f"from_checkpoint: {path}: {infinite} is not finite everywhere")
+    if not any(value.is_meta for value in own.values()):
+        module.load_state_dict(weights, strict=False)
+
+
+def _of_network(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of encoder and decoder."""
+    return {
+        name: value
+        for name, value in state.items()
+        if name.startswith("model.") and not name.startswith(_LAYER)
+    }

@@ -1,19 +1,27 @@
-"""Make a run's folder what it was when a checkpoint was saved."""
+"""A run's folder before training continues, and its checkpoints after training has finished."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from stelab.engine.errors import InputError
-from stelab.engine.files import require_own, write_atomically
+from stelab.engine.files import link_atomically, require_own, write_atomically
 from stelab.engine.studies.run_folder import RunFolder
-from stelab.lab.training.checkpoint_file import LAST, PREVIOUS, mismatch, read_checkpoint
+from stelab.lab.training.checkpoint_file import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    mismatch,
+    read_checkpoint,
+    write_sealed,
+)
 from stelab.lab.training.module import AutoencoderModule
 
 log = logging.getLogger(__name__)
@@ -35,9 +43,9 @@ class _Saved(BaseModel):
 
 
 def logged(folder: RunFolder) -> dict[str, Any]:
-    """Return what a checkpoint must know of the logs, to be able to go back to them.
+    """Return what a checkpoint must hold to go back to the logs as they are now.
 
-    Event files only grow; the table is small.
+    Event files only grow, so their sizes will do; the table is small.
     """
     events = sorted(path for path in folder.events.rglob("*") if path.is_file())
     table = folder.metrics
@@ -49,13 +57,7 @@ def logged(folder: RunFolder) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run starts from.
-
-    Attributes:
-        checkpoint: To load; None: from scratch.
-        step: Optimizer steps that were taken then.
-        metrics: Of the last epoch before it.
-    """
+    """Where a run starts: from a checkpoint (None: from scratch), its step, its last metrics."""
 
     checkpoint: Path | None = None
     step: int = 0
@@ -69,14 +71,15 @@ def rewind(folder: RunFolder, module: AutoencoderModule) -> Start:
     are damaged or another network's are deleted, with a warning.
 
     Raises:
-        InputError: Something that is no file has a checkpoint's name, or its folders are links.
+        InputError: Something that is no file has a checkpoint's name, or the run's folders are
+            links.
     """
     require_own(folder.checkpoints, folder.events, folder.figures)
-    found = _newest(folder.checkpoints, module)
-    if found is None:
+    newest = _newest(folder.checkpoints, module)
+    if newest is None:
         folder.empty()
         return Start()
-    checkpoint, content = found
+    checkpoint, content = newest
     _cut_events(folder, content["logged"]["events"])
     table = content["logged"]["table"]
     if table is None:
@@ -124,5 +127,24 @@ def _cut_events(folder: RunFolder, sizes: dict[str, int]) -> None:
         if name not in sizes or path.is_symlink():  # what a link leads to is not the run's
             path.unlink()
         elif path.stat().st_size > sizes[name]:
-            with path.open("r+b") as file:
-                file.truncate(sizes[name])
+            os.truncate(path, sizes[name])
+
+
+def retain(keep: Literal["all", "weights", "none"], checkpoints: Path) -> None:
+    """Remove from a finished run's checkpoints what `keep` does not name.
+
+    ``"weights"`` leaves out what only training would need, such as the optimizer's state:
+    `stelab.lab.training.restore` loads the rest, and no run continues from it. ``"none"`` leaves no
+    file. If killed midway, some remain.
+    """
+    if keep == "none":
+        shutil.rmtree(checkpoints)
+    elif keep == "weights":
+        best, last = checkpoints / BEST, checkpoints / LAST
+        same = best.exists() and best.samefile(last)
+        for path in (last,) if same or not best.exists() else (last, best):
+            content = read_checkpoint(path)
+            kept = {key: content[key] for key in AutoencoderModule.WEIGHTS if key in content}
+            write_sealed(kept, path)
+        if same:
+            link_atomically(last, best)

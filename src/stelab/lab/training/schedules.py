@@ -33,12 +33,7 @@ class Warmup(LRScheduler):
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        total_steps: int,
-        *,
-        warmup: Fraction,
-        eta_min: NonNegative,
+        self, optimizer: Optimizer, total_steps: int, *, warmup: Fraction, eta_min: NonNegative
     ):
         self.total_steps = total_steps
         self.warmup_steps = round(warmup * total_steps)
@@ -58,19 +53,13 @@ class Warmup(LRScheduler):
 def build_schedule(
     config: dict[str, Any], *, optimizer: Optimizer, count: Callable[[str], int]
 ) -> dict[str, Any]:
-    """Build a schedule, with those inside it.
+    """Build a schedule, with those inside it, as Lightning's ``lr_scheduler_config``.
 
-    Each that takes an ``optimizer`` gets it, and each that takes ``total_steps``, and is not told
-    how many, gets those of the run.
+    Each that takes an ``optimizer`` gets it, and each that takes ``total_steps`` or ``T_max``, and
+    is not told how many, gets those of the run: `count` returns its epochs or steps, by interval.
 
-    Args:
-        config: Plain configuration: `interval` (``"epoch"`` or ``"step"``), `frequency` and
-            `monitor` as in Lightning's ``lr_scheduler_config``, all else for the target.
-        optimizer: Whose learning rate moves.
-        count: Returns the run's epochs or steps, by the interval.
-
-    Returns:
-        Lightning's ``lr_scheduler_config``.
+    In the plain configuration, `interval` (``"epoch"`` or ``"step"``), `frequency` and `monitor`
+    are Lightning's, all else is for the target.
 
     Raises:
         InputError: A target cannot be found or refuses its arguments, or ``monitor`` is missing.
@@ -78,31 +67,28 @@ def build_schedule(
     apart = project().apart["scheduler"]
     when = {"interval": "epoch"} | {key: config[key] for key in apart if key in config}
     node = {key: value for key, value in config.items() if key not in apart}
-    schedule = _built(node, optimizer, lambda: count(when["interval"]))
+    schedule = _build(node, optimizer, lambda: count(when["interval"]))
     if isinstance(schedule, ReduceLROnPlateau) and not when.get("monitor"):
         raise InputError("scheduler.monitor must name the metric of the plateau, such as val/loss")
     return {"scheduler": schedule, **when}
 
 
-def _built(node: Any, optimizer: Optimizer, total_steps: Callable[[], int]) -> Any:
+def _build(node: Any, optimizer: Optimizer, length: Callable[[], int]) -> Any:
     if isinstance(node, list):
-        return [_built(entry, optimizer, total_steps) for entry in node]
+        return [_build(entry, optimizer, length) for entry in node]
     if not isinstance(node, dict):
         return node
-    parts = {key: _built(value, optimizer, total_steps) for key, value in node.items()}
+    parts = {key: _build(value, optimizer, length) for key, value in node.items()}
     if "_target_" not in node:
         return parts
-    taken = _parameters(node["_target_"])
-    if "optimizer" in taken:
+    try:
+        names = set(inspect.signature(get_object(node["_target_"])).parameters)
+    except Exception:  # `build` says what is wrong with it
+        names = set()
+    if "optimizer" in names:
         parts["optimizer"] = optimizer
-    if "total_steps" in taken and parts.get("total_steps") is None:
-        parts["total_steps"] = total_steps()
+    for name in ("total_steps", "T_max"):
+        if name in names and parts.get(name) is None:
+            parts[name] = length()
     head = {key: parts.pop(key) for key in node if key.startswith("_")}
     return build(head, **parts)
-
-
-def _parameters(target: str) -> frozenset[str]:
-    try:
-        return frozenset(inspect.signature(get_object(target)).parameters)
-    except Exception:  # `build` says why, where it is no good
-        return frozenset()

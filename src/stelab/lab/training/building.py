@@ -1,0 +1,101 @@
+"""The objects of a run, built from its configuration: network, data, trainer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from omegaconf import DictConfig, OmegaConf
+
+from stelab.binarizer import Binarizer
+from stelab.engine.config import build
+from stelab.engine.config.identity import checkpoint_file
+from stelab.engine.errors import InputError
+from stelab.engine.terminal import one_line
+from stelab.estimators import Estimator
+from stelab.lab.data import ImageDataModule
+from stelab.lab.models import Autoencoder
+from stelab.lab.training.checkpoint_file import SealedCheckpointIO
+from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.progress import RunBar
+from stelab.lab.training.restore import take_weights
+
+
+def build_module(cfg: Any) -> AutoencoderModule:
+    """Build the Lightning module of a configuration: model, loss, optimizer, schedule.
+
+    Raises:
+        InputError: Something refuses its arguments, or is no network or loss, or
+            ``cfg.from_checkpoint`` does not fit.
+    """
+    model, loss = build(cfg.model), build(cfg.loss)
+    require("model", model, Autoencoder)
+    require("model.binarizer", model.binarizer, Binarizer)
+    require("model.binarizer.estimator", model.binarizer.estimator, Estimator)
+    if not callable(loss):
+        raise InputError(f"loss must take (reconstruction, images), but is {loss!r}")
+    module = AutoencoderModule(
+        model=model,
+        loss=loss,
+        optimizer=to_plain(cfg.optimizer),
+        scheduler=to_plain(cfg.scheduler),
+        seed=cfg.seed,
+    )
+    if source := cfg.get("from_checkpoint"):
+        take_weights(module, checkpoint_file(source))
+    return module
+
+
+def build_data(cfg: DictConfig) -> ImageDataModule:
+    """Build the dataset and read its training split, so that what cannot be read fails here."""
+    data: ImageDataModule = build(cfg.data)
+    require("data", data, ImageDataModule)
+    data.prepare_data()
+    data.images("train")
+    return data
+
+
+def build_trainer(cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+    """Build Lightning's trainer with the configured callbacks and loggers after `callbacks`."""
+    options = to_plain(cfg.trainer)
+    if batches := int(options.pop("fast_dev_run", 0)):  # Lightning's would log nothing
+        options |= {f"limit_{split}_batches": batches for split in ("train", "val", "test")}
+        options |= {"max_epochs": 1, "val_check_interval": 1.0, "check_val_every_n_epoch": 1}
+    bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
+    profiler = options.pop("profiler")
+    callbacks = [*callbacks, *map(build, cfg.callbacks.values()), *([RunBar()] if bar else [])]
+    try:
+        return pl.Trainer(
+            **options,
+            callbacks=callbacks,
+            logger=[build(node) for node in cfg.logger.values()],
+            profiler=build(profiler) if profiler else None,
+            # A job of a cluster is one run, whatever Lightning would make of its environment.
+            plugins=[SealedCheckpointIO(), LightningEnvironment()],
+            enable_checkpointing=False,
+            enable_progress_bar=False,  # RunBar is the only one
+            enable_model_summary=False,
+            default_root_dir=cfg.paths.run,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"trainer refuses its arguments: {one_line(str(error))}") from error
+
+
+def require(key: str, part: object, kind: type) -> None:
+    """Raise InputError unless what a key describes is of the class that belongs there."""
+    if not isinstance(part, kind):
+        raise InputError(
+            f"{key} must be a {kind.__module__}.{kind.__name__}, but is a {type(part).__name__}"
+        )
+
+
+def to_plain(node: DictConfig) -> Any:
+    """Resolve a node to plain containers."""
+    return OmegaConf.to_container(node, resolve=True)

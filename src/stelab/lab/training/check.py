@@ -1,0 +1,204 @@
+"""All jobs of a command, checked before the first one starts: do their parts fit each other?"""
+
+from __future__ import annotations
+
+import copy
+import json
+import linecache
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from torch import Tensor, nn
+
+from stelab.engine.config import build
+from stelab.engine.config.composition import overrides_of
+from stelab.engine.config.input_errors import Mistakes
+from stelab.engine.errors import InputError
+from stelab.engine.terminal import one_line
+from stelab.lab.training.building import build_data, build_module, build_trainer, require, to_plain
+from stelab.lab.training.isolation import isolated
+from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.schedules import build_schedule
+
+
+def check(jobs: Sequence[DictConfig]) -> None:
+    """Build all that `train` would build, load every dataset, pass a batch through every network.
+
+    Networks are on the meta device, which takes no memory. Jobs that differ only in what cannot
+    change the objects (seed, study) are checked once.
+
+    Raises:
+        InputError: Objects refuse their arguments or do not fit each other, or datasets cannot be
+            loaded; the message names all of it.
+    """
+    mistakes = Mistakes(len(jobs))
+    results: dict[str, Any] = {}  # what a check returned or raised
+
+    def once(key: Any, action: Callable[[DictConfig], Any]) -> Any:
+        key = json.dumps(key, sort_keys=True)
+        if key not in results:
+            try:
+                results[key] = action(cfg)
+            except InputError as error:
+                results[key] = error
+        if isinstance(results[key], InputError):
+            raise results[key]
+        return results[key]
+
+    for cfg in jobs:
+        tree = OmegaConf.to_container(cfg, resolve=False)
+        assert isinstance(tree, dict)
+        with mistakes.of(overrides_of(cfg)):
+            once({**tree, "seed": 0, "study": "", "paths": None, "names": None}, _check_objects)
+            shape = once({**to_plain(cfg.data), "seed": 0}, _image_shape)
+            network = [to_plain(cfg.model), to_plain(cfg.loss), shape, cfg.trainer.precision]
+            once(network, partial(_check_shapes, shape=shape))
+    mistakes.raise_any()
+
+
+def _check_objects(cfg: DictConfig) -> None:
+    if cfg.dry_run:  # MLflow makes its file as soon as its logger is built
+        cfg = copy.deepcopy(cfg)
+        for logger in cfg.logger.values():
+            if str(logger.get("tracking_uri")).startswith("sqlite:"):
+                logger.tracking_uri = "sqlite://"  # in memory
+    with isolated(cfg.seed, threads=cfg.threads):
+        try:
+            with torch.device("meta"):
+                module = build_module(cfg)
+        except InputError:  # perhaps of a constructor that needs numbers
+            module = build_module(cfg)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        # One number for each tensor, with its dimensions: some optimizers take matrices alone.
+        parameters = [torch.nn.Parameter(torch.zeros((1,) * p.dim())) for p in trained]
+        optimizer = build(module.optimizer_config, params=parameters)
+        require("optimizer", optimizer, torch.optim.Optimizer)
+        schedule = build_schedule(
+            module.scheduler_config, optimizer=optimizer, count=lambda interval: 1000
+        )
+        require("scheduler", schedule["scheduler"], torch.optim.lr_scheduler.LRScheduler)
+        trainer = build_trainer(cfg)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        require("each of callbacks", callback, pl.Callback)
+    for logger in trainer.loggers:
+        require("each of logger", logger, Logger)
+    # Lightning would start this command line once more for each process: a whole sweep.
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        raise InputError(
+            f"trainer.devices asks for {trainer.num_devices} processes, and trainer.strategy must "
+            "say how they start: use trainer=ddp (strategy=ddp_spawn), or trainer.devices=1"
+        )
+    clip = trainer.gradient_clip_val
+    try:
+        trainer.precision_plugin.clip_gradients(optimizer, clip or 0.0)  # as every step will
+    except RuntimeError as error:
+        raise InputError(
+            f"trainer.gradient_clip_val={clip} with trainer.precision={trainer.precision} needs "
+            f"optimizer.fused=false (Lightning: {one_line(str(error))})"
+        ) from error
+
+
+def _image_shape(cfg: DictConfig) -> list[int]:
+    return list(build_data(cfg).images("train").shape[1:])
+
+
+def _check_shapes(cfg: DictConfig, *, shape: Sequence[int]) -> None:
+    """Pass a batch on the meta device; a failure there must be one with numbers too."""
+    with isolated(cfg.seed, threads=cfg.threads):
+        try:
+            with torch.device("meta"):
+                return require_fit(build_module(cfg), torch.empty(2, *shape))
+        except InputError:
+            pass
+        trainer = build_trainer(cfg)
+        plugin, device = trainer.precision_plugin, trainer.strategy.root_device
+        module = build_module(cfg).to(device)
+        plugin.convert_module(module)
+        images = plugin.convert_input(torch.rand(2, *shape, device=device) * 2 - 1)
+        require_fit(module, images, context=plugin.forward_context())
+
+
+def require_fit(
+    module: AutoencoderModule,
+    images: Tensor,
+    *,
+    context: AbstractContextManager[object] | None = None,
+) -> None:
+    """Pass a batch of images through the network and its loss, as in training.
+
+    On the meta device only shapes are computed; `context` may be autocast.
+
+    Raises:
+        InputError: Something fails, or makes a tensor of another shape than it must.
+    """
+    model, shape = module.model, tuple(images.shape)
+
+    def attempt(step: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        try:
+            return step(*tensors)
+        except Exception as error:
+            if _is_decision(error):
+                raise _LeftToTraining from error
+            reason = f"{type(error).__name__}: {one_line(str(error))}"
+            layer = _layer(error, module)
+            raise InputError(f"{layer} fails on images of shape {shape}: {reason}") from error
+
+    # What the pass warns of, and compiles, is training's to warn of and to compile.
+    eager = torch.compiler.set_stance("force_eager")
+    silent, undecided = warnings.catch_warnings(), suppress(_LeftToTraining)
+    with undecided, silent, torch.no_grad(), eager, context or nullcontext():
+        warnings.simplefilter("ignore")
+        bits = attempt(model.encode, images)
+        if bits.shape[1:] != model.code_shape:
+            raise InputError(
+                f"model has code_shape {tuple(model.code_shape)}, but makes codes of shape "
+                f"{tuple(bits.shape)} of images of shape {shape}"
+            )
+        reconstruction = attempt(model.decode, bits)
+        if reconstruction.shape != images.shape:
+            raise InputError(
+                f"model must make images of the shape it is given, {shape}, but makes "
+                f"{tuple(reconstruction.shape)}"
+            )
+        losses = attempt(module.losses, reconstruction, images)
+        if losses.shape != images.shape[:1]:
+            reducing = hasattr(module.reconstruction_loss, "reduction")
+            raise InputError(
+                f"loss must return one value an example, shape {shape[:1]}, or one a pixel, but "
+                f"returns {tuple(losses.shape)}"
+                f"{'; set loss.reduction=none' if reducing else ''}"
+            )
+
+
+class _LeftToTraining(Exception):
+    """The pass ends for a reason that has nothing to do with shapes."""
+
+
+def _is_decision(error: Exception) -> bool:
+    """Distinguish code that gives up by its own decision, as a job may, from a refused argument.
+
+    An operation that is given a wrong shape is no ``raise`` in Python, or one of a library's, or
+    of a ValueError.
+    """
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    package = str(frame.f_globals.get("__name__")).partition(".")[0]
+    if package in ("torch", "torchvision", "stelab") or isinstance(error, ValueError | TypeError):
+        return False
+    return "raise" in linecache.getline(frame.f_code.co_filename, line).split()
+
+
+def _layer(error: Exception, module: AutoencoderModule) -> str:
+    """Name the innermost layer whose code was running when an error was raised."""
+    names = {id(layer): name for name, layer in module.named_modules()}
+    running = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    layers = [names.get(id(owner)) for owner in running if isinstance(owner, nn.Module)]
+    return next(filter(None, reversed(layers)), "model")
