@@ -7,18 +7,15 @@ from typing import Literal
 
 from stelab.arguments import Count, Size, Text
 from stelab.engine.errors import InputError
-from stelab.engine.launchers.base import OnFailure, StudyLauncher
+from stelab.engine.launchers.base import StudyLauncher
 from stelab.engine.launchers.processes import Processes, jobs_at_once
+from stelab.engine.launchers.schedule import OnFailure
 
 
 class JoblibLauncher(StudyLauncher):
-    """Runs jobs in worker processes of this machine.
+    """Runs `n_jobs` jobs at once in worker processes of this machine.
 
-    Args:
-        n_jobs: How many at once; auto: as many as leave each one its threads.
-        threads: What each one takes.
-        retries: See `StudyLauncher`.
-        on_failure: See `StudyLauncher`.
+    With auto, as many as leave each one its `threads`.
     """
 
     def __init__(
@@ -38,13 +35,9 @@ class JoblibLauncher(StudyLauncher):
 
 
 class GpuLauncher(StudyLauncher):
-    """Runs jobs in worker processes, each of which sees one GPU.
+    """Runs jobs in worker processes, each of which sees one GPU; `per_device` share one.
 
-    Args:
-        devices: Indices or UUIDs; auto: all that are visible.
-        per_device: How many jobs share one.
-        retries: See `StudyLauncher`.
-        on_failure: See `StudyLauncher`.
+    The `devices` are indices or UUIDs; with auto, all that are visible.
     """
 
     def __init__(
@@ -60,12 +53,15 @@ class GpuLauncher(StudyLauncher):
         self.per_device = per_device
 
     def executor(self) -> Processes:
-        """Make what runs the jobs.
+        """Make what runs the jobs; refuse a machine without a GPU."""
+        if self.devices != "auto":
+            devices = [str(device) for device in self.devices]
+        elif (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+            devices = [device.strip() for device in named.split(",") if device.strip()]
+        else:
+            import torch
 
-        Raises:
-            InputError: There is no GPU.
-        """
-        devices = visible_devices() if self.devices == "auto" else [str(d) for d in self.devices]
+            devices = [str(index) for index in range(torch.cuda.device_count())]
         if not devices:
             raise InputError(
                 "hydra/launcher=gpu needs a GPU, and none is visible here: use "
@@ -73,13 +69,3 @@ class GpuLauncher(StudyLauncher):
             )
         # Round robin: the second job of a device comes after the first one of every device.
         return Processes([{"CUDA_VISIBLE_DEVICES": d} for d in devices * self.per_device])
-
-
-def visible_devices() -> list[str]:
-    """Return what CUDA_VISIBLE_DEVICES names, else all devices of this machine."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [device.strip() for device in named.split(",") if device.strip()]
-    import torch
-
-    return [str(index) for index in range(torch.cuda.device_count())]

@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from stelab.arguments import Count, Text
 from stelab.engine.config import build
+from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.identity import fingerprint
 from stelab.engine.errors import InputError, first_line
-from stelab.engine.launchers.base import Titles
 from stelab.engine.studies.run_folder import RunFolder
-from stelab.engine.sweepers import StudySweeper
-from stelab.engine.sweepers.space import Search, size
+from stelab.engine.sweepers.base import StudySweeper
+from stelab.engine.sweepers.space import Search
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -27,19 +27,11 @@ if TYPE_CHECKING:
 class OptunaSweeper(StudySweeper):
     """Lets Optuna choose values, and tells it the mean of the monitored metric over replicates.
 
-    Args:
-        params: See `stelab.engine.sweepers.StudySweeper`.
-        replicates: See there.
-        n_trials: How many parameters the study is to have tried, in earlier sweeps too.
-        direction: What is better.
-        sampler: A node.
-        pruner: A node; null: no run is stopped before its end.
-        storage: See `stelab.engine.sweepers.storage.open_storage`.
+    `n_trials` are those that the Optuna study is to have, of earlier sweeps too.
     """
 
     whole: ClassVar[bool] = False
     package: ClassVar[str | None] = "optuna"
-    streams: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -65,12 +57,11 @@ class OptunaSweeper(StudySweeper):
 
     def count(self, loader: ConfigLoader, arguments: Sequence[str]) -> int:
         """Return how many jobs there will be at most."""
-        search = self._search(loader, arguments)
-        return int(min(self.n_trials, size(search.space))) * len(search.replicates)
+        return self._search(loader, arguments).count(self.n_trials)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run trials until the study has `n_trials`, and tell the best."""
-        from stelab.engine.sweepers.trials import Job, Trials
+        """Run trials until the Optuna study has `n_trials`, and print the best."""
+        from stelab.engine.sweepers.trials import Trials
 
         loader = self.hydra_context.config_loader
         search, swept = self._search(loader, arguments), self.swept(loader, arguments)
@@ -78,13 +69,13 @@ class OptunaSweeper(StudySweeper):
         wanted = {"lower": "minimize", "higher": "maximize"}.get(example.get("better"))
         if wanted not in (None, self.direction):
             raise InputError(f"hydra.sweeper.direction must be {wanted}: better={example.better}")
-        drivers = RunFolder.of(example).study / DRIVERS
-        study = self._study(_name(example, search, self.direction), drivers)
+        drivers = RunFolder.of(example).study / ".optuna"  # where a living sweep has its lock
+        optuna_study = self._study(_study_name(example, search, self.direction), drivers)
         trials = Trials(
-            study=study,
+            optuna_study=optuna_study,
             space=search.space,
             replicate=lambda chosen, report: [
-                Job(self.launcher.compose(job, swept=swept)) for job in search.jobs(chosen, *report)
+                self.launcher.compose(job, swept=swept) for job in search.jobs(chosen, *report)
             ],
             n_trials=self.n_trials,
             sampler=self.sampler,
@@ -92,20 +83,13 @@ class OptunaSweeper(StudySweeper):
             drivers=drivers,
         )
         with trials.driven(failed_again=self.config.only == "failed"):
-            self.launcher.stream(trials.jobs(), trials.done, self._titles(search))
-        _tell_best(study, example.monitor)
-
-    def _titles(self, search: Search) -> Titles:
-        """Name jobs by what is searched and, where there are several, their replicate."""
-        keys = {dimension.key for dimension in search.space}
-        fixed = set.intersection(*(set(point.values()) for point in search.replicates))
-
-        def name(job: Sequence[str]) -> str:
-            own = [o for o in job if o.partition("=")[0] in keys or o not in fixed]
-            return " ".join(o for o in own if not o.startswith("trial="))
-
-        jobs = int(min(self.n_trials, size(search.space))) * len(search.replicates)
-        return Titles(f"at most {jobs}", name)
+            self.launcher.stream(
+                trials.jobs(),
+                trials.done,
+                count=f"at most {search.count(self.n_trials)}",
+                title=lambda job: search.title(overrides_of(job)),
+            )
+        _print_best(optuna_study, example.monitor)
 
     def _search(self, loader: ConfigLoader, arguments: Sequence[str]) -> Search:
         axes = self.axes(loader, arguments)
@@ -115,13 +99,13 @@ class OptunaSweeper(StudySweeper):
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
-        from stelab.engine.sweepers.storage import open_storage
+        from stelab.engine.sweepers.trials import open_storage
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         drivers.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(drivers / "creation"):  # two that make a database at once both fail
-                study = optuna.create_study(
+                optuna_study = optuna.create_study(
                     storage=open_storage(self.storage),
                     study_name=name,
                     direction=self.direction,
@@ -132,20 +116,12 @@ class OptunaSweeper(StudySweeper):
                 f"hydra.sweeper.storage cannot be opened: {self.storage}: {first_line(error)}"
             ) from error
         # Runs ask the pruner, in processes of their own.
-        study.set_user_attr("pruner", self.pruner)
-        return study
-
-
-DRIVERS = ".optuna"
-"""Where, in a study's folder, a living sweep has its lock."""
+        optuna_study.set_user_attr("pruner", self.pruner)
+        return optuna_study
 
 
 def _node(name: str, node: Any) -> dict[str, Any]:
-    """Return a node as plain containers, if it can be built.
-
-    Raises:
-        InputError: It cannot.
-    """
+    """Return a node as plain containers; refuse one that cannot be built."""
     node = OmegaConf.create(node)
     if "_target_" not in node:
         raise InputError(f"hydra.sweeper.{name} must be a node with a _target_, got {node}")
@@ -157,20 +133,20 @@ def _node(name: str, node: Any) -> dict[str, Any]:
     return plain
 
 
-def _name(example: DictConfig, search: Search, direction: str) -> str:
-    """Name a study after all that decides what its trials' values mean."""
+def _study_name(example: DictConfig, search: Search, direction: str) -> str:
+    """Name an Optuna study after all that decides what its trials' values mean."""
     text = f"{fingerprint(example)} {search.space} {search.replicates} {direction}"
     return f"{example.study}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _tell_best(study: Study, monitor: str) -> None:
+def _print_best(optuna_study: Study, monitor: str) -> None:
     from optuna.trial import TrialState
 
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    complete = optuna_study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     if not complete:
-        print(f"no trial of {study.study_name} has a value")
+        print(f"no trial of {optuna_study.study_name} has a value")
         return
-    best = study.best_trial
+    best = optuna_study.best_trial
     chosen = " ".join(f"{key}={value}" for key, value in best.params.items())
     print(f"best of {len(complete)} trials: {monitor} {best.value:.6g} with {chosen}")
     print(f"its runs: {' '.join(best.user_attrs['runs'])}", flush=True)

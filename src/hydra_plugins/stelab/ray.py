@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 from stelab.arguments import Count, NonNegative, Size, Text
 from stelab.engine.extras import require_package
-from stelab.engine.launchers.base import OnFailure, StudyLauncher
-from stelab.engine.launchers.cluster import RayTasks
+from stelab.engine.launchers.base import StudyLauncher
+from stelab.engine.launchers.job import Executor
+from stelab.engine.launchers.schedule import OnFailure
 
 
 class RayLauncher(StudyLauncher):
-    """Runs jobs as tasks of a Ray cluster.
-
-    Args:
-        address: See `RayTasks`.
-        num_cpus: See `RayTasks`.
-        num_gpus: See `RayTasks`.
-        retries: See `StudyLauncher`.
-        on_failure: See `StudyLauncher`.
-    """
+    """Runs jobs as tasks of a Ray cluster; see `RayTasks`."""
 
     def __init__(
         self,
@@ -31,7 +26,12 @@ class RayLauncher(StudyLauncher):
         super().__init__(retries=retries, on_failure=on_failure)
         self.address, self.num_cpus, self.num_gpus = address, num_cpus, num_gpus
 
-    def executor(self) -> RayTasks:
+    def executor(self) -> Executor:
         """Make what runs the jobs."""
         require_package("ray", extra="ray", user="this launcher")
+        # Ray would report usage to its makers, and write a token into the home folder.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        from stelab.engine.launchers.cluster import RayTasks
+
         return RayTasks(address=self.address, num_cpus=self.num_cpus, num_gpus=self.num_gpus)

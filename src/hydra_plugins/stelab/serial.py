@@ -1,7 +1,7 @@
 """``hydra/launcher=serial``."""
 
 from stelab.engine.launchers.base import StudyLauncher
-from stelab.engine.launchers.executor import InThisProcess
+from stelab.engine.launchers.job import InThisProcess
 
 
 class SerialLauncher(StudyLauncher):

@@ -7,51 +7,39 @@ from typing import Any
 
 from stelab.arguments import Count, Size
 from stelab.engine.extras import require_package
-from stelab.engine.launchers.base import OnFailure, StudyLauncher
+from stelab.engine.launchers.base import StudyLauncher
+from stelab.engine.launchers.job import Executor
 from stelab.engine.launchers.processes import jobs_at_once
-from stelab.engine.launchers.slurm import SubmittedToSlurm
-from stelab.engine.launchers.submission import SubmittedHere
+from stelab.engine.launchers.schedule import OnFailure
 
 
 class SlurmLauncher(StudyLauncher):
-    """Submits jobs to SLURM.
-
-    Args:
-        retries: See `StudyLauncher`.
-        on_failure: See `StudyLauncher`.
-        parameters: What jobs need, as submitit calls it.
-    """
+    """Submits jobs to SLURM; `parameters` are what jobs need, as submitit calls it."""
 
     def __init__(self, *, retries: Size, on_failure: OnFailure, **parameters: Any):
         super().__init__(retries=retries, on_failure=on_failure)
         self.parameters = parameters
 
-    def executor(self) -> SubmittedToSlurm:
+    def executor(self) -> Executor:
         """Make what runs the jobs."""
         require_package("submitit", extra="slurm", user="this launcher")
+        from stelab.engine.launchers.submission import SubmittedToSlurm
+
         return SubmittedToSlurm(Path(self.config.hydra.sweep.dir, ".submitit"), self.parameters)
 
 
 class LocalLauncher(StudyLauncher):
-    """Submits jobs to this machine as if it were SLURM.
-
-    Args:
-        threads: What each job takes: there are as many at once as leave each one its threads.
-        retries: See `StudyLauncher`.
-        on_failure: See `StudyLauncher`.
-        parameters: What jobs need, as submitit calls it.
-    """
+    """Submits jobs to this machine as if it were SLURM, as many as leave each its `threads`."""
 
     def __init__(self, *, threads: Count, retries: Size, on_failure: OnFailure, **parameters: Any):
         super().__init__(retries=retries, on_failure=on_failure)
-        self.threads = threads
+        self.slots = jobs_at_once(threads)
         self.parameters = parameters
 
-    def executor(self) -> SubmittedHere:
+    def executor(self) -> Executor:
         """Make what runs the jobs."""
         require_package("submitit", extra="slurm", user="this launcher")
-        return SubmittedHere(
-            Path(self.config.hydra.sweep.dir, ".submitit"),
-            self.parameters,
-            slots=jobs_at_once(self.threads),
-        )
+        from stelab.engine.launchers.submission import SubmittedHere
+
+        folder = Path(self.config.hydra.sweep.dir, ".submitit")
+        return SubmittedHere(folder, self.parameters, slots=self.slots)

@@ -11,8 +11,8 @@ from rich.live import Live
 
 from stelab.engine.report.console import console
 from stelab.engine.report.status_table import status_table
-from stelab.engine.studies.driver import is_driven
 from stelab.engine.studies.status import survey
+from stelab.engine.studies.sweep import is_driven
 
 
 def start(cfg: DictConfig) -> None:

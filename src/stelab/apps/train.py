@@ -21,10 +21,9 @@ from stelab.engine.project import project
 from stelab.engine.report.numbers import count_kinds
 from stelab.engine.report.status_table import print_states
 from stelab.engine.studies import Run, finished_run
-from stelab.engine.studies.driver import driving
 from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.studies.status import RunState, names_of, state_of
-from stelab.engine.studies.sweep import record_sweep, told_apart
+from stelab.engine.studies.sweep import differing_overrides, driving, record_sweep
 from stelab.engine.sweepers.plan import Plan
 from stelab.engine.terminal import undisturbed, visible
 from stelab.engine.trust import packages_of
@@ -150,7 +149,9 @@ def _folders(plan: Plan) -> list[Path]:
 def _named(plan: Plan) -> list[tuple[str, str]]:
     """Return each job's run id and what was swept."""
     names = (RunFolder.of(job).name for job in plan.jobs)
-    return list(zip(names, told_apart([overrides_of(job) for job in plan.jobs]), strict=True))
+    return list(
+        zip(names, differing_overrides([overrides_of(job) for job in plan.jobs]), strict=True)
+    )
 
 
 def _sum_up(plan: Plan, command: str) -> bool:

@@ -75,7 +75,7 @@ for between in (None, None, change, None):
         ray.get(task(between).remote())
     (started,) = tasks.start([Attempt()])
     while not started.done():
-        tasks.look()
+        tasks.poll()
     outcome = started.result()
     print("outcome", outcome.status, outcome.value)
 tasks.stop()

@@ -21,7 +21,7 @@ from stelab.engine.launchers.schedule import Job, Schedule
 from stelab.engine.studies import run_folder
 
 OK, FAILED = (
-    Outcome("finished", value=0.5, told="val/loss 0.5000"),
+    Outcome("finished", value=0.5, summary="val/loss 0.5000"),
     Outcome("failed", reason="E: no"),
 )
 
@@ -46,7 +46,7 @@ class Script:
         future.set_result(self.outcomes.get(name, [OK]).pop(0) if name in self.outcomes else OK)
         return future
 
-    def look(self) -> None: ...
+    def poll(self) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -144,18 +144,18 @@ def test_what_an_executor_does_not_take_waits_in_its_order(tmp_path: Path) -> No
 
 
 class Slow(Script):
-    """Ends a job after so many looks."""
+    """Ends a job after so many polls."""
 
     interval, patience = 0.2, 10.0
 
-    def __init__(self, looks: list[int]):
+    def __init__(self, polls: list[int]):
         super().__init__({})
-        self.looks = looks
+        self.polls = polls
 
-    def look(self) -> None:
-        self.looks[0] -= 1
-        if not self.looks[0]:
-            self.looks.pop(0)
+    def poll(self) -> None:
+        self.polls[0] -= 1
+        if not self.polls[0]:
+            self.polls.pop(0)
             self.future.set_result(OK)
 
     def _end(self, name: str) -> Future[Outcome]:
@@ -163,7 +163,7 @@ class Slow(Script):
         return self.future
 
 
-def test_looks_become_rarer_while_no_job_ends(
+def test_polls_become_rarer_while_no_job_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []

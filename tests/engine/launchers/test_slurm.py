@@ -20,7 +20,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.launchers import schedule
 from stelab.engine.launchers.job import Outcome
 from stelab.engine.launchers.schedule import Job, Schedule
-from stelab.engine.launchers.slurm import SubmittedToSlurm
+from stelab.engine.launchers.submission import SubmittedToSlurm
 from waiting import PATIENCE, wait_until
 
 SCRIPT = Path(__file__).with_name("slurm_cluster.sh")

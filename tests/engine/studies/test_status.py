@@ -18,10 +18,9 @@ from stelab.engine.config import compose
 from stelab.engine.errors import InputError
 from stelab.engine.report.console import PlainConsole
 from stelab.engine.report.status_table import status_table
-from stelab.engine.studies.driver import driving, is_driven
 from stelab.engine.studies.lock import locked
 from stelab.engine.studies.status import RunState, state_of, survey, time_left
-from stelab.engine.studies.sweep import planned, record_sweep
+from stelab.engine.studies.sweep import driving, is_driven, planned, record_sweep
 from waiting import PATIENCE, wait_until
 
 

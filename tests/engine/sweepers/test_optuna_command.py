@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from conftest import Cli, Start
 from stelab.engine.studies import Run, read_run
-from stelab.engine.sweepers.storage import open_storage
+from stelab.engine.sweepers.trials import open_storage
 from waiting import PATIENCE, wait_until
 
 FAST = ("sweep=optuna", "debug=fast", "model=mlp", "data.limit=64", "seed=0,1")

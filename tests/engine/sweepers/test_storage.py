@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Cli
 from stelab.engine.errors import InputError
-from stelab.engine.sweepers.storage import open_storage
+from stelab.engine.sweepers.trials import open_storage
 
 
 def study(url: str) -> optuna.Study:

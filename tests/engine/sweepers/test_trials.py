@@ -20,7 +20,7 @@ from stelab.engine.config.composition import overrides_of, remember
 from stelab.engine.errors import InputError
 from stelab.engine.sweepers.axes import Point
 from stelab.engine.sweepers.space import Choice, Dimension, Numbers
-from stelab.engine.sweepers.trials import Job, Trials
+from stelab.engine.sweepers.trials import Trials
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 COMPLETE, FAIL, PRUNED, RUNNING = (
@@ -48,7 +48,7 @@ class Sweep:
         storage = f"sqlite:///{folder}/optuna.db"
         self.study = optuna.create_study(storage=storage, study_name="s", load_if_exists=True)
         self.trials = Trials(
-            study=self.study,
+            optuna_study=self.study,
             space=space,
             replicate=self.replicate,
             n_trials=n_trials,
@@ -60,17 +60,17 @@ class Sweep:
         self.refuses: Callable[[Point], bool] = options.get("refuses", lambda point: False)
         self.ran: list[str] = []
 
-    def replicate(self, chosen: Point, report: list[str]) -> list[Job]:
+    def replicate(self, chosen: Point, report: list[str]) -> list[DictConfig]:
         if self.refuses(chosen):
             raise InputError(f"{chosen} is refused")
         first, *others = [[*chosen.values(), f"seed={seed}"] for seed in self.seeds]
         return [self.job(first, report), *(self.job(other, []) for other in others)]
 
-    def job(self, overrides: list[str], report: list[str]) -> Job:
+    def job(self, overrides: list[str], report: list[str]) -> DictConfig:
         run = str(self.folder / "-".join(overrides))
         cfg = OmegaConf.create({"paths": {"run": run}, "monitor": "val/loss", "names": {}})
         remember(cfg, [*overrides, *report], {})
-        return Job(cfg)
+        return cfg
 
     def train(self, job: DictConfig, how: Callable[[list[str]], Any]) -> None:
         """Write the run's folder, as `how` says: a value, or a status."""

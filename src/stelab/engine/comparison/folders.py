@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stelab.engine.config.lists import split_commas
 from stelab.engine.errors import InputError
-from stelab.engine.studies.entries import COMPARISON
+from stelab.engine.studies.tables import COMPARISON
 
 
 def study_folders(outputs: str, studies: str) -> list[Path]:

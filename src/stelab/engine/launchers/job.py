@@ -1,4 +1,4 @@
-"""One job in the process that runs it."""
+"""An attempt at a job, how it ended, and what runs attempts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
 from stelab.engine.errors import InputError
@@ -21,41 +23,31 @@ _abandoned = threading.Event()
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended; plain, because an exception may not survive pickling.
+    """How an attempt ended; plain, because an exception may not survive pickling.
 
-    Attributes:
-        status: ``"refused"``: bad input, so that trying again is useless; ``"died"``: its process
-            ended without a result; ``"lost"``: through no fault of its own, with its machine.
-        value: The monitored metric of a finished run.
-        told: Its losses and how long it took.
-        reason: The last line of the error of any other.
+    ``"refused"`` is bad input, so that trying again is useless; ``"died"``: its process ended
+    without a result; ``"lost"``: the same through no fault of its own, with its machine.
     """
 
     status: Literal["finished", "failed", "refused", "pruned", "died", "lost"]
-    value: float | None = None
-    told: str = ""
-    reason: str = ""
+    value: float | None = None  # the monitored metric of a finished run
+    summary: str = ""  # losses and duration of a finished run
+    reason: str = ""  # the last line of the error of any other
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Train a run, once.
-
-    Attributes:
-        cfg: Its configuration, composed and checked.
-        logging: `hydra.job_logging`, for a process of its own.
-        finished: Its run, where that was just found finished: nothing is trained.
-    """
+    """Trains a run, once; nothing is trained where it was just found `finished`."""
 
     cfg: DictConfig
-    logging: dict[str, Any]
+    logging: dict[str, Any]  # `hydra.job_logging`, for a process of its own
     finished: Run | None = None
 
     def __call__(self) -> Outcome:
         """Train in this process; what is no `Exception`, such as a signal, ends the process."""
         try:
-            value, told = load(project().train)(self.cfg, self.finished)
-            return Outcome("finished", value=value, told=told)
+            value, summary = load(project().train)(self.cfg, self.finished)
+            return Outcome("finished", value=value, summary=summary)
         except Pruned as error:
             return Outcome("pruned", reason=str(error))
         except InputError as error:
@@ -64,10 +56,51 @@ class Attempt:
             return Outcome("failed", reason=_last_line(error))
 
 
-def run_alone(attempt: Attempt) -> Outcome:
-    """Train in a process that is there for jobs alone."""
-    from hydra.core.utils import configure_log
+class Executor(Protocol):
+    """Runs attempts."""
 
+    interval: float  # seconds between two polls while attempts end
+    patience: float  # the same once none has ended for long
+
+    @property
+    def slots(self) -> int | None:
+        """How many attempts it takes at once; None: all."""
+
+    def start(self, attempts: Sequence[Attempt]) -> list[Future[Outcome]]:
+        """Start attempts, no more than there are free slots; InputError if none can ever start.
+
+        Return the outcomes to come of those that were taken, in their order: maybe not all.
+        """
+
+    def poll(self) -> None:
+        """Resolve the futures of all attempts that have ended."""
+
+    def stop(self) -> None:
+        """Let attempts under way save their state, wait for them, and end all workers."""
+
+
+class InThisProcess:
+    """Runs an attempt while it is started; the run itself handles signals."""
+
+    slots = 1
+    interval = patience = 0.0
+
+    def start(self, attempts: Sequence[Attempt]) -> list[Future[Outcome]]:
+        """Run attempts to their end."""
+        futures = [Future[Outcome]() for _ in attempts]
+        for future, attempt in zip(futures, attempts, strict=True):
+            future.set_result(attempt())
+        return futures
+
+    def poll(self) -> None:
+        """Do nothing: all attempts have ended."""
+
+    def stop(self) -> None:
+        """Do nothing: no attempt is under way."""
+
+
+def run_alone(attempt: Attempt) -> Outcome:
+    """Train in a process that exists for jobs alone."""
     configure_log(OmegaConf.create(attempt.logging))
     return attempt()
 
@@ -84,15 +117,15 @@ def serve(attempt: Attempt) -> Outcome:
 
 
 def follow(alive: Callable[[], bool]) -> None:
-    """Let this process end, and a run in it be saved, once its driver is not alive any more."""
-    threading.Thread(target=_watch, args=(alive,), daemon=True).start()
+    """Send this process SIGTERM, which saves a run in it, once its driver is no longer alive."""
 
+    def watch() -> None:
+        while alive():
+            time.sleep(0.5)
+        _abandoned.set()
+        os.kill(os.getpid(), signal.SIGTERM)
 
-def _watch(alive: Callable[[], bool]) -> None:
-    while alive():
-        time.sleep(0.5)
-    _abandoned.set()
-    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _last_line(error: BaseException) -> str:

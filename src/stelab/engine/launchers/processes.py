@@ -1,4 +1,4 @@
-"""Jobs in worker processes of this machine, each of which may die alone."""
+"""Attempts in worker processes of this machine, each of which may die alone."""
 
 from __future__ import annotations
 
@@ -8,104 +8,82 @@ import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
-from stelab.engine.launchers.executor import Started
 from stelab.engine.launchers.job import Attempt, Outcome, follow, serve
 
 
 class Processes:
-    """One worker process a slot, which takes one job after another.
-
-    Args:
-        environments: Environment variables of each slot's worker.
-    """
+    """One worker process for each environment, which runs one attempt after another."""
 
     interval = patience = 0.02
 
     def __init__(self, environments: Sequence[Mapping[str, str]]):
-        self._slots = [_Slot(environment) for environment in environments]
+        self._workers = [_Worker(environment) for environment in environments]
+        self.slots = len(environments)
 
-    @property
-    def slots(self) -> int:
-        """How many jobs it takes at once."""
-        return len(self._slots)
+    def start(self, attempts: Sequence[Attempt]) -> list[Future[Outcome]]:
+        """Give attempts to idle workers."""
+        idle = [worker for worker in self._workers if worker.call is None]
+        return [worker.start(attempt) for worker, attempt in zip(idle, attempts, strict=False)]
 
-    def start(self, attempts: Sequence[Attempt]) -> list[Started]:
-        """Give jobs to idle workers."""
-        idle = [slot for slot in self._slots if not slot.busy]
-        return [slot.start(attempt) for slot, attempt in zip(idle, attempts, strict=False)]
-
-    def look(self) -> None:
-        """Do nothing: a thread of each worker's pool tells."""
+    def poll(self) -> None:
+        """Resolve the futures of attempts that have ended."""
+        for worker in self._workers:
+            worker.poll()
 
     def stop(self) -> None:
         """Send SIGTERM to busy workers, and wait; a second interrupt kills them."""
-        for slot in self._slots:
-            slot.terminate()
+        for worker in self._workers:
+            worker.terminate()
         try:
-            for slot in self._slots:
-                slot.end()
+            for worker in self._workers:
+                worker.pool.shutdown(wait=True)
         except BaseException:
-            for slot in self._slots:
-                slot.end(kill=True)
+            for worker in self._workers:
+                worker.pool.shutdown(wait=True, kill_workers=True)
             raise
 
 
-class _Slot:
-    """A pool of a single worker: one that dies breaks no other's."""
+class _Worker:
+    """A pool of a single process: one that dies breaks no other's."""
 
     def __init__(self, environment: Mapping[str, str]):
-        self._environment = dict(environment)
-        self._pool = self._new()
-        self._job: _Started | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self._job is not None and not self._job.done()
-
-    def start(self, attempt: Attempt) -> _Started:
-        if self._job is not None and self._job.broke:
-            self._pool = self._new()
-        self._job = _Started(self._pool.submit(serve, attempt))
-        return self._job
-
-    def terminate(self) -> None:
-        if self.busy:
-            for pid in list(self._pool._processes):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
-
-    def end(self, *, kill: bool = False) -> None:
-        self._pool.shutdown(wait=True, kill_workers=kill)
-
-    def _new(self) -> Any:
         from joblib.externals.loky import ProcessPoolExecutor
 
-        return ProcessPoolExecutor(
+        self._new_pool = partial(
+            ProcessPoolExecutor,
             max_workers=1,
-            env=self._environment,
+            env=dict(environment),
             initializer=begin,
             initargs=(os.getpid(),),
         )
+        self.pool = self._new_pool()
+        self._is_broken = False
+        self.call: Future[Outcome] | None = None  # the attempt that it runs, as its pool has it
 
+    def start(self, attempt: Attempt) -> Future[Outcome]:
+        if self._is_broken:
+            self.pool, self._is_broken = self._new_pool(), False
+        self.call = self.pool.submit(serve, attempt)
+        self._outcome = Future[Outcome]()
+        return self._outcome
 
-class _Started:
-    def __init__(self, future: Future[Outcome]):
-        self._future = future
-
-    @property
-    def broke(self) -> bool:
-        return isinstance(self._future.exception(), BrokenExecutor)
-
-    def done(self) -> bool:
-        return self._future.done()
-
-    def result(self) -> Outcome:
+    def poll(self) -> None:
+        if self.call is None or not self.call.done():
+            return
+        call, self.call = self.call, None
         try:
-            return self._future.result()
+            self._outcome.set_result(call.result())
         except BrokenExecutor as error:
-            return Outcome("died", reason=_explain(error))
+            self._is_broken = True
+            self._outcome.set_result(Outcome("died", reason=_explain(error)))
+
+    def terminate(self) -> None:
+        if self.call is not None and not self.call.done():
+            for pid in list(self.pool._processes):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
 
 
 def begin(driver: int) -> None:
@@ -115,11 +93,11 @@ def begin(driver: int) -> None:
 
 
 def _explain(error: BaseException) -> str:
-    """Tell what killed a worker, from loky's ``{SIGKILL(-9)}``."""
-    found = re.search(r"\{(\w+)\((-?\d+)\)", str(error))
-    if found is None:
+    """Say what killed a worker, from loky's ``{SIGKILL(-9)}``."""
+    match = re.search(r"\{(\w+)\((-?\d+)\)", str(error))
+    if match is None:
         return f"its worker process died: {str(error).splitlines()[0]}"
-    name, code = found[1], int(found[2])
+    name, code = match[1], int(match[2])
     how = f"by signal {-code} ({name})" if code < 0 else f"with exit code {code}"
     return f"its worker process was ended {how}"
 

@@ -1,4 +1,11 @@
-"""Which job is started next, and what becomes of one that failed."""
+"""Which job is started next, and what becomes of one that failed.
+
+It knows no executor and no sweeper, but pulls jobs from an iterator: a search chooses its next job
+when a slot is free, from what earlier ones have shown, and says None while it waits for one of
+them. A job whose run is finished takes no slot. One that another process trains right now would
+only wait in its slot, so it comes last. Executors differ in what a poll costs them, some are asked
+over a network: polls become rarer while nothing ends.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +14,29 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from stelab.engine.launchers.executor import Executor, Started
-from stelab.engine.launchers.job import Attempt, Outcome
+from stelab.engine.launchers.job import Attempt, Executor, Outcome
 from stelab.engine.studies.record import finished_run, record_death
 from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.terminal import visible
 
 log = logging.getLogger(__name__)
+OnFailure = Literal["continue", "stop"]  # "stop": no further job is started after a failure
 
 
 @dataclass
 class Job:
-    """A run that a sweep wants.
+    """A run that a sweep wants, composed and checked."""
 
-    Attributes:
-        number: Its place in the sweep, from 0.
-        cfg: Its configuration, composed and checked.
-        title: How it is called where it is told of: its place in the sweep and what was swept.
-        failures: How often it failed so far.
-    """
-
-    number: int
+    number: int  # from 0
     cfg: DictConfig
-    title: str
+    title: str  # in messages: its place in the sweep and what was swept
     failures: int = 0
 
     @property
@@ -46,133 +47,109 @@ class Job:
 
 @dataclass
 class Schedule:
-    """Keeps an executor busy with jobs until there are none.
-
-    Attributes:
-        executor: Where jobs run.
-        jobs: Gives the next one; None where there is none before another has ended.
-        done: Called with each job and how it ended, after all retries.
-        logging: `hydra.job_logging`.
-        retries: How often a failed job is tried again.
-        on_failure: Whether jobs are started after a failure.
-    """
+    """Keeps an executor busy with jobs until there are none."""
 
     executor: Executor
     jobs: Iterator[Job | None]
-    done: Callable[[Job, Outcome], None]
-    logging: dict[str, Any]
+    done: Callable[[Job, Outcome], None]  # called after all retries
+    logging: dict[str, Any]  # `hydra.job_logging`
     retries: int
-    on_failure: Literal["continue", "stop"]
+    on_failure: OnFailure
 
     def __post_init__(self) -> None:
-        self._again: deque[Job] = deque()  # that failed, or were not taken
-        self._held: deque[Job] = deque()  # that another process trained when it was looked
-        self._running: dict[int, tuple[Job, Started]] = {}
+        self._waiting: deque[Job] = deque()  # that failed, or were not taken
+        self._trained_elsewhere: deque[Job] = deque()  # by another process, when last looked
+        self._running: dict[int, tuple[Job, Future[Outcome]]] = {}
         self._announced: set[int] = set()
         self._stopped = False
-        self._dry = False  # no job is to be had before one has ended
+        self._exhausted = False  # there is no job before one has ended
         self._pause = self.executor.interval
 
     def run(self) -> None:
         """Run all jobs."""
         self._fill()
-        while self._running or (self._again and not self._stopped):
-            ended = self._ended()
-            for job, started in ended:
+        while self._running or (self._waiting and not self._stopped):
+            self.executor.poll()
+            ended = [(job, future) for job, future in self._running.values() if future.done()]
+            if ended:
+                self._pause = self.executor.interval
+            else:  # wait, the longer the longer none has ended
+                time.sleep(self._pause)
+                self._pause = min(1.5 * self._pause, self.executor.patience)
+            for job, future in ended:
                 del self._running[job.number]
-                self._settle(job, started.result())
-            if ended or not self._dry:
+                self._settle(job, future.result())
+            if ended or not self._exhausted:
                 self._fill()
 
     def _fill(self) -> None:
-        """Start jobs in all free slots."""
+        """Start jobs in all free slots; those that the executor does not take wait."""
         slots, batch, candidates = self.executor.slots, list[Job](), self._candidates()
-        self._dry = False
+        self._exhausted = False
         while slots is None or len(self._running) + len(batch) < slots:
             job = next(candidates, None)
             if job is None:
-                self._dry = True
+                self._exhausted = True
                 break
             if finished := finished_run(job.cfg):  # which needs no slot
                 self._settle(job, Attempt(job.cfg, self.logging, finished)())
                 continue
-            self._announce(job)
+            if job.number not in self._announced:
+                self._announced.add(job.number)
+                log.info("%s", job.title)
             batch.append(job)
         if batch:
-            self._start(batch)
-
-    def _announce(self, job: Job) -> None:
-        if job.number not in self._announced:
-            self._announced.add(job.number)
-            log.info("%s", job.title)
-
-    def _start(self, batch: list[Job]) -> None:
-        """Start jobs; those that are not taken wait."""
-        taken = self.executor.start([Attempt(job.cfg, self.logging) for job in batch])
-        for job, started in zip(batch, taken, strict=False):
-            self._running[job.number] = (job, started)
-        self._again.extendleft(reversed(batch[len(taken) :]))
-        self._dry &= not self._again
+            futures = self.executor.start([Attempt(job.cfg, self.logging) for job in batch])
+            for job, future in zip(batch, futures, strict=False):
+                self._running[job.number] = (job, future)
+            self._waiting.extendleft(reversed(batch[len(futures) :]))
+            self._exhausted &= not self._waiting
 
     def _candidates(self) -> Iterator[Job]:
         """Yield jobs to start, those that another process trains right now only at the end."""
-        while self._again and not self._stopped:
-            yield self._again.popleft()
+        while self._waiting and not self._stopped:
+            yield self._waiting.popleft()
         if self._stopped:
             return
+        elsewhere = self._trained_elsewhere
         for new in self.jobs:
             if new is None:
                 break
             if new.folder.is_locked():
-                self._held.append(new)
+                elsewhere.append(new)
             else:
                 yield new
-        for _ in range(len(self._held)):
-            job = self._held.popleft()
+        for _ in range(len(elsewhere)):
+            job = elsewhere.popleft()
             if job.folder.is_locked():
-                self._held.append(job)
+                elsewhere.append(job)
             else:
                 yield job
         # The run waits for the other process, and returns what that one made.
-        while self._held:
-            yield self._held.popleft()
-
-    def _ended(self) -> list[tuple[Job, Started]]:
-        """Look at the jobs; where none has ended, wait, the longer the longer none has."""
-        self.executor.look()
-        ended = [(job, started) for job, started in self._running.values() if started.done()]
-        if ended:
-            self._pause = self.executor.interval
-        else:
-            time.sleep(self._pause)
-            self._pause = min(1.5 * self._pause, self.executor.patience)
-        return ended
+        while elsewhere:
+            yield elsewhere.popleft()
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
-        """Tell how an attempt ended; try again, or be done with the job."""
+        """Report how an attempt ended; try again, or be done with the job."""
         if outcome.status == "died":
             with suppress(OSError):  # a full disk, perhaps what it died of; it is told anyway
                 record_death(job.folder.path, job.cfg, outcome.reason)
-        again = outcome.status == "lost" or self._failed_but_tries_again(job, outcome)
-        self._tell(job, outcome, again=again)
-        if again and not self._stopped:
-            self._again.append(job)
+        has_failed = outcome.status in ("failed", "died")
+        job.failures += has_failed
+        retry = outcome.status == "lost" or (has_failed and job.failures <= self.retries)
+        self._report(job, outcome, retry=retry)
+        if retry and not self._stopped:
+            self._waiting.append(job)
             return
         if outcome.status not in ("finished", "pruned"):
             self._stopped |= self.on_failure == "stop"
         self.done(job, outcome)
 
-    def _failed_but_tries_again(self, job: Job, outcome: Outcome) -> bool:
-        if outcome.status not in ("failed", "died"):
-            return False
-        job.failures += 1
-        return job.failures <= self.retries
-
-    def _tell(self, job: Job, outcome: Outcome, *, again: bool) -> None:
+    def _report(self, job: Job, outcome: Outcome, *, retry: bool) -> None:
         if outcome.status in ("finished", "pruned"):
-            print(visible(f"{job.title}: {outcome.told or outcome.status}"), flush=True)
+            print(visible(f"{job.title}: {outcome.summary or outcome.status}"), flush=True)
         else:
             where = f" (traceback: {job.folder.record})" if outcome.status == "failed" else ""
-            next_ = "; trying again" if again else ""
+            next_ = "; trying again" if retry else ""
             message = f"{job.title}: {outcome.status}: {outcome.reason}{where}{next_}"
             print(visible(message), file=sys.stderr, flush=True)

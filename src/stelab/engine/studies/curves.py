@@ -15,22 +15,16 @@ from stelab.engine.terminal import brief
 Curves = dict[str, "array[float]"]
 
 # Beyond a hundred thousand epochs of a hundred metrics.
-_BYTES, _FIELDS, _CELLS = 64 * 2**20, 300, 10**7
+_MAX_BYTES, _MAX_FIELDS, _MAX_CELLS = 64 * 2**20, 300, 10**7
 
-_OTHERS = ("study", "run", "group", "replicate")
-"""Columns that a table of curves has of its own."""
+_TAKEN = ("study", "run", "group", "replicate")  # columns that a table of curves has besides
 
 
 def read_curves(path: Path, *, epochs: int | None) -> Curves:
     """Return its columns; a metric that an epoch does not have is NaN.
 
-    Args:
-        path: The file.
-        epochs: How many were trained, where that is known: it must have as many rows.
-
-    Raises:
-        OSError: It cannot be opened.
-        ValueError: It is not whole, or beyond the bounds: says what is wrong.
+    ValueError says why it is not whole, or beyond the bounds: it must have as many rows as epochs
+    were trained, where that is known.
     """
     rows = _rows(path)
     header = next(rows)
@@ -38,7 +32,7 @@ def read_curves(path: Path, *, epochs: int | None) -> Curves:
     columns = [array("d") for _ in header]
     count = 0
     for row in rows:
-        _check(row, header, epoch=count)
+        _check_row(row, header, epoch=count)
         for column, cell in zip(columns, row, strict=True):
             column.append(_number(cell))
         count += 1
@@ -48,14 +42,14 @@ def read_curves(path: Path, *, epochs: int | None) -> Curves:
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    text = read_bounded(path, limit=_BYTES).decode()
+    text = read_bounded(path, limit=_MAX_BYTES).decode()
     if not text:
         raise ValueError("it is empty")
     if not text.endswith("\n"):
         raise ValueError("its last line is cut off")
     lines = text.split("\n")[:-1]
-    if len(lines) * (lines[0].count(",") + 1) > _CELLS:
-        raise ValueError(f"it has more than {_CELLS} fields")
+    if len(lines) * (lines[0].count(",") + 1) > _MAX_CELLS:
+        raise ValueError(f"it has more than {_MAX_CELLS} fields")
     try:
         yield from csv.reader(map(_bounded, lines))
     except csv.Error as error:
@@ -63,8 +57,8 @@ def _rows(path: Path) -> Iterator[list[str]]:
 
 
 def _bounded(line: str) -> str:
-    if line.count(",") >= _FIELDS:
-        raise ValueError(f"a line has more than {_FIELDS} fields")
+    if line.count(",") >= _MAX_FIELDS:
+        raise ValueError(f"a line has more than {_MAX_FIELDS} fields")
     return line
 
 
@@ -74,11 +68,11 @@ def _check_header(header: Sequence[str]) -> None:
     for name, times in Counter(header).items():
         if times > 1:
             raise ValueError(f"it has {times} columns {brief(name)}")
-        if not is_name(name) or name in _OTHERS:
+        if not is_name(name) or name in _TAKEN:
             raise ValueError(f"{brief(name)!r} cannot be the name of a metric")
 
 
-def _check(row: Sequence[str], header: Sequence[str], *, epoch: int) -> None:
+def _check_row(row: Sequence[str], header: Sequence[str], *, epoch: int) -> None:
     line = f"line {epoch + 2}"
     if len(row) != len(header):
         raise ValueError(f"{line} has {len(row)} fields, the header {len(header)}")

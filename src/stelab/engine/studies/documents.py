@@ -14,17 +14,13 @@ from yaml.constructor import SafeConstructor
 from stelab.engine.files import read_bounded
 from stelab.engine.terminal import brief
 
-DEPTH = 32
-"""How deep tables and lists may be nested; those of stelab are four deep."""
-
-VALUES = 10_000
-"""How many values a YAML document may have, tables and lists among them."""
-
-KEYS = 500
-"""How many of them may have keys; a run's configuration has about 130."""
-
-TEXT = 10_000
-"""How many characters a text in a YAML document may have."""
+# Bounds, of YAML but for the first:
+DEPTH = 32  # of nested tables and lists; those of stelab are four deep
+VALUES = 10_000  # in a document, tables and lists among them
+KEYS = 500  # in a document; a run's configuration has about 130
+TEXT = 10_000  # characters of a text
+_NUMBER = 100  # characters: some of those that YAML knows take a time that grows with the square
+_KEY = 100  # characters
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
 _SAFE = SafeConstructor()
@@ -35,22 +31,12 @@ _SCALARS: dict[str, Callable[[yaml.ScalarNode], Any]] = {
     "null": lambda node: None,
 }
 _TAG = "tag:yaml.org,2002:"
-_NUMBER = 100  # characters: some of those that YAML knows take a time that grows with the square
-_KEY = 100
 
 
 def read_json(path: Path, *, limit: int) -> Any:
-    """Read a JSON document.
+    """Read a JSON document of at most so many bytes; ValueError says in a line why it is none.
 
     What no file can hold as text (lone surrogates, NUL) is written as in a Python literal.
-
-    Args:
-        path: The file.
-        limit: The most bytes that it may hold.
-
-    Raises:
-        OSError: It cannot be opened.
-        ValueError: It is no such document, or beyond the bounds: says why, in a line.
     """
     content = read_bounded(path, limit=limit)
     try:
@@ -89,15 +75,7 @@ def read_yaml(path: Path, *, limit: int) -> Any:
     """Read a YAML document of tables, lists, texts, finite numbers, truths and nulls.
 
     Whatever makes more of a text than stands there is refused: aliases, merged tables, tags,
-    dates.
-
-    Args:
-        path: The file.
-        limit: The most bytes that it may hold.
-
-    Raises:
-        OSError: It cannot be opened.
-        ValueError: It is no such document, or beyond the bounds: says where and why, in a line.
+    dates. ValueError says where and why, in a line.
     """
     content = read_bounded(path, limit=limit)
     try:
@@ -121,11 +99,7 @@ class _Plain:
         self.keys = 0
 
     def value(self, node: yaml.Node, depth: int = 0) -> Any:
-        """Return the value of a node.
-
-        Raises:
-            yaml.MarkedYAMLError: It is refused.
-        """
+        """Return the value of a node, or refuse it."""
         if id(node) in self.known:
             _refuse(node, "aliases are not read")
         self.known.add(id(node))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +16,9 @@ from stelab.engine.errors import InputError
 from stelab.engine.files import read_bounded
 from stelab.engine.terminal import brief, visible
 
-LEASE = 60.0
-"""Seconds without a sign of life after which a lock of another host is void."""
-
+LEASE = 60.0  # seconds without a sign of life after which a lock of another host is void
 NAME = "lock"
-
-_MOST = 2**12  # bytes
+_MAX_BYTES = 2**12
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +38,6 @@ def locked(folder: Path, *, on_loss: Callable[[], None]) -> Iterator[bool]:
 
     Yields:
         Whether another process held the lock before.
-
-    Raises:
-        InputError: What has the folder's name, or the lock's, is not what stelab makes there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,13 +65,18 @@ def locked(folder: Path, *, on_loss: Callable[[], None]) -> Iterator[bool]:
         lease.release()
 
 
-def is_locked(folder: Path) -> bool:
-    """Tell whether a living process holds the lock of a run's folder.
+@contextmanager
+def locked_while_alive(folder: Path) -> Iterator[None]:
+    """Show by the lock of a folder, which is removed afterwards, that this process is alive."""
+    try:
+        with locked(folder, on_loss=lambda: None):
+            yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
-    Raises:
-        InputError: What has its name is no file.
-        OSError: It cannot be looked at.
-    """
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a living process holds the lock of a folder; InputError if it is no file."""
     age = _age(folder)
     if age is None or age > 2 * LEASE:  # of another host, whose processes cannot be looked for
         return False
@@ -102,9 +102,9 @@ def _age(folder: Path) -> float | None:
 
 
 def holder(folder: Path) -> str:
-    """Return e.g. ``"process 123 on node7"``, who holds the lock."""
+    """Return who holds the lock, e.g. ``"process 123 on node7"``."""
     try:
-        lines = read_bounded(folder / NAME, limit=_MOST).decode().splitlines()
+        lines = read_bounded(folder / NAME, limit=_MAX_BYTES).decode().splitlines()
         fields = dict(line.split("=", 1) for line in lines if "=" in line)
         return brief(visible(f"process {fields['pid']} on {fields['host'].partition('?')[0]}"))
     except (OSError, ValueError, KeyError):
@@ -113,8 +113,5 @@ def holder(folder: Path) -> str:
 
 def _lease(folder: Path, on_loss: Callable[[], None]) -> SoftFileLease:
     return SoftFileLease(
-        folder / NAME,
-        lease_duration=LEASE,
-        on_compromise=lambda _: on_loss(),
-        thread_local=False,
+        folder / NAME, lease_duration=LEASE, on_compromise=lambda _: on_loss(), thread_local=False
     )

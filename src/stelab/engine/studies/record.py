@@ -38,12 +38,10 @@ from stelab.engine.studies.run_format import (
 from stelab.engine.terminal import brief, visible
 
 RECORD, CONFIG = "run.json", "config.yaml"
-
-PROGRESS = "progress.json"
-"""How far a run has come, while it is running."""
+PROGRESS = "progress.json"  # how far a run has come, while it is running
 
 # The most bytes that are read: about a thousand times what stelab writes.
-_MOST_RECORD, _MOST_CONFIG = 4 * 2**20, 2**20
+_MAX_RECORD, _MAX_CONFIG = 4 * 2**20, 2**20
 
 
 class Pruned(Exception):
@@ -82,68 +80,50 @@ class Run:
     @property
     def composition(self) -> Composition | None:
         """Return what it was composed with; None where no record says what made config.yaml."""
-        found, identity = part_of(self.record, "composition"), self.record.get("fingerprint")
-        if not found or not isinstance(identity, str) or not is_as_recorded(self):
+        entries, identity = part_of(self.record, "composition"), self.record.get("fingerprint")
+        if not entries or not isinstance(identity, str) or not is_as_recorded(self):
             return None
         return Composition(
-            overrides=tuple(found.get("overrides") or ()),
-            choices=found.get("choices") or {},
-            swept=tuple(found.get("swept") or ()),
-            config_dir=found.get("config_dir"),
+            overrides=tuple(entries.get("overrides") or ()),
+            choices=entries.get("choices") or {},
+            swept=tuple(entries.get("swept") or ()),
+            config_dir=entries.get("config_dir"),
             fingerprint=identity,
         )
 
 
 def read_record(folder: Path | str) -> dict[str, Any]:
-    """Read run.json alone.
-
-    Raises:
-        InputError: It is absent or unreadable.
-    """
+    """Read run.json alone; InputError where it is absent or unreadable."""
     with _explained(Path(folder)):
-        record = read_json(Path(folder) / RECORD, limit=_MOST_RECORD)
-        _require(problem_with_record(record))
+        record = read_json(Path(folder) / RECORD, limit=_MAX_RECORD)
+        if problem := problem_with_record(record):
+            raise ValueError(problem)
     return cast(dict[str, Any], record)
 
 
 def read_run(folder: Path | str, *, record: dict[str, Any] | None = None) -> Run:
-    """Read a run's folder.
+    """Read a run's folder; InputError where run.json or config.yaml is absent or unreadable.
 
-    Args:
-        folder: It.
-        record: Its run.json, where that was read a moment ago.
-
-    Raises:
-        InputError: It is not one: run.json or config.yaml is absent or unreadable.
+    Its `record` is its run.json, where that was read a moment ago.
     """
     folder = Path(folder)
     record = record or read_record(folder)
     with _explained(folder):
         # Written resolved: plain YAML, which needs no OmegaConf.
-        config = read_yaml(folder / CONFIG, limit=_MOST_CONFIG)
-        _require(problem_with_config(config))
-        config = _with_names_of_today(config)
-    return Run(
-        folder=folder,
-        status=record["status"],
-        config=config,
-        metrics=record["metrics"],
-        record=record,
-    )
+        config = read_yaml(folder / CONFIG, limit=_MAX_CONFIG)
+        if problem := problem_with_config(config):
+            raise ValueError(problem)
+    return Run(folder, record["status"], _with_present_names(config), record["metrics"], record)
 
 
-def _with_names_of_today(node: Any) -> Any:
+def _with_present_names(node: Any) -> Any:
+    """Name components that have moved by where they are now."""
     if isinstance(node, dict):
-        found = {key: _with_names_of_today(value) for key, value in node.items()}
+        renamed = {key: _with_present_names(value) for key, value in node.items()}
         if isinstance(target := node.get("_target_"), str):
-            found["_target_"] = now_called(target)
-        return found
-    return [_with_names_of_today(value) for value in node] if isinstance(node, list) else node
-
-
-def _require(flaw: str) -> None:
-    if flaw:
-        raise ValueError(flaw)
+            renamed["_target_"] = now_called(target)
+        return renamed
+    return [_with_present_names(value) for value in node] if isinstance(node, list) else node
 
 
 @contextmanager
@@ -167,10 +147,8 @@ def finished_run(cfg: DictConfig) -> Run | None:
     if cfg.rerun:
         return None
     try:
-        run = read_run(cfg.paths.run)
+        run = read_finished(cfg.paths.run)
     except InputError:
-        return None
-    if run.status != "finished":
         return None
     asked = (cfg.monitor, project().metric)
     return run if all(is_finite(run.metrics.get(name)) for name in asked) else None
@@ -183,11 +161,7 @@ def reason(record: dict[str, Any]) -> str:
 
 
 def read_finished(folder: Path | str) -> Run:
-    """Read a finished run's folder.
-
-    Raises:
-        InputError: It is not one.
-    """
+    """Read a run's folder, see `read_run`; InputError where it is not finished."""
     run = read_run(folder)
     if run.status != "finished":
         raise InputError(f"{run.folder} must be a finished run, but it is {run.status}")
@@ -209,7 +183,10 @@ class Recorder:
     def __init__(self, folder: Path, cfg: DictConfig, *, from_step: int):
         self.folder = folder
         self.started = time.time()
-        earlier = _attempts(folder) if from_step else []
+        earlier: list[dict[str, Any]] = []
+        if from_step:
+            with suppress(InputError):
+                earlier = part_of(read_record(folder), "timings").get("attempts") or []
         self.attempt: dict[str, Any] = {
             "started": _timestamp(self.started),
             "from_step": from_step,
@@ -234,7 +211,7 @@ class Recorder:
             "error": None,
         }
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-        self._write()
+        _write_record(folder, self.record)
 
     def finish(
         self,
@@ -244,48 +221,32 @@ class Recorder:
         arithmetic: dict[str, Any],
         effect: str | None,
     ) -> None:
-        """Record the final metrics.
+        """Record the final metrics, the epochs trained and, in ``machine``, what computed it.
 
-        Args:
-            metrics: They.
-            epochs: How many epochs were trained: early stopping may end a run before its last.
-            arithmetic: What computed it, and how precisely; a part of ``machine``.
-            effect: The metric that is 0 while what sets the run apart from others does nothing.
+        The metric `effect` is 0 while what sets the run apart from others does nothing.
         """
         self.record["machine"] |= arithmetic
-        self._stop("finished", metrics=metrics, epochs=epochs, effect=effect)
+        self._end("finished", metrics=metrics, epochs=epochs, effect=effect)
 
     def stop(self, error: BaseException, *, status: str) -> None:
         """Record why it ended before its end, with the traceback of a failure."""
         text = "".join(traceback.format_exception(error)) if status == "failed" else str(error)
         with suppress(OSError):  # a full disk, which is the error that is told anyway
-            self._stop(status, error=text)
+            self._end(status, error=text)
 
-    def _stop(self, status: str, **what: Any) -> None:
+    def _end(self, status: str, **changes: Any) -> None:
         now = time.time()
-        self.attempt |= {
-            "ended": _timestamp(now),
-            "seconds": round(now - self.started, 3),
-        }
+        self.attempt |= {"ended": _timestamp(now), "seconds": round(now - self.started, 3)}
         timings = self.record["timings"]
         timings["ended"] = self.attempt["ended"]
         timings["seconds"] = round(sum(a.get("seconds", 0) for a in timings["attempts"]), 3)
-        self.record |= {"status": status, **what}
-        self._write()
-        (self.folder / PROGRESS).unlink(missing_ok=True)
-
-    def _write(self) -> None:
+        self.record |= {"status": status, **changes}
         _write_record(self.folder, self.record)
+        (self.folder / PROGRESS).unlink(missing_ok=True)
 
 
 def record_death(folder: Path, cfg: DictConfig, reason: str) -> None:
-    """Mark a run failed whose process died without a word, unless another one has it in hand.
-
-    Args:
-        folder: The run's folder.
-        cfg: Its configuration, where it died before it wrote anything.
-        reason: E.g. ``"the worker was killed by signal 9 (SIGKILL)"``.
-    """
+    """Mark a run failed whose process died without a word, unless another one has it in hand."""
     try:
         record = read_record(folder)
     except InputError:
@@ -297,13 +258,6 @@ def record_death(folder: Path, cfg: DictConfig, reason: str) -> None:
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
     write_atomically(folder / RECORD, json.dumps(record, indent=2) + "\n")
-
-
-def _attempts(folder: Path) -> list[dict[str, Any]]:
-    try:
-        return part_of(read_record(folder), "timings").get("attempts") or []
-    except InputError:
-        return []
 
 
 def _timestamp(seconds: float) -> str:
@@ -333,15 +287,14 @@ def git_state() -> dict[str, Any] | None:
 def _machine(*, threads: int) -> dict[str, Any]:
     import torch
 
-    cuda = torch.cuda.is_available()
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else []
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     return {
         "host": platform.node(),
         "system": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "threads": threads,
-        "gpus": gpus,
+        "gpus": [torch.cuda.get_device_name(index) for index in gpus],
         "python": platform.python_version(),
     }
 

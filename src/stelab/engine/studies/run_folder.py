@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,79 +14,33 @@ from stelab.engine.studies.lock import is_locked, locked
 from stelab.engine.studies.record import CONFIG, PROGRESS, RECORD, Run, read_record, read_run
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """The folder of one run, ``outputs/<study>/<run id>``, whether it is there or not.
 
-    Attributes:
-        path: Where it is.
+    Its name is the run id.
     """
 
-    path: Path
+    def __init__(self, path: Path):
+        self.path, self.name, self.study = path, path.name, path.parent
+        self.config = path / CONFIG  # resolved
+        self.record = path / RECORD  # what the run is and how it went
+        self.metrics = path / "metrics.csv"  # a row an epoch
+        self.progress = path / PROGRESS  # how far training has come, while it goes on
+        self.unfinished_progress = path / "progress.new"  # becomes the other once it is whole
+        self.checkpoints = path / "checkpoints"
+        self.events = path / "tb"  # TensorBoard's
+        self.figures = path / "figures"
 
     @classmethod
     def of(cls, cfg: DictConfig) -> RunFolder:
         """Return the folder of a run's configuration."""
         return cls(Path(cfg.paths.run))
 
-    @property
-    def name(self) -> str:
-        """Return the run id."""
-        return self.path.name
-
-    @property
-    def study(self) -> Path:
-        """Return the folder of its study."""
-        return self.path.parent
-
-    @property
-    def config(self) -> Path:
-        """Return config.yaml: the resolved configuration."""
-        return self.path / CONFIG
-
-    @property
-    def record(self) -> Path:
-        """Return run.json: what the run is and how it went."""
-        return self.path / RECORD
-
-    @property
-    def metrics(self) -> Path:
-        """Return metrics.csv: a row an epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def progress(self) -> Path:
-        """Return progress.json: how far training has come, while it goes on."""
-        return self.path / PROGRESS
-
-    @property
-    def unfinished_progress(self) -> Path:
-        """Return what becomes progress.json once it is whole."""
-        return self.progress.with_suffix(".new")
-
-    @property
-    def checkpoints(self) -> Path:
-        """Return the folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def events(self) -> Path:
-        """Return the folder of TensorBoard's event files."""
-        return self.path / "tb"
-
-    @property
-    def figures(self) -> Path:
-        """Return the folder of figures."""
-        return self.path / "figures"
-
-    def own(self) -> tuple[Path, ...]:
-        """Return all that a run writes, but for the lock."""
-        files = (self.config, self.record, self.metrics, self.progress, self.unfinished_progress)
-        return (*files, self.checkpoints, self.events, self.figures)
-
     def empty(self) -> None:
         """Remove what a run writes, but for the lock; what somebody else has put there stays."""
-        names = {path.name for path in self.own()}
+        files = (self.config, self.record, self.metrics, self.progress, self.unfinished_progress)
+        written = (*files, self.checkpoints, self.events, self.figures)
+        names = {path.name for path in written}
         for path in self.path.iterdir():
             half_written = path.name.startswith(".") and path.name[1:].rpartition(".")[0] in names
             if path.name in names or half_written:
@@ -98,7 +51,7 @@ class RunFolder:
         return locked(self.path, on_loss=on_loss)
 
     def is_locked(self) -> bool:
-        """Tell whether a living process trains in it; see `stelab.engine.studies.lock`."""
+        """Return whether a living process trains in it."""
         return is_locked(self.path)
 
     def read(self) -> Run:
@@ -106,7 +59,7 @@ class RunFolder:
         return read_run(self.path)
 
     def status(self) -> str | None:
-        """Return how its run stands, as run.json says; None where that cannot be read."""
+        """Return its run's status, as run.json says; None where that cannot be read."""
         try:
             return str(read_record(self.path)["status"])
         except InputError:

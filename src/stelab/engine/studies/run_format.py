@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stelab.engine.config.identity import fingerprint_of_resolved
@@ -15,69 +14,44 @@ from stelab.engine.terminal import brief
 if TYPE_CHECKING:
     from stelab.engine.studies.record import Run
 
-NOT_OURS = "config.yaml is not one of stelab's"
-
-TIME = "%Y-%m-%dT%H:%M:%SZ"
-"""How run.json writes times, which are UTC."""
-
-FORMAT = 1
-"""The version of run.json; those of before its first one have none, and no `composition`."""
-
+TIME = "%Y-%m-%dT%H:%M:%SZ"  # as run.json writes it, UTC
+FORMAT = 1  # of run.json; those of before its first version have none, and no `composition`
 STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
-
-_NAME = 255  # characters, as a file's
-_METRICS = 1_000
-_ENTRIES = 200
-"""How many entries run.json may have on a machine, or on versions; there are about ten."""
-
-
-def _tables() -> tuple[str, ...]:
-    """Return the keys of a configuration that are tables."""
-    return ("names", "paths", *dict.fromkeys((*project().named_groups, *project().groups)))
-
-
-@cache
-def _keys() -> set[str]:
-    return {field.name for field in dataclasses.fields(project().schemas["train"])}
+_MAX_NAME = 255  # characters, as a file's
+_MAX_METRICS = 1_000
+_MAX_ENTRIES = 200  # of run.json on a machine, or on versions; there are about ten
 
 
 def problem_with_config(config: Any) -> str:
-    """Say why a configuration is none of a run; nothing where it is one."""
-    if not _is_ours(config):
-        return NOT_OURS
-    if strange := [key for key in config if key not in _keys()]:
+    """Return why a configuration is not a run's; empty where it is."""
+    nodes: dict[str, Any] = config if isinstance(config, dict) else {}
+    groups, trainer = nodes.get("names"), nodes.get("trainer")
+    has_groups = isinstance(groups, dict) and project().named_groups[0] in groups
+    if not (has_groups and isinstance(trainer, dict)):
+        return "config.yaml is not one of stelab's"
+    keys = {field.name for field in dataclasses.fields(project().schemas["train"])}
+    if strange := [key for key in config if key not in keys]:
         return f"config.yaml: {brief(strange[0])} is not a key of a run"
-    if wrong := [key for key in _tables() if not isinstance(config.get(key, {}), dict)]:
+    tables = ("names", "paths", *dict.fromkeys((*project().named_groups, *project().groups)))
+    if wrong := [key for key in tables if not isinstance(config.get(key, {}), dict)]:
         return f"config.yaml: {wrong[0]} must be a table, got {brief(config[wrong[0]])}"
-    named = {**config["names"], "study": config.get("study")}
-    if wrong := [key for key, value in named.items() if not is_name(value)]:
-        return f"config.yaml: {brief(wrong[0])} must be a name, got {brief(named[wrong[0]])}"
-    numbers = {
-        "seed": config.get("seed"),
-        "trainer.max_epochs": _most_epochs(config) or 1,
-    }
+    names = {**config["names"], "study": config.get("study")}
+    if wrong := [key for key, value in names.items() if not is_name(value)]:
+        return f"config.yaml: {brief(wrong[0])} must be a name, got {brief(names[wrong[0]])}"
+    numbers = {"seed": config.get("seed"), "trainer.max_epochs": _max_epochs(config) or 1}
     if wrong := [key for key, value in numbers.items() if not is_integer(value)]:
         return f"config.yaml: {wrong[0]} must be an integer, got {brief(numbers[wrong[0]])}"
     return ""
 
 
-def _most_epochs(config: dict[str, Any]) -> Any:
+def _max_epochs(config: dict[str, Any]) -> Any:
     """Return the epochs after which training ends; None where steps alone end it."""
-    most = config["trainer"].get("max_epochs")
-    return None if most == -1 else most
-
-
-def _is_ours(config: Any) -> bool:
-    if not isinstance(config, dict):
-        return False
-    names, trainer = map(config.get, ("names", "trainer"))
-    return (
-        isinstance(names, dict) and isinstance(trainer, dict) and project().named_groups[0] in names
-    )
+    epochs = config["trainer"].get("max_epochs")
+    return None if epochs == -1 else epochs
 
 
 def problem_with_record(record: Any) -> str:
-    """Say why run.json was not written by stelab; nothing where it was."""
+    """Return why run.json was not written by stelab; empty where it was."""
     if not isinstance(record, dict):
         return "run.json must be a table"
     if not is_integer(version := record.get("format", FORMAT)) or version > FORMAT:
@@ -87,10 +61,10 @@ def problem_with_record(record: Any) -> str:
         return f"run.json: its status is {brief(status)!r}, which is none of stelab's"
     if not isinstance(metrics, dict):
         return f"run.json: metrics must be a table, got {brief(metrics)}"
-    sizes = {"metrics": _METRICS, **dict.fromkeys(("machine", "git", "versions"), _ENTRIES)}
-    for name, most in sizes.items():
-        if len(part := part_of(record, name)) > most:
-            return f"run.json: {name} has {len(part)} entries, more than {most}"
+    sizes = {"metrics": _MAX_METRICS, **dict.fromkeys(("machine", "git", "versions"), _MAX_ENTRIES)}
+    for name, limit in sizes.items():
+        if len(part := part_of(record, name)) > limit:
+            return f"run.json: {name} has {len(part)} entries, more than {limit}"
         if strange := [key for key in part if not is_name(key)]:
             return f"run.json: {name} has an entry {brief(strange[0])!r}"
     wrong = [
@@ -102,13 +76,13 @@ def problem_with_record(record: Any) -> str:
         wrong.append(f"effect is {brief(effect)}")
     if not are_texts(record.get("tags", [])):
         wrong.append(f"tags is {brief(record['tags'])}")
-    if not _is_count(record.get("epochs", 1)):
-        wrong.append(f"epochs is {brief(record['epochs'])}")
+    if not (is_integer(epochs := record.get("epochs", 1)) and epochs > 0):
+        wrong.append(f"epochs is {brief(epochs)}")
     return f"run.json: {', '.join(wrong)}" if wrong else ""
 
 
 def problem_with_run(run: Run) -> str:
-    """Say why a configuration and its run.json are not those of one run; nothing where they are."""
+    """Return why a configuration and its run.json are not of one run; empty where they are."""
     try:
         fingerprint_of_resolved(run.config)
     except TypeError:
@@ -117,14 +91,14 @@ def problem_with_run(run: Run) -> str:
     missing = [key for key in project().groups if key not in run.config]
     if missing and not is_as_recorded(run):
         return f"config.yaml is cut off: it has no {', '.join(missing)}"
-    epochs, most = run.record.get("epochs", 1), _most_epochs(run.config)
-    if most is not None and epochs > most:
-        return f"run.json: epochs is {epochs}, but trainer.max_epochs {most}"
+    epochs, limit = run.record.get("epochs", 1), _max_epochs(run.config)
+    if limit is not None and epochs > limit:
+        return f"run.json: epochs is {epochs}, but trainer.max_epochs {limit}"
     return ""
 
 
 def is_as_recorded(run: Run) -> bool:
-    """Tell whether config.yaml is what run.json was made with, as far as it has a fingerprint."""
+    """Return whether config.yaml has the fingerprint of run.json, if that has one."""
     recorded, config = run.record.get("fingerprint"), run.config
     if not isinstance(recorded, str) or fingerprint_of_resolved(config) == recorded:
         return True
@@ -145,8 +119,8 @@ def _masked(node: Any, paths: Sequence[str]) -> Any:
 
 
 def is_name(value: Any) -> bool:
-    """Tell whether it is a text that can stand in a table as a name."""
-    return isinstance(value, str) and 0 < len(value) <= _NAME and value.isprintable()
+    """Return whether it is a text that can stand in a table as a name."""
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME and value.isprintable()
 
 
 def _is_text(value: Any) -> bool:
@@ -154,14 +128,12 @@ def _is_text(value: Any) -> bool:
 
 
 def are_texts(value: Any) -> bool:
-    """Tell whether it is a list of texts."""
+    """Return whether it is a list of texts."""
     return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _are_choices(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        option is None or is_name(option) for option in value.values()
-    )
+    return isinstance(value, dict) and all(o is None or is_name(o) for o in value.values())
 
 
 def _is_time(value: Any) -> bool:
@@ -181,16 +153,12 @@ def _are_attempts(value: Any) -> bool:
 
 
 def is_integer(value: Any) -> bool:
-    """Tell whether it is an integer that a column can hold."""
+    """Return whether it is an integer that a column can hold."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
-def _is_count(value: Any) -> bool:
-    return is_integer(value) and bool(value > 0)
-
-
 def is_finite(value: Any) -> bool:
-    """Tell whether a metric is a number that can be compared, its square too."""
+    """Return whether a metric is a number that can be compared, its square too."""
     return is_integer(value) or (isinstance(value, float) and abs(value) < 1e150)
 
 

@@ -1,4 +1,13 @@
-"""What was swept in a set of runs: the keys that tell them apart."""
+"""What was swept in a set of runs: the keys that tell them apart.
+
+Most keys of config.yaml in which runs differ were not swept: an option of a group brings its own,
+``data.seed`` follows ``seed``, a schedule follows the epochs. So a setting is what somebody
+set: a key among the overrides that run.json records. That record may be missing, as in runs of
+before there was one; and a group's file may have changed between two runs, which then have the same
+overrides and are not the same. In both cases all keys of config.yaml are compared instead, and only
+copies of other keys are dropped. Either way a key counts where it differs between runs that chose
+the same option of its group: across options it is what the option means.
+"""
 
 from __future__ import annotations
 
@@ -26,30 +35,38 @@ _WORD = re.compile(r"[\w-]+").fullmatch
 def swept(runs: Sequence[Run]) -> list[Flat]:
     """Return for each run the settings in which the runs differ, groups' before others.
 
-    They are keys that any of the runs was composed with: a group's is its option, any other's its
-    value in config.yaml. Where runs have no record of that, or it does not tell different runs
-    apart, because a group's file was changed between them, they are all keys of config.yaml. A run
-    without a key has none in its dictionary.
+    A group's value is its option, any other key's its value in config.yaml. A run without a key has
+    none in its dictionary.
     """
-    compositions = [each for run in runs if (each := run.composition)]
+    compositions = [composition for run in runs if (composition := run.composition)]
     if len(compositions) == len(runs):
         flats = _composed(runs, compositions)
-        if _tell_apart(flats, compositions):
+        # Runs of the same settings must be runs of the same configuration.
+        known: dict[frozenset[tuple[str, Value]], str] = {}
+        if all(
+            known.setdefault(frozenset(flat.items()), composition.fingerprint)
+            == composition.fingerprint
+            for flat, composition in zip(flats, compositions, strict=True)
+        ):
             return flats
-    return _read(runs)
+    return _configured(runs)
 
 
 def _composed(runs: Sequence[Run], compositions: Sequence[Composition]) -> list[Flat]:
-    given = [[o.lstrip("+~").partition("=")[0] for o in each.overrides] for each in compositions]
-    keys = dict.fromkeys(key for own in given for key in own)
+    """Return the keys that runs were composed with, in which they differ."""
+    overridden = [
+        [line.lstrip("+~").partition("=")[0] for line in composition.overrides]
+        for composition in compositions
+    ]
+    keys = dict.fromkeys(key for own in overridden for key in own)
     flats: list[Flat] = []
-    for run, composition, own in zip(runs, compositions, given, strict=True):
+    for run, composition, own in zip(runs, compositions, overridden, strict=True):
         values = {key: _value(key, run.config, composition) for key in keys}
         flat = {key: value for key, value in values.items() if value is not None}
         # What is set in other runs follows another key in this one.
         follows = {key for key in flat if key not in own and _is_copy(key, [flat])}
         flats.append({key: value for key, value in flat.items() if key not in follows})
-    groups = {group for each in compositions for group in each.choices}
+    groups = {group for composition in compositions for group in composition.choices}
     return _differing(flats, runs, groups)
 
 
@@ -64,16 +81,7 @@ def _value(key: str, config: dict[str, Any], composition: Composition) -> Value 
     return plain_value(node)
 
 
-def _tell_apart(flats: Sequence[Flat], compositions: Sequence[Composition]) -> bool:
-    """Tell whether runs of the same settings are runs of the same configuration."""
-    known: dict[frozenset[tuple[str, Value]], str] = {}
-    return all(
-        known.setdefault(frozenset(flat.items()), each.fingerprint) == each.fingerprint
-        for flat, each in zip(flats, compositions, strict=True)
-    )
-
-
-def _read(runs: Sequence[Run]) -> list[Flat]:
+def _configured(runs: Sequence[Run]) -> list[Flat]:
     """Return the keys of config.yaml in which runs differ, but for copies of another key."""
     originals = [{k: plain_value(v) for k, v in _leaves(run.config)} for run in runs]
     copies = {key for flat in originals for key in flat if _is_copy(key, originals)}
@@ -90,7 +98,7 @@ def _read(runs: Sequence[Run]) -> list[Flat]:
 
 
 def _is_copy(key: str, flats: Sequence[Flat]) -> bool:
-    """Tell whether a key, such as ``data.seed``, is in all runs what another one is: ``seed``."""
+    """Return whether a key, such as ``data.seed``, is in all runs what another is: ``seed``."""
     parts = key.split(".")
     ends = [".".join(parts[i:]) for i in range(1, len(parts))]
     having = [flat for flat in flats if key in flat]
@@ -100,37 +108,32 @@ def _is_copy(key: str, flats: Sequence[Flat]) -> bool:
 def _differing(flats: Sequence[Flat], runs: Sequence[Run], groups: set[str]) -> list[Flat]:
     """Keep the keys in which runs differ, in the order of the configuration, groups' first."""
     nodes = list(dict.fromkeys(key for run in runs for key in run.config))
+    without_effect = ("paths", "names", "sweep", *project().without_effect)
 
     def place(key: str) -> tuple[bool, int, bool]:
         root = key.partition(".")[0]
         single = "." not in key and key not in groups
         return single, nodes.index(root) if root in nodes else -1, "." in key
 
-    keys = dict.fromkeys(key for flat in flats for key in flat if not _is_hidden(key))
-    kept = [key for key in sorted(keys, key=place) if _differs(key, flats, runs)]
+    def differs(key: str) -> bool:
+        """Return whether runs that share the option of the key's group differ in the key."""
+        group, dot, _ = key.partition(".")
+        values: dict[Any, set[Value | None]] = {}
+        for flat, run in zip(flats, runs, strict=True):
+            node = run.config.get(group)
+            target = node.get("_target_") if isinstance(node, dict) else None
+            option = run.config["names"].get(group, target) if dot else None
+            values.setdefault(option, set()).add(flat.get(key))
+        return any(len(different) > 1 for different in values.values())
+
+    keys = dict.fromkeys(k for flat in flats for k in flat if not is_within(k, without_effect))
+    kept = [key for key in sorted(keys, key=place) if differs(key)]
     return [{key: flat[key] for key in kept if key in flat} for flat in flats]
 
 
-def _differs(key: str, flats: Sequence[Flat], runs: Sequence[Run]) -> bool:
-    """Tell whether runs differ in a key that share the option of the group it stands in."""
-    values: dict[Any, set[Value | None]] = {}
-    for flat, run in zip(flats, runs, strict=True):
-        values.setdefault(_option(key, run.config), set()).add(flat.get(key))
-    return any(len(found) > 1 for found in values.values())
-
-
-def _option(key: str, config: dict[str, Any]) -> Any:
-    """Return what was chosen of the group that a key stands in; None of a group's own key."""
-    group, dot, _ = key.partition(".")
-    node = config.get(group)
-    target = node.get("_target_") if isinstance(node, dict) else None
-    return config["names"].get(group, target) if dot else None
-
-
-def _is_hidden(key: str) -> bool:
-    """Tell whether it cannot change a result."""
-    hidden_keys = ("paths", "names", "sweep", *project().without_effect)
-    return any(key == hidden or key.startswith(f"{hidden}.") for hidden in hidden_keys)
+def is_within(key: str, nodes: Sequence[str]) -> bool:
+    """Return whether a dotted key is one of some nodes, or stands in one."""
+    return any(key == node or key.startswith(f"{node}.") for node in nodes)
 
 
 def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,52 +21,36 @@ from stelab.engine.studies.settings import swept
 from stelab.engine.studies.sweep import planned, settings_of
 from stelab.engine.terminal import visible
 
-_MOST = 2**16  # bytes of progress.json
+_MAX_BYTES = 2**16  # of progress.json
 
 
 @dataclass(frozen=True)
 class RunState:
     """How far a run has come.
 
-    Attributes:
-        name: The run id.
-        state: ``"running"``: a living process holds its lock; ``"finished"``; ``"failed"``;
-            ``"interrupted"``: stopped by a signal or killed, the same command continues it;
-            ``"pruned"``; ``"missing"``: a sweep was to run it; ``"unreadable"``.
-        note: Why it failed or is unreadable, or who runs it.
-        settings: What was swept, where several runs were asked for.
-        step: Optimizer steps taken, of a running run that has begun to train.
-        steps: Optimizer steps in all, of the same.
-        left: Seconds that it still needs at its pace so far, of the same.
-        seconds: How long a finished run took.
-        losses: The last ``train/loss`` and ``val/loss``, as far as they are known.
-        record: Its run.json, where that was read.
+    Its state is ``"running"`` where a living process holds its lock, ``"interrupted"`` where it was
+    stopped by a signal or killed, ``"missing"`` where a sweep was to run it, ``"unreadable"``, or
+    what run.json says: ``"finished"``, ``"failed"``, ``"pruned"``.
     """
 
     name: str
     state: str
-    note: str = ""
-    settings: str = ""
-    step: int | None = None
-    steps: int | None = None
-    left: float | None = None
-    seconds: float | None = None
-    losses: dict[str, float] = field(default_factory=dict)
+    note: str = ""  # why it failed or is unreadable, or who runs it
+    settings: str = ""  # what was swept, where several runs were asked for
+    step: int | None = None  # optimizer steps taken, of a run that trains now
+    steps: int | None = None  # and in all
+    left: float | None = None  # seconds that it still needs at its pace so far
+    seconds: float | None = None  # that a finished run took
+    losses: dict[str, float] = field(default_factory=dict)  # the last, as far as they are known
     record: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
 
 def survey(study: Path) -> list[RunState]:
-    """Return the state of every run that a study holds or was to hold.
-
-    Raises:
-        InputError: There is no such study, or nothing in it.
-    """
-    _, unreadable = planned(study)
-    settings = settings_of(study)
-    others = [name for name in names_of(study) if name not in settings]
-    if not settings and not others and not unreadable:
+    """Return the state of every run that a study holds or was to hold; refuse one without any."""
+    (_, unreadable), names, settings = planned(study), names_of(study), settings_of(study)
+    if not names and not unreadable:
         raise InputError(f"{study} holds no runs (study=NAME, paths.outputs=FOLDER)")
-    settings |= _settings_of_runs([study / name for name in others])
+    settings |= _settings_of_runs([study / name for name in names if name not in settings])
     lists = [RunState(name, "unreadable", note) for name, note in unreadable.items()]
     runs = [replace(state_of(study / name), settings=text) for name, text in settings.items()]
     return [*lists, *runs]
@@ -80,7 +64,7 @@ def names_of(study: Path) -> list[str]:
 
 
 def has_begun(folder: Path) -> bool:
-    """Tell whether anything in a folder says that it is a run's."""
+    """Return whether anything in a folder says that it is a run's."""
     for name in ("run.json", "lock"):
         try:
             os.lstat(folder / name)
@@ -100,13 +84,12 @@ def time_left(states: Sequence[RunState]) -> float | None:
     """
     running = [state for state in states if state.state == "running"]
     waiting = sum(state.state in ("missing", "interrupted") for state in states)
-    took = [state.seconds for state in states if state.seconds is not None]
-    lefts = [state.left for state in running]
-    known = [left for left in lefts if left is not None]
-    unknown = len(lefts) - len(known) + waiting
-    if not (known or unknown) or (unknown and not took):
+    durations = [state.seconds for state in states if state.seconds is not None]
+    known = [state.left for state in running if state.left is not None]
+    unknown = len(running) - len(known) + waiting
+    if not (known or unknown) or (unknown and not durations):
         return None
-    rest = sum(known) + (unknown * fmean(took) if took else 0)
+    rest = sum(known) + (unknown * fmean(durations) if durations else 0)
     return max([*known, rest / max(len(running), 1)])
 
 
@@ -155,8 +138,8 @@ def _progress(folder: Path) -> dict[str, Any]:
     """Read progress.json as far as it makes sense: it may be anybody's, or of an older stelab."""
     path = folder / PROGRESS
     try:
-        content = read_json(path, limit=_MOST)
-        since = time.time() - path.stat().st_mtime
+        content = read_json(path, limit=_MAX_BYTES)
+        age = time.time() - path.stat().st_mtime
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):
@@ -164,11 +147,10 @@ def _progress(folder: Path) -> dict[str, Any]:
     step, steps, left = (content.get(name) for name in ("step", "steps", "left"))
     if not (is_finite(step) and is_finite(steps)):
         return {}
-    left = max(left - since, 0) if left is not None and is_finite(left) else None
     return {
         "step": step,
         "steps": steps,
-        "left": left,
+        "left": max(left - age, 0) if left is not None and is_finite(left) else None,
         "losses": _losses(part_of(content, "losses")),
     }
 

@@ -1,32 +1,38 @@
-"""What a sweep was to run, kept in its study's folder: so that what is missing can be named."""
+"""``sweeps/`` in a study's folder: what each sweep was to run, and whether one is under way.
+
+A sweep's list of jobs lets what is missing be named. While its driver lives, it holds the lock of a
+folder beside the lists, so that others, on other hosts too, see that a sweep goes on.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import time
+import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
 from stelab.engine.path_names import is_path_name
 from stelab.engine.studies.documents import read_json
+from stelab.engine.studies.lock import LEASE, is_locked, locked_while_alive
 from stelab.engine.studies.run_format import are_texts, is_name
 from stelab.engine.terminal import brief, visible
 
 FOLDER = "sweeps"
 
-_MOST = 16 * 2**20  # bytes: of some 80,000 jobs
+_MAX_BYTES = 16 * 2**20  # of some 80,000 jobs
 
 
 def record_sweep(study: Path, command: str, jobs: Mapping[str, Sequence[str]]) -> None:
     """Write ``sweeps/<hash>.json``: the command, and the overrides of every job by its run id.
 
     The same sweep again writes the same file.
-
-    Raises:
-        InputError: What has the folder's name is none.
     """
     content = json.dumps({"command": command, "jobs": dict(jobs)}, indent=2) + "\n"
     name = hashlib.sha256(content.encode()).hexdigest()[:8]
@@ -38,12 +44,7 @@ def record_sweep(study: Path, command: str, jobs: Mapping[str, Sequence[str]]) -
         ) from error
 
 
-def sweeps(study: Path) -> list[Path]:
-    """Return the files of a study's sweeps."""
-    return sorted((study / FOLDER).glob("*.json"))
-
-
-def told_apart(jobs: Sequence[Sequence[str]]) -> list[str]:
+def differing_overrides(jobs: Sequence[Sequence[str]]) -> list[str]:
     """Name each job by what was swept: those of its overrides that not all jobs have.
 
     E.g. ``"model.bits=256 optimizer.lr=0.002"``; empty where there is a single job.
@@ -53,15 +54,13 @@ def told_apart(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def planned(study: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Return the jobs of all sweeps of a study, in their order.
+    """Return the overrides of each job of all sweeps of a study by its run id, in their order.
 
-    Returns:
-        The overrides of each job by its run id; and why files of sweeps are unreadable, by their
-        names below the study.
+    And why files of sweeps are unreadable, by their names below the study.
     """
     jobs: dict[str, list[str]] = {}
     unreadable = {}
-    for path in sweeps(study):
+    for path in sorted((study / FOLDER).glob("*.json")):
         try:
             jobs |= jobs_of(path)
         except InputError as error:
@@ -70,19 +69,15 @@ def planned(study: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
 
 
 def settings_of(study: Path) -> dict[str, str]:
-    """Map the run ids of all sweeps of a study to what was swept, as `told_apart` writes it."""
+    """Map the run ids of all sweeps of a study to what was swept, see `differing_overrides`."""
     jobs, _ = planned(study)
-    return dict(zip(jobs, told_apart([*jobs.values()]), strict=True))
+    return dict(zip(jobs, differing_overrides([*jobs.values()]), strict=True))
 
 
 def jobs_of(path: Path) -> dict[str, list[str]]:
-    """Return the overrides of each job of one sweep by its run id, in their order.
-
-    Raises:
-        InputError: Its file is unreadable.
-    """
+    """Return the overrides of each job of one sweep by its run id, in their order."""
     try:
-        content = read_json(path, limit=_MOST)
+        content = read_json(path, limit=_MAX_BYTES)
         jobs = content.get("jobs") if isinstance(content, dict) else None
         if not isinstance(jobs, dict) or not all(map(are_texts, jobs.values())):
             raise ValueError("jobs must be a table of lists of overrides")
@@ -94,3 +89,33 @@ def jobs_of(path: Path) -> dict[str, list[str]]:
             "delete it, and the same sweep again writes it"
         ) from error
     return jobs
+
+
+@contextmanager
+def driving(studies: Collection[Path]) -> Iterator[None]:
+    """Show that a sweep of these studies is under way; remove what killed drivers left behind."""
+    with ExitStack() as stack:
+        for study in studies:
+            for driver in _drivers(study):
+                with suppress(FileNotFoundError):  # another driver clears, too
+                    if not _is_alive(driver) and time.time() - driver.stat().st_mtime > 2 * LEASE:
+                        shutil.rmtree(driver, ignore_errors=True)
+            name = f"driver-{uuid.uuid4().hex[:8]}"
+            stack.enter_context(locked_while_alive(study / FOLDER / name))
+        yield
+
+
+def is_driven(study: Path) -> bool:
+    """Return whether the driver of any sweep of a study lives."""
+    return any(map(_is_alive, _drivers(study)))
+
+
+def _drivers(study: Path) -> list[Path]:
+    return sorted((study / FOLDER).glob("driver-*"))
+
+
+def _is_alive(driver: Path) -> bool:
+    try:
+        return is_locked(driver)
+    except (InputError, OSError):  # somebody's, whatever it is
+        return False

@@ -1,4 +1,4 @@
-"""A study as two tables: one row a run, and one row an epoch of a run."""
+"""A study as tables: a row a run, a row an epoch of a run, and what cannot be compared, and why."""
 
 from __future__ import annotations
 
@@ -16,11 +16,23 @@ from stelab.engine.config.identity import fingerprint_of_resolved
 from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
 from stelab.engine.project import project
-from stelab.engine.studies.entries import Entry, find_entries
-from stelab.engine.studies.record import Run
-from stelab.engine.studies.run_format import is_as_recorded, is_finite, part_of
+from stelab.engine.studies.curves import Curves, read_curves
+from stelab.engine.studies.record import Run, read_run
+from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.run_format import (
+    is_as_recorded,
+    is_finite,
+    is_name,
+    part_of,
+    problem_with_run,
+)
 from stelab.engine.studies.settings import Flat, plain_value, swept
+from stelab.engine.studies.status import has_begun, state_of
+from stelab.engine.studies.sweep import FOLDER as SWEEPS
+from stelab.engine.studies.sweep import planned
+from stelab.engine.terminal import brief, visible
 
+COMPARISON = "comparison"  # where `stelab compare` writes, inside a study's folder
 TABLES = ("runs", "curves", "left_out")
 # Of run.json, in the table of runs under the same names; machine, git and versions besides.
 _TIMINGS = ("started", "ended", "seconds")
@@ -91,15 +103,13 @@ def load(*folders: Path | str, runs: Collection[str] | None = None) -> Study:
     """
     if not folders:
         raise InputError("no study was named")
-    found = [
-        each
-        for study, folder in named(folders).items()
-        for each in find_entries(study, folder, runs)
+    entries = [
+        entry for study, folder in named(folders).items() for entry in _entries(study, folder, runs)
     ]
-    if all(each.state == "foreign" for each in found):
+    if all(entry.state == "foreign" for entry in entries):
         where = ", ".join(str(folder) for folder in folders)
         raise InputError(f"{where} holds no runs (study=NAME, paths.outputs=FOLDER)")
-    return _tables(sorted(found, key=lambda each: (each.study, each.name)))
+    return _tables(sorted(entries, key=lambda entry: (entry.study, entry.run)))
 
 
 def named(folders: Iterable[Path | str]) -> dict[str, Path]:
@@ -111,84 +121,171 @@ def named(folders: Iterable[Path | str]) -> dict[str, Path]:
     }
 
 
-def _tables(found: Sequence[Entry]) -> Study:
-    readable = [(each, each.run) for each in found if each.run is not None]
-    settings = swept([run for _, run in readable])
-    keys = list(dict.fromkeys(key for flat in settings for key in flat))
-    rows = [_row(each, run, flat) for (each, run), flat in zip(readable, settings, strict=True)]
+@dataclass
+class _Entry:
+    """A folder in a study's (or a sweep's list), and why it cannot be compared, if it cannot."""
+
+    study: str  # the study's name
+    run: str  # the folder's name
+    state: str = "finished"  # or why it cannot be compared, in a word
+    reason: str = ""  # the same in a sentence
+    content: Run | None = None  # where it is a run
+    curves: Curves | None = None  # where it can be compared
+
+    def leave_out(self, state: str, reason: str) -> _Entry:
+        """Note why it cannot be compared."""
+        self.state, self.reason, self.curves = state, visible(" ".join(reason.split())), None
+        return self
+
+
+def _entries(study: str, folder: Path, runs: Collection[str] | None) -> list[_Entry]:
+    """Read every folder of a study, and what was planned; of those, only `runs` unless None."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not there (study=NAME, paths.outputs=FOLDER)")
+    jobs, unreadable = planned(folder)
+    lists = [_Entry(study, name).leave_out("unreadable", why) for name, why in unreadable.items()]
+    try:
+        names = {path.name for path in folder.iterdir() if _may_be_a_run(path)}
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error}") from error
+    entries = [
+        _read(study, folder / name, planned=name in jobs)
+        for name in sorted({*names, *jobs})
+        if runs is None or name in runs
+    ]
+    _leave_out_other_versions(entries)
+    # A planned run is not missing where its folder was renamed.
+    ids = {str(e.content.record.get("fingerprint"))[:8] for e in entries if e.content}
+    entries = [e for e in entries if e.state != "missing" or e.run.rpartition("-")[2] not in ids]
+    return [*(lists if runs is None else []), *entries]
+
+
+def _may_be_a_run(path: Path) -> bool:
+    """Return whether it is a folder, or a link to what was one, that stelab itself did not make."""
+    if path.name == SWEEPS or path.name.startswith("."):
+        return False
+    if path.name == COMPARISON or path.name.startswith(f"{COMPARISON}-with-"):
+        return has_begun(path)
+    return path.is_dir() or _is_dangling(path)
+
+
+def _is_dangling(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _read(study: str, folder: Path, *, planned: bool) -> _Entry:
+    entry = _Entry(study, visible(folder.name))
+    if not (planned or has_begun(folder)):
+        nothing = "a link to nothing" if _is_dangling(folder) else "there is no run.json in it"
+        return entry.leave_out("foreign", nothing)
+    if not is_name(folder.name):
+        return entry.leave_out("unreadable", "its name cannot be written: rename the folder")
+    state = state_of(folder)
+    try:
+        run = read_run(folder, record=state.record)
+    except InputError as error:
+        known = state.state if state.state != "finished" else "unreadable"
+        return entry.leave_out(known, state.note or ("" if known == "missing" else str(error)))
+    if problem := problem_with_run(run):
+        return entry.leave_out("broken", problem)
+    entry.content = run
+    if state.state != "finished":
+        return entry.leave_out(state.state, state.note)
+    if broken := [name for name, value in run.metrics.items() if not is_finite(value)]:
+        values = ", ".join(f"{name} is {brief(run.metrics[name])}" for name in broken)
+        return entry.leave_out("broken", f"run.json: {values}")
+    try:
+        # Runs of before stelab counted epochs had to take all of them.
+        epochs = run.record.get("epochs", run.config["trainer"].get("max_epochs"))
+        entry.curves = read_curves(RunFolder(run.folder).metrics, epochs=epochs)
+    except (OSError, ValueError) as error:
+        return entry.leave_out("broken", f"metrics.csv: {error}")
+    return entry
+
+
+def _leave_out_other_versions(entries: Sequence[_Entry]) -> None:
+    """Compare only runs of the version of stelab that most of a study were made with."""
+    versions = {
+        index: str(part_of(entry.content.record, "versions").get("stelab", "unknown"))
+        for index, entry in enumerate(entries)
+        if entry.content is not None and entry.curves is not None
+    }
+    counts = Counter(versions.values())
+    usual = max(counts, key=lambda version: (counts[version], version), default="")
+    for index, version in versions.items():
+        if version != usual:
+            reason = f"made by stelab {version}, most of its study by {usual}"
+            entries[index].leave_out("other version", reason)
+
+
+def _tables(entries: Sequence[_Entry]) -> Study:
+    runs = [(entry, entry.content) for entry in entries if entry.content is not None]
+    settings = swept([run for _, run in runs])
+    rows = [_row(entry, run, flat) for (entry, run), flat in zip(runs, settings, strict=True)]
+    columns = dict.fromkeys(["study", "run", "status", *(key for row in rows for key in row)])
     left_out = [
-        {name: str(getattr(each, "name" if name == "run" else name)) for name in _LEFT_OUT}
-        for each in found
-        if each.state != "finished"
+        {name: str(getattr(entry, name)) for name in _LEFT_OUT}
+        for entry in entries
+        if entry.state != "finished"
     ]
     return Study(
-        runs=_without_mixtures(_frame(rows, first=("study", "run", "status"))),
-        curves=_curves(found),
+        runs=_without_mixtures(pd.DataFrame(rows, columns=list(columns))),
+        curves=_curves(entries),
         left_out=pd.DataFrame(left_out, columns=list(_LEFT_OUT)),
-        swept=tuple(keys),
+        swept=tuple(dict.fromkeys(key for flat in settings for key in flat)),
     )
 
 
-def _row(each: Entry, run: Run, settings: Flat) -> dict[str, Any]:
+def _row(entry: _Entry, run: Run, settings: Flat) -> dict[str, Any]:
     parts = {name: part_of(run.record, name) for name in ("machine", "git", "versions", "timings")}
     parts["timings"] = {name: parts["timings"].get(name) for name in _TIMINGS}
+    edited = not is_as_recorded(run)
+    identity = fingerprint_of_resolved(run.config) if edited else run.record.get("fingerprint")
     return {
-        "study": each.study,
-        "run": each.name,
+        "study": entry.study,
+        "run": entry.run,
         "status": run.status,
         **{name: run.config["names"].get(name) for name in project().named_groups},
         **settings,
         "seed": run.config.get("seed"),
         **({"effect": run.record["effect"]} if run.record.get("effect") else {}),
-        "epochs": float(len(each.curves["epoch"])) if each.curves else math.nan,
+        "epochs": float(len(entry.curves["epoch"])) if entry.curves else math.nan,
         **{n: value for n, value in run.metrics.items() if "/" in n and is_finite(value)},
         **{f"{name}.{key}": _cell(v) for name, part in parts.items() for key, v in part.items()},
         **({"tags": ", ".join(tags)} if (tags := run.record.get("tags")) else {}),
-        **_identity(run),
+        "fingerprint": _cell(identity),
+        "edited": edited,
         "folder": str(run.folder),
     }
-
-
-def _identity(run: Run) -> dict[str, Any]:
-    """Return the fingerprint of config.yaml, and whether run.json has another one."""
-    if is_as_recorded(run):
-        return {"fingerprint": _cell(run.record.get("fingerprint")), "edited": False}
-    return {"fingerprint": fingerprint_of_resolved(run.config), "edited": True}
 
 
 def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, bool) else plain_value(value)
 
 
-def _frame(rows: Sequence[dict[str, Any]], *, first: Sequence[str]) -> pd.DataFrame:
-    columns = dict.fromkeys([*first, *(key for row in rows for key in row)])
-    return pd.DataFrame(rows, columns=list(columns))
-
-
 def _without_mixtures(table: pd.DataFrame) -> pd.DataFrame:
     """Make columns of several types texts: Parquet has none such."""
     for name in table.columns:
-        kinds = {_kind(value) for value in table[name].dropna()}
-        if len(kinds) > 1:
+        types = {
+            next((kind for kind in (str, bool) if isinstance(value, kind)), float)
+            for value in table[name].dropna()
+        }
+        if len(types) > 1:
             table[name] = [v if pd.isna(v) else str(v) for v in table[name]]
     return table
 
 
-def _kind(value: Any) -> type:
-    return next((kind for kind in (str, bool, float) if isinstance(value, kind)), float)
-
-
-def _curves(found: Sequence[Entry]) -> pd.DataFrame:
+def _curves(entries: Sequence[_Entry]) -> pd.DataFrame:
     """Put the curves below each other, column by column: a thousand frames would take longer."""
-    curves = [(each, each.curves) for each in found if each.curves is not None]
-    names = dict.fromkeys(["epoch", "step", *(name for _, own in curves for name in own)])
+    curves = [(entry, entry.curves) for entry in entries if entry.curves is not None]
+    names = dict.fromkeys(["epoch", "step", *(name for _, columns in curves for name in columns)])
     table: dict[str, Any] = {
-        "study": [each.study for each, own in curves for _ in own["epoch"]],
-        "run": [each.name for each, own in curves for _ in own["epoch"]],
+        name: [getattr(entry, name) for entry, columns in curves for _ in columns["epoch"]]
+        for name in ("study", "run")
     }
     for name in names:
-        columns = (own.get(name, np.full(len(own["epoch"]), math.nan)) for _, own in curves)
-        table[name] = np.concatenate([np.empty(0), *columns])
+        parts = (own.get(name, np.full(len(own["epoch"]), math.nan)) for _, own in curves)
+        table[name] = np.concatenate([np.empty(0), *parts])
     frame = pd.DataFrame(table)
     counts = {"epoch": frame["epoch"].astype(int) + 1, "step": frame["step"].astype(int)}
     return frame.assign(**counts)

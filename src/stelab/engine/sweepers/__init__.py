@@ -3,7 +3,3 @@
 Their classes are in `hydra_plugins.stelab`, where Hydra looks for plugins: it executes the modules
 there anew at each start, so nothing is derived from those.
 """
-
-from stelab.engine.sweepers.base import ListSweeper, StudySweeper, has_failed
-
-__all__ = ["ListSweeper", "StudySweeper", "has_failed"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
@@ -17,45 +18,27 @@ from stelab.arguments import Text
 from stelab.engine.config.composition import overrides_of
 from stelab.engine.errors import InputError
 from stelab.engine.launchers.base import StudyLauncher
-from stelab.engine.studies.run_folder import RunFolder
-from stelab.engine.sweepers.axes import Axis, Point, product, read_axes, require_few
+from stelab.engine.sweepers.axes import Point, product, read_axes, require_few, values_of
 
 
 class StudySweeper(Sweeper):
-    """A sweep whose jobs, or such as stand for them, are known before it starts.
+    """A sweep whose jobs, or such as stand for them, are known before it starts."""
 
-    Args:
-        params: Swept keys, as an experiment states them; the command line goes over them.
-        replicates: Keys, such as the seed, that repeat a setting.
-
-    Attributes:
-        whole: Whether `jobs` are the jobs that will run, or stand for them.
-        package: What it needs installed.
-        streams: Whether it needs a launcher that asks for jobs one by one.
-        first_is_baseline: Whether the first job is what the others are compared with.
-    """
-
+    # Whether `jobs` will run; if not, they stand for those that a launcher asks for one by one.
     whole: ClassVar[bool] = True
-    package: ClassVar[str | None] = None
-    streams: ClassVar[bool] = False
-    first_is_baseline: ClassVar[bool] = False
+    package: ClassVar[str | None] = None  # that must be installed
+    first_is_baseline: ClassVar[bool] = False  # which the other jobs are compared with
     config: DictConfig
     hydra_context: HydraContext
 
     def __init__(self, *, params: dict[str, Any] | None, replicates: list[Text]):
-        self.params = dict(params or {})
-        self.replicates = list(replicates)
+        self.params = dict(params or {})  # swept keys, as an experiment states them
+        self.replicates = list(replicates)  # keys, such as the seed, that repeat a setting
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra composed and what was planned, and make the launcher.
-
-        Args:
-            hydra_context: Hydra's.
-            task_function: Has, as `jobs`, the configurations of the plan.
-            config: The sweep's.
-        """
+        """Take what Hydra composed and, from `task_function.jobs`, what was planned."""
         self.config = config
         self.hydra_context = hydra_context
         self.planned: Sequence[DictConfig] = task_function.jobs  # type: ignore[attr-defined]
@@ -65,65 +48,51 @@ class StudySweeper(Sweeper):
 
     @abstractmethod
     def jobs(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
-        """Return the overrides of each job, those of Hydra's own keys left out.
+        """Return the overrides of each job of a command line, those of Hydra's keys left out."""
 
-        Args:
-            loader: Hydra's.
-            arguments: The command line's, those of Hydra's own keys left out.
-
-        Raises:
-            InputError: They are no sweep of this kind.
-        """
-
-    @abstractmethod
     def count(self, loader: ConfigLoader, arguments: Sequence[str]) -> int:
         """Return how many jobs there will be at most."""
+        return len(self.jobs(loader, arguments))
 
     def swept(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[str]:
         """Return the keys that take several values."""
-        return [axis.override.key_or_group for axis in self.axes(loader, arguments) if axis.swept]
+        axes = self.axes(loader, arguments)
+        return [axis.key_or_group for axis in axes if axis.is_sweep_override()]
 
-    def axes(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[Axis]:
+    def axes(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[Override]:
         """Return all keys that are set: `params`, and the command line over them."""
         params = [f"{key}={value}" for key, value in self.params.items()]
         return read_axes(loader, [*params, *arguments])
 
-    def factors(self, axes: Sequence[Axis]) -> list[Axis]:
-        """Return the swept keys that are no replicates.
-
-        Raises:
-            InputError: There are none.
-        """
-        found = [axis for axis in axes if axis.swept and not axis.is_one_of(self.replicates)]
-        if not found:
+    def factors(self, axes: Sequence[Override]) -> list[Override]:
+        """Return the swept keys that are no replicates, of which there must be some."""
+        swept = [axis for axis in axes if axis.is_sweep_override()]
+        factors = [axis for axis in swept if axis.key_or_group not in self.replicates]
+        if not factors:
             besides = f" besides the replicates ({', '.join(self.replicates)})"
             raise InputError(
                 f"there is nothing to sweep over{besides if self.replicates else ''}: give a key "
                 "several values, e.g. seed=0,1"
             )
-        return found
+        return factors
 
 
 class ListSweeper(StudySweeper):
     """A sweep over a list of points, each with every combination of the replicates."""
 
     @abstractmethod
-    def points(self, axes: Sequence[Axis]) -> list[Point]:
+    def points(self, axes: Sequence[Override]) -> list[Point]:
         """Return the points, without replicates."""
 
     def jobs(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
         """Return the overrides of each job; see `StudySweeper.jobs`."""
         axes = self.axes(loader, arguments)
-        points = self.points(axes)
-        rest = product({a.key: a.overrides() for a in axes if a.key not in points[0]})
+        keys, points = [axis.get_key_element() for axis in axes], self.points(axes)
+        rest = product(values_of([a for a in axes if a.get_key_element() not in points[0]]))
         require_few(len(points) * len(rest))
         jobs = [{**point, **other} for point in points for other in rest]
-        lists = [tuple(job[axis.key] for axis in axes) for job in jobs]
-        return [list(job) for job in dict.fromkeys(lists)]
-
-    def count(self, loader: ConfigLoader, arguments: Sequence[str]) -> int:
-        """Return how many jobs there will be."""
-        return len(self.jobs(loader, arguments))
+        lists = dict.fromkeys(tuple(job[key] for key in keys) for job in jobs)
+        return [list(job) for job in lists]
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Run the jobs that were planned; what failed is in their folders and what is returned."""
@@ -132,8 +101,3 @@ class ListSweeper(StudySweeper):
         jobs = [overrides_of(job) for job in self.planned]
         results: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=0)
         return results
-
-
-def has_failed(cfg: DictConfig) -> bool:
-    """Tell whether the last attempt at a run failed."""
-    return RunFolder.of(cfg).status() == "failed"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -16,7 +17,8 @@ from stelab.engine.config.input_errors import Mistakes
 from stelab.engine.config.validate import keys_of, suggestion, validate_node, without_hydra
 from stelab.engine.errors import InputError
 from stelab.engine.extras import require_package
-from stelab.engine.sweepers import StudySweeper, has_failed
+from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.sweepers.base import StudySweeper
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,10 @@ class Plan:
 
     Attributes:
         jobs: The configurations; with ``only=failed``, those of failed runs, maybe none.
-        multirun: Whether they are a sweep.
         whole: Whether they are all that will run. If not, they stand for what a sweeper will
             choose as it goes.
         count: How many will run, at most; None where only a foreign sweeper knows.
         shared: What all jobs share: the configuration without what is swept, not checked.
-        replicates: Keys that repeat a setting.
-        first_is_baseline: Whether the first job is what the others are compared with.
     """
 
     jobs: list[DictConfig]
@@ -39,8 +38,8 @@ class Plan:
     whole: bool
     count: int | None
     shared: DictConfig
-    replicates: tuple[str, ...] = ("seed",)
-    first_is_baseline: bool = False
+    replicates: tuple[str, ...] = ("seed",)  # keys that repeat a setting
+    first_is_baseline: bool = False  # which the other jobs are compared with
 
 
 def plan(
@@ -51,7 +50,7 @@ def plan(
     config_dir: str | None,
     sweeps: bool = True,
 ) -> Plan:
-    """Compose and check every job of a command line.
+    """Compose and check every job of a command line; refuse it with the mistakes of all jobs.
 
     Args:
         command: Its name.
@@ -59,35 +58,35 @@ def plan(
         multirun: Whether lists of values are a sweep.
         config_dir: A folder with further groups.
         sweeps: Whether the command takes sweeps at all.
-
-    Raises:
-        InputError: Names the mistakes of all jobs; nothing was written.
     """
     with search(config_dir) as loader:
         overrides = parse(loader, arguments)
-        fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
-        swept = [str(o.input_line) for o in overrides if o.is_sweep_override()]
+        fixed = _lines(o for o in overrides if not o.is_sweep_override())
+        swept = _lines(o for o in overrides if o.is_sweep_override())
         base = compose_whole(loader, command, fixed)
-        if not multirun and base.hydra.mode != RunMode.MULTIRUN:
-            if swept:
-                raise InputError(f"'{swept[0]}' is a sweep: add -m (--multirun)")
-            job = compose_job(loader, command, fixed)
-            return Plan([job], multirun=False, whole=True, count=1, shared=job)
-        if not sweeps:
-            raise InputError(f"stelab {command} runs once: -m (--multirun) is for stelab train")
-        return _plan_sweep(loader, command, arguments, base)
+        if multirun or base.hydra.mode == RunMode.MULTIRUN:
+            if not sweeps:
+                raise InputError(f"stelab {command} runs once: -m (--multirun) is for stelab train")
+            return _plan_sweep(loader, command, overrides, base)
+        if swept:
+            raise InputError(f"'{swept[0]}' is a sweep: add -m (--multirun)")
+        job = compose_job(loader, command, fixed)
+        return Plan([job], multirun=False, whole=True, count=1, shared=job)
+
+
+def _lines(overrides: Iterable[Override]) -> list[str]:
+    return [str(override.input_line) for override in overrides]
 
 
 def _plan_sweep(
-    loader: ConfigLoader, command: str, arguments: Sequence[str], base: DictConfig
+    loader: ConfigLoader, command: str, overrides: Sequence[Override], base: DictConfig
 ) -> Plan:
-    overrides = parse(loader, arguments)
-    fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
-    of_hydra = [str(o.input_line) for o in overrides if o.is_hydra_override()]
-    others = [str(o.input_line) for o in overrides if not o.is_hydra_override()]
+    own = [o for o in overrides if not o.is_hydra_override()]
+    of_hydra, others = _lines(o for o in overrides if o.is_hydra_override()), _lines(own)
     sweeper = _sweeper(base)
-    if sweeper is None:
-        lists, keys, whole, count = [[o for o in fixed if o in others]], [], False, None
+    if sweeper is None:  # what is not swept stands for all jobs
+        lists = [_lines(o for o in own if not o.is_sweep_override())]
+        keys, whole, count = list[str](), False, None
     else:
         lists, whole = sweeper.jobs(loader, others), sweeper.whole
         keys = sweeper.swept(loader, others)
@@ -98,7 +97,7 @@ def _plan_sweep(
             jobs.append(compose_job(loader, command, [*of_hydra, *job], swept=keys))
     mistakes.raise_any()
     if whole and base.get("only") == "failed":
-        jobs = [job for job in jobs if has_failed(job)]
+        jobs = [job for job in jobs if RunFolder.of(job).status() == "failed"]
     return Plan(
         jobs=jobs,
         multirun=True,
@@ -111,11 +110,7 @@ def _plan_sweep(
 
 
 def _sweeper(base: DictConfig) -> StudySweeper | None:
-    """Make the sweeper that Hydra will make; None for a foreign one.
-
-    Raises:
-        InputError: It is not installed, or refuses its options, or the launcher does not fit.
-    """
+    """Make the sweeper that Hydra will make; None for a foreign one."""
     classes = Plugins.instance().class_name_to_class
     target, launcher = (_target(base, node) for node in ("sweeper", "launcher"))
     chosen = classes.get(target)
@@ -126,13 +121,16 @@ def _sweeper(base: DictConfig) -> StudySweeper | None:
     for node, name in (("hydra.sweeper", target), ("hydra.launcher", launcher)):
         if name.startswith("hydra_plugins.stelab."):
             validate_node(base, node)
-    if chosen.streams and not hasattr(classes.get(launcher), "stream"):
+    if not chosen.whole and not hasattr(classes.get(launcher), "stream"):
         ours = "serial, joblib, gpu, submitit_local, submitit_slurm or ray"
         raise InputError(f"this sweep needs hydra/launcher={ours}, got {launcher}")
     options: Any = OmegaConf.to_container(base.hydra.sweeper, resolve=True)
     sweeper = chosen(**{k: v for k, v in options.items() if not k.startswith("_")})
+    known = [*keys_of(OmegaConf.to_container(without_hydra(base))), *base.hydra.runtime.choices]
     for key in sweeper.replicates:
-        _check_replicate(key, base)
+        if key not in known:
+            message = f"hydra.sweeper.replicates: {key} is not a key{suggestion(key, known)}"
+            raise InputError(message)
     return sweeper
 
 
@@ -143,9 +141,3 @@ def _target(base: DictConfig, node: str) -> str:
     if not isinstance(target, str):
         raise InputError(f"hydra.{node} must have a _target_ (hydra/{node}=...), got {value}")
     return target
-
-
-def _check_replicate(key: str, base: DictConfig) -> None:
-    known = [*keys_of(OmegaConf.to_container(without_hydra(base))), *base.hydra.runtime.choices]
-    if key not in known:
-        raise InputError(f"hydra.sweeper.replicates: {key} is not a key{suggestion(key, known)}")

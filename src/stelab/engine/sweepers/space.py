@@ -1,62 +1,35 @@
-"""What Optuna may choose from, in Hydra's grammar of overrides and in Optuna's terms."""
+"""What Optuna may choose from, in Hydra's grammar of overrides and in Optuna's terms.
+
+The name of an Optuna study is a hash of how these dimensions are written (their `repr`): classes
+and fields keep their names, or a search that was begun would not be continued.
+"""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import IntervalSweep, RangeSweep, Sweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 
 from stelab.engine.errors import InputError
-from stelab.engine.sweepers.axes import Axis, Point, one_at_a_time, product
+from stelab.engine.sweepers.axes import Point, one_at_a_time, overrides_of_axis, product, values_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
-class Dimension(ABC):
-    """What one key may be.
-
-    Attributes:
-        key: The key, as it is written.
-    """
-
-    key: str
-
-    @abstractmethod
-    def values(self) -> Sequence[Any] | None:
-        """Return all its values, as Optuna has them; None where they are a continuum."""
-
-    @abstractmethod
-    def ends(self) -> Sequence[Any]:
-        """Return values that stand for all."""
-
-    @abstractmethod
-    def distribution(self) -> BaseDistribution:
-        """Return Optuna's distribution."""
-
-    @abstractmethod
-    def text(self, value: Any) -> str:
-        """Return a value as it is written in an override."""
-
-    def override(self, value: Any) -> str:
-        """Return the override that sets a value."""
-        return f"{self.key}={self.text(value)}"
-
-
 @dataclass(frozen=True)
-class Choice(Dimension):
-    """One of some values, kept as they are written."""
+class Choice:
+    """One of some values of a key, kept as they are written."""
 
     key: str
     texts: tuple[str, ...]
 
     def values(self) -> Sequence[str]:
-        """Return all its values."""
+        """Return all values, as Optuna has them, none of which stands for others."""
         return self.texts
 
     ends = values
@@ -67,28 +40,23 @@ class Choice(Dimension):
 
         return CategoricalDistribution(self.texts)
 
-    def text(self, value: str) -> str:
-        """Return the value."""
-        return value
+    def override(self, value: Any) -> str:
+        """Return the override that sets a value."""
+        return f"{self.key}={value}"
 
 
 @dataclass(frozen=True)
-class Numbers(Dimension):
-    """Numbers from `low` to `high`, both included.
-
-    Attributes:
-        step: Between two of them; None: a continuum.
-        log: Whether each factor, not each difference, is as likely.
-    """
+class Numbers:
+    """Numbers from `low` to `high`, both included, that a key may be."""
 
     key: str
     low: float
     high: float
-    step: float | None
-    log: bool
+    step: float | None  # None: a continuum
+    log: bool  # whether each factor, not each difference, is as likely
 
     def values(self) -> Sequence[float] | None:
-        """Return all its values."""
+        """Return all values, as Optuna has them; None where they are a continuum."""
         if self.step is None:
             return None
         count = round((self.high - self.low) / self.step) + 1
@@ -110,18 +78,17 @@ class Numbers(Dimension):
             return IntDistribution(self.low, int(self.high), log=self.log, step=self.step)
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
-    def text(self, value: float) -> str:
-        """Return all digits."""
-        return repr(value)
+    def override(self, value: Any) -> str:
+        """Return the override that sets a value, with all its digits."""
+        return f"{self.key}={value!r}"
 
 
-def read_dimension(axis: Axis) -> Dimension:
-    """Read what a swept key may be.
+Dimension = Choice | Numbers
 
-    Raises:
-        InputError: The range is empty, or is tagged with what it cannot be.
-    """
-    sweep, line = axis.override.value(), axis.override.input_line
+
+def read_dimension(axis: Override) -> Dimension:
+    """Read what a swept key may be."""
+    sweep, line, key = axis.value(), axis.input_line, axis.get_key_element()
     tags = sweep.tags if isinstance(sweep, Sweep) else set[str]()
     log = "log" in tags
     if tags - {"log"}:
@@ -129,30 +96,25 @@ def read_dimension(axis: Axis) -> Dimension:
     if isinstance(sweep, IntervalSweep):
         assert sweep.start is not None and sweep.end is not None
         step = 1 if isinstance(sweep.start, int) else None
-        numbers = Numbers(axis.key, sweep.start, sweep.end, step, log)
+        numbers = Numbers(key, sweep.start, sweep.end, step, log)
     elif isinstance(sweep, RangeSweep):
-        axis.overrides()  # refuses an empty range
+        overrides_of_axis(axis)  # refuses an empty range
         values = sorted(sweep.range())
-        numbers = Numbers(axis.key, values[0], values[-1], abs(sweep.step), log)
+        numbers = Numbers(key, values[0], values[-1], abs(sweep.step), log)
         numbers = replace(numbers, high=(numbers.values() or values)[-1])
     else:
         if log:
             raise InputError(f"'{line}' is a list, which takes no tag(log, ...)")
-        prefix = f"{axis.key}="
-        return Choice(axis.key, tuple(o.removeprefix(prefix) for o in axis.overrides()))
-    _check(numbers, line)
-    return numbers
-
-
-def _check(numbers: Numbers, line: str | None) -> None:
+        return Choice(key, tuple(o.removeprefix(f"{key}=") for o in overrides_of_axis(axis)))
     if not (math.isfinite(numbers.low) and math.isfinite(numbers.high)):
         raise InputError(f"'{line}' must have finite ends")
     if numbers.low > numbers.high:
         raise InputError(f"'{line}' must go from the lower to the higher end")
-    if numbers.log and numbers.low <= 0:
+    if log and numbers.low <= 0:
         raise InputError(f"'{line}' is tagged log, so it must begin above 0")
-    if numbers.log and numbers.step not in (None, 1):
+    if log and numbers.step not in (None, 1):
         raise InputError(f"'{line}' is tagged log, so it takes no step: use interval(...)")
+    return numbers
 
 
 def size(space: Sequence[Dimension]) -> float:
@@ -172,36 +134,37 @@ def point(space: Sequence[Dimension], index: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Search:
-    """What a command line lets Optuna choose, and what it fixes.
-
-    Attributes:
-        space: What is searched.
-        replicates: The points of what is not: the combinations of the replicate keys.
-        order: All keys, as they were given.
-    """
+    """What a command line lets Optuna choose, and what it fixes."""
 
     space: list[Dimension]
-    replicates: list[Point]
-    order: list[str]
+    replicates: list[Point]  # the combinations of what is not searched
+    order: list[str]  # of all keys, as they were given
 
     @classmethod
-    def of(cls, axes: Sequence[Axis], searched: Sequence[Axis]) -> Search:
-        """Read a command line.
-
-        Raises:
-            InputError: A key has no values, or such as cannot be searched.
-        """
+    def of(cls, axes: Sequence[Override], searched: Sequence[Override]) -> Search:
+        """Read a command line."""
         space = [read_dimension(axis) for axis in searched]
-        rest = {axis.key: axis.overrides() for axis in axes if axis not in searched}
-        return cls(space, product(rest), [axis.key for axis in axes])
+        rest = values_of([axis for axis in axes if axis not in searched])
+        return cls(space, product(rest), [axis.get_key_element() for axis in axes])
+
+    def count(self, n_trials: int) -> int:
+        """Return how many jobs so many trials have at most."""
+        return int(min(n_trials, size(self.space))) * len(self.replicates)
 
     def jobs(self, chosen: Point, *more: str) -> list[list[str]]:
         """Return the overrides of all replicates of a point, the first one with some more."""
         points = [{**chosen, **replicate} for replicate in self.replicates]
-        first, *others = [[each[key] for key in self.order] for each in points]
+        first, *others = [[values[key] for key in self.order] for values in points]
         return [[*first, *more], *others]
 
     def examples(self) -> list[list[str]]:
         """Return jobs that stand for all: each choice, both ends of each range, one at a time."""
         ends = {dim.key: [dim.override(value) for value in dim.ends()] for dim in self.space}
         return [self.jobs(chosen)[0] for chosen in one_at_a_time(ends)]
+
+    def title(self, job: Sequence[str]) -> str:
+        """Name a job by what is searched and, where there are several, its replicate."""
+        searched = {dimension.key for dimension in self.space}
+        shared = set.intersection(*(set(point.values()) for point in self.replicates))
+        swept = [o for o in job if o.partition("=")[0] in searched or o not in shared]
+        return " ".join(o for o in swept if not o.startswith("trial="))

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from stelab.engine.config import build
 from stelab.engine.studies.record import Pruned
-from stelab.engine.sweepers.storage import open_storage
+from stelab.engine.sweepers.trials import open_storage
 from stelab.lab.training.checkpoints import Checkpoints
 
 
