@@ -8,6 +8,7 @@ starts itself again (trainer=ddp) needs a process of its own.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -231,6 +232,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # What eats memory ends before the machine does; a finding it is far earlier.
     resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, 12 * 2**30))
+    gc.collect()
+    gc.freeze()  # what was imported, for all forks
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

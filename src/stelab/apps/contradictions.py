@@ -81,7 +81,7 @@ def _of_trainer(tree: dict[str, Any]) -> Iterator[Mistake]:
     by_steps = isinstance(scheduler, dict) and scheduler.get("interval") == "step"
     if isinstance(scheduler, dict) and scheduler.get("T_max", 1) in (None, -1) and not by_steps:
         yield (
-            ("scheduler", "T_max"),
+            ("trainer", "max_epochs"),
             f"is {written}, so scheduler.T_max is unknown: set it, or a schedule by "
             "steps, such as scheduler=warmup",
         )

@@ -21,10 +21,10 @@ def test_every_launcher_makes_the_same_files(tmp_path: Path) -> None:
     made = {}
     for name in ("serial", "joblib", "submitit_local"):
         sweep = Sweep(tmp_path / name)
-        code, output = sweep.run("seed=0,1,2,3", f"hydra/launcher={name}")
+        code, output = sweep.run("seed=0,1", f"hydra/launcher={name}")
         assert code == 0, output
         made[name] = sweep.metrics()
-    assert set(made["serial"]) == {0, 1, 2, 3}
+    assert set(made["serial"]) == {0, 1}
     assert made["serial"] == made["joblib"] == made["submitit_local"]
 
 
