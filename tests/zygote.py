@@ -56,6 +56,12 @@ class Fork:
         self._zygote = zygote
         self._descriptor = os.pidfd_open(pid)
 
+    def __enter__(self) -> Fork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
     def poll(self) -> int | None:
         """Return the exit code, None while it runs."""
         if self.returncode is None:

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from waiting import PATIENCE
+from zygote import Fork, Zygote
 
 CLASS = '''
 """A straight-through estimator with notes."""
@@ -60,10 +62,18 @@ class Sweep:
     Args:
         folder: It.
         environment: Variables to add.
+        zygote: What forks the process, which else starts from nothing.
     """
 
-    def __init__(self, folder: Path, **environment: str):
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        zygote: Zygote | None = None,
+    ):
         self.folder = folder
+        self.zygote = zygote
         self.notes = folder / "notes"
         package, group = folder / "code" / "stranger", folder / "groups" / "estimator"
         for path in (self.notes, package, group):
@@ -75,15 +85,17 @@ class Sweep:
         self.environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, code)),
-            **environment,
+            **(environment or {}),
         }
 
-    def start(self, *overrides: str) -> subprocess.Popen[str]:
+    def start(self, *overrides: str) -> subprocess.Popen[str] | Fork:
         """Start a sweep in a session of its own."""
         small = ("debug=fast", "model=mlp", "estimator=probe")
-        command = [sys.executable, "-m", "stelab", "train", "--config-dir", "groups", "-m"]
+        command = ["train", "--config-dir", "groups", "-m", *small, *overrides]
+        if self.zygote:
+            return self.zygote.start(*command, cwd=self.folder, environment=self.environment)
         return subprocess.Popen(
-            [*command, *small, *overrides],
+            [sys.executable, "-m", "stelab", *command],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -100,7 +112,7 @@ class Sweep:
             except BaseException:
                 process.kill()
                 raise
-        return process.returncode, out + err
+        return process.wait(), out + err
 
     def metrics(self) -> dict[int, bytes]:
         """Return metrics.csv of each run, by its seed."""

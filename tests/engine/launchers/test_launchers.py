@@ -13,14 +13,15 @@ from sweeps import Sweep, processes
 from stelab.engine.launchers.processes import jobs_at_once
 from stelab.engine.report.numbers import count_kinds
 from waiting import PATIENCE, wait_until
+from zygote import Fork, Zygote
 
 SLOW = ("estimator.sleep=0.1", "trainer.max_epochs=1000")
 
 
-def test_every_launcher_makes_the_same_files(tmp_path: Path) -> None:
+def test_every_launcher_makes_the_same_files(zygote: Zygote, tmp_path: Path) -> None:
     made = {}
     for name in ("serial", "joblib", "submitit_local"):
-        sweep = Sweep(tmp_path / name)
+        sweep = Sweep(tmp_path / name, zygote=zygote)
         code, output = sweep.run("seed=0,1", f"hydra/launcher={name}")
         assert code == 0, output
         made[name] = sweep.metrics()
@@ -28,8 +29,10 @@ def test_every_launcher_makes_the_same_files(tmp_path: Path) -> None:
     assert made["serial"] == made["joblib"] == made["submitit_local"]
 
 
-def test_a_killed_worker_is_one_failed_run_which_a_retry_finishes(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path)
+def test_a_killed_worker_is_one_failed_run_which_a_retry_finishes(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    sweep = Sweep(tmp_path, zygote=zygote)
     command = (
         "seed=0,1,2",
         "hydra/launcher=joblib",
@@ -51,8 +54,8 @@ def test_a_killed_worker_is_one_failed_run_which_a_retry_finishes(tmp_path: Path
     assert {record["status"] for record in sweep.records().values()} == {"finished"}
 
 
-def test_on_failure_stop(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path)
+def test_on_failure_stop(zygote: Zygote, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, zygote=zygote)
     code, output = sweep.run("seed=0,1", "on_failure=stop", "estimator.notes=nowhere")
     assert code == 1
     assert "failed: FileNotFoundError: " in output
@@ -62,16 +65,16 @@ def test_on_failure_stop(tmp_path: Path) -> None:
     assert "Traceback" in record["error"]
 
 
-def test_gpus_are_shared_round_robin(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path)
+def test_gpus_are_shared_round_robin(zygote: Zygote, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, zygote=zygote)
     options = ("hydra/launcher=gpu", "hydra.launcher.devices=[0,1]", "hydra.launcher.per_device=2")
     code, output = sweep.run("seed=0,1,2,3", *options, "estimator.sleep=0.5")
     assert code == 0, output
     assert sorted(note.read_text() for note in sweep.notes.iterdir()) == ["0", "0", "1", "1"]
 
 
-def test_gpus_that_are_not_there_are_an_input_error(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, CUDA_VISIBLE_DEVICES="")
+def test_gpus_that_are_not_there_are_an_input_error(zygote: Zygote, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {"CUDA_VISIBLE_DEVICES": ""}, zygote=zygote)
     code, output = sweep.run("seed=0,1", "hydra/launcher=gpu")
     assert code == 2
     assert "hydra/launcher=gpu needs a GPU, and none is visible here" in output
@@ -79,7 +82,7 @@ def test_gpus_that_are_not_there_are_an_input_error(tmp_path: Path) -> None:
     assert not sweep.records()
 
 
-def interrupt(process: subprocess.Popen[str], name: str) -> None:
+def interrupt(process: subprocess.Popen[str] | Fork, name: str) -> None:
     if name == "Ctrl-C":  # which a terminal sends to all processes
         os.killpg(process.pid, signal.SIGINT)
     else:
@@ -95,8 +98,10 @@ def interrupt(process: subprocess.Popen[str], name: str) -> None:
         ("submitit_local", "SIGKILL", -signal.SIGKILL),
     ],
 )
-def test_no_worker_outlives_its_driver(tmp_path: Path, launcher: str, name: str, code: int) -> None:
-    sweep = Sweep(tmp_path)
+def test_no_worker_outlives_its_driver(
+    zygote: Zygote, tmp_path: Path, launcher: str, name: str, code: int
+) -> None:
+    sweep = Sweep(tmp_path, zygote=zygote)
     options = (f"hydra/launcher={launcher}", "hydra.launcher.threads=1", *SLOW)
     at_once = min(2, jobs_at_once(1))
     sweep.environment["LOKY_MAX_CPU_COUNT"] = str(at_once)

@@ -41,7 +41,7 @@ def cluster(sweep: Sweep, kind: str) -> Iterator[tuple[str, subprocess.Popen[str
 
 def test_a_cluster_that_grows_is_waited_for_and_a_worker_with_gpus_is_kept(tmp_path: Path) -> None:
     quick = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
-    sweep = Sweep(tmp_path, **ENVIRONMENT, **quick)
+    sweep = Sweep(tmp_path, ENVIRONMENT | quick)
     with cluster(sweep, "growing") as (address, _):
         options = (f"hydra.launcher.address={address}", "hydra.launcher.num_gpus=1")
         code, output = sweep.run("seed=0,1,2", "hydra/launcher=ray", *options)
@@ -93,7 +93,7 @@ def test_a_worker_that_is_given_other_gpus_leaves_the_job_to_another(tmp_path: P
 
 
 def test_a_lost_node_costs_no_run(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, **ENVIRONMENT)
+    sweep = Sweep(tmp_path, ENVIRONMENT)
     epochs = ("trainer.max_epochs=10", "checkpoint.every_n_steps=1")
     slow = ("estimator.sleep=0.2", *epochs)
     with cluster(sweep, "two") as (address, nodes):

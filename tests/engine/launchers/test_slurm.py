@@ -46,7 +46,7 @@ def slurm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, 
 def test_a_requeued_and_a_preempted_job_end_as_undisturbed_ones(
     tmp_path: Path, slurm: dict[str, str]
 ) -> None:
-    sweep = Sweep(tmp_path / "disturbed", **slurm)
+    sweep = Sweep(tmp_path / "disturbed", slurm)
     epochs = ("trainer.max_epochs=12",)
     slow = ("estimator.sleep=0.2", *epochs)
 
@@ -163,7 +163,7 @@ def test_more_jobs_than_an_array_and_a_user_may_have(
 
 
 def test_a_machine_without_slurm_is_an_input_error(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, PATH=str(tmp_path))
+    sweep = Sweep(tmp_path, {"PATH": str(tmp_path)})
     code, output = sweep.run("seed=0,1", "hydra/launcher=submitit_slurm")
     assert code == 2
     assert 'Could not detect "srun"' in output
