@@ -31,7 +31,7 @@ MODULES = (
     "stelab.apps.main",
     "stelab.engine.sweepers.plan",
     "stelab.engine.report.board.writing",
-    "stelab.engine.report.page",
+    "stelab.engine.report.page.write",
     "stelab.engine.report.study_figures",
     "stelab.lab.training.run",
 )

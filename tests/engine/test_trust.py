@@ -18,7 +18,7 @@ import torch
 import stelab
 from conftest import train
 from stelab.engine.errors import InputError
-from stelab.engine.report.board.event_files import folder_names
+from stelab.engine.report.board.view import folder_names
 from stelab.engine.studies import Run, read_run
 from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.studies.sweep import jobs_of

@@ -26,7 +26,7 @@ TEXTS = "study against metric better by where baseline replicates output trust".
 
 def start(cfg: DictConfig) -> None:
     """Print the comparison and write the report; or judge a study by an older one."""
-    from stelab.engine.comparison.folders import comparison_folder, study_folders
+    from stelab.engine.comparison.conditions import comparison_folder, study_folders
 
     trust = packages(cfg.trust)
     studies = study_folders(cfg.paths.outputs, cfg.study)
@@ -73,7 +73,7 @@ def _clear(folder: Path) -> None:
 
 
 def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequence[str]) -> None:
-    from stelab.engine.report.page import write_report
+    from stelab.engine.report.page.write import write_report
     from stelab.engine.report.study_figures import draw_figures
     from stelab.engine.studies.command import with_commands
     from stelab.lab.training.reconstructions import draw_reconstructions
@@ -135,10 +135,11 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
         options["by"] = differing(both, both.runs, options["replicates"])
     ours, theirs = compare(new, **options), compare(old, **options)
     regression = against(ours, theirs)
-    print_regression(regression, study=cfg.study, against=cfg.against, confidence=cfg.confidence)
+    title = f"{cfg.study} against {cfg.against}"
+    print_regression(regression, title, confidence=cfg.confidence)
     for note in dict.fromkeys([*ours.notes, *theirs.notes]):
         print(visible(note))
     _print_left_out(both, [*studies, *olds])
     if count := len(regression.alarms):
         rows = f"{count} of {len(regression.table)} rows"
-        raise RunError(f"{cfg.study} against {cfg.against}: {rows} are worse, failed or lost")
+        raise RunError(f"{title}: {rows} are worse, failed or lost")

@@ -18,7 +18,7 @@ TEXTS = ("study", "by", "where", "replicates", "trust")
 
 def start(cfg: DictConfig) -> None:
     """Write the study's view; with ``serve=true`` show it, and keep it current, until Ctrl-C."""
-    from stelab.engine.comparison.folders import comparison_folder, study_folders
+    from stelab.engine.comparison.conditions import comparison_folder, study_folders
     from stelab.engine.report.board.server import (
         addresses,
         keep_current,

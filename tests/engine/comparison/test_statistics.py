@@ -11,7 +11,6 @@ import pytest
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from stelab.engine.comparison.statistics import (
-    NO_DIFFERENCE,
     Array,
     Interval,
     differ,
@@ -181,7 +180,8 @@ class TestFew:
 
     def test_none(self, interval: Interval) -> None:
         empty = np.array([])
-        assert differ(empty, empty, confidence=0.95, interval=interval) is NO_DIFFERENCE
+        d = differ(empty, empty, confidence=0.95, interval=interval)
+        assert d.pairs == 0 and np.isnan(astuple(d)[1:]).all()
 
     def test_two(self, interval: Interval) -> None:
         s = summarize(np.array([1.0, 2.0]), confidence=0.95, interval=interval)

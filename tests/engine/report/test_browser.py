@@ -13,7 +13,7 @@ from browser import Chromium
 from browser import chromium as chromium
 from conftest import REPOSITORY, train
 from stelab.engine.comparison import Comparison, compare
-from stelab.engine.report.page import write_report
+from stelab.engine.report.page.write import write_report
 from stelab.engine.report.study_figures import draw_figures
 from stelab.engine.studies.tables import load
 

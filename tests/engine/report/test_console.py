@@ -11,9 +11,8 @@ import pytest
 
 from made_study import make_study
 from stelab.engine.comparison import compare
-from stelab.engine.report.console import PlainConsole
+from stelab.engine.report.console import Column, PlainConsole, print_table
 from stelab.engine.report.printed_comparison import print_comparison
-from stelab.engine.report.printed_table import Column, print_table
 from stelab.engine.report.status_table import print_states, status_table
 from stelab.engine.studies.status import survey
 

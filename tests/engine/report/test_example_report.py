@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 
 from conftest import REPOSITORY
 from stelab.engine.comparison import Comparison, compare
-from stelab.engine.report.page import render
+from stelab.engine.report.page.write import render
 from stelab.engine.report.study_figures import draw_figures
 from stelab.engine.studies import Study
 

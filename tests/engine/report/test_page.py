@@ -17,7 +17,7 @@ from made_study import make_study
 from stelab.engine.comparison import Comparison, compare
 from stelab.engine.report.drawing import Drawn
 from stelab.engine.report.numbers import MISSING, number, p_value
-from stelab.engine.report.page import render, write_report
+from stelab.engine.report.page.write import render, write_report
 from stelab.engine.studies.tables import Study
 
 EVIL = """<script>alert("1")</script>'"><img src=x onerror=alert(1)>"""

@@ -144,7 +144,7 @@ def test_rows_of_a_regression(capsys: Capture) -> None:
         {"none": worse, "identity": OLD, "relu": [5.0]},
         {"none": OLD, "identity": OLD, "relu": [4.0], "arm": OLD},
     )
-    print_regression(regression, study="new", against="old", confidence=0.9)
+    print_regression(regression, "new against old", confidence=0.9)
     cells, lines = split(capsys.readouterr().out)
     assert cells[0] == ["new against old"]
     assert cells[1] == [
@@ -173,14 +173,14 @@ def test_rows_of_a_regression(capsys: Capture) -> None:
 def test_chance_is_told_where_there_is_some(capsys: Capture) -> None:
     names = [f"e{i}" for i in range(30)]
     regression = judge(dict.fromkeys(names, OLD), dict.fromkeys(names, OLD))
-    print_regression(regression, study="new", against="old", confidence=0.95)
+    print_regression(regression, "new against old", confidence=0.95)
     _, lines = split(capsys.readouterr().out)
     assert lines == [
         "30 of 30 rows judged.",
         "Each interval is taken by itself: of 30 unchanged rows about 0.8 would be called worse "
         "by chance.",
     ]
-    print_regression(regression, study="new", against="old", confidence=0.999)
+    print_regression(regression, "new against old", confidence=0.999)
     assert split(capsys.readouterr().out)[1] == ["30 of 30 rows judged."]
 
 
@@ -225,7 +225,7 @@ def test_a_regression_in_80_columns_loses_no_verdict_and_no_number() -> None:
     names = [f"{name}, threshold.value=0.5" for name in NAMES]
     values = [[1.1, 2.3, 3.6, 4.4], OLD, [5.0]]
     regression = judge(dict(zip(names, values, strict=True)), dict.fromkeys(names, OLD))
-    print_regression(regression, study="a", against="b", confidence=0.9, to=(c := terminal(80)))
+    print_regression(regression, "a against b", confidence=0.9, to=(c := terminal(80)))
     text = text_of(c)
     assert max(map(len, text.splitlines())) <= 80
     others = ("difference", "difference_low", "difference_high")

@@ -26,10 +26,9 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 import stelab
 from conftest import train
 from stelab.engine.errors import InputError
-from stelab.engine.report.board.event_files import folder_names, link_events
 from stelab.engine.report.board.summaries import Settings, experiment
-from stelab.engine.report.board.view import View, read_view
-from stelab.engine.report.board.writing import FIRST, LAST, write_view
+from stelab.engine.report.board.view import View, folder_names, read_view
+from stelab.engine.report.board.writing import FIRST, LAST, link_events, write_view
 from stelab.engine.studies.record import Run, read_run
 from stelab.lab.data import MNIST5k
 from stelab.lab.training.evaluate import load_data

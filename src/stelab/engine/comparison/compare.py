@@ -11,25 +11,19 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from stelab.engine.comparison.baseline import find_baseline, partner
-from stelab.engine.comparison.conditions import (
-    holds,
-    is_measured,
-    parse_conditions,
-    require_keys,
-    select,
+from stelab.engine.comparison.conditions import find_baseline, holds, require_columns, select_where
+from stelab.engine.comparison.groups import (
+    Group,
+    Identical,
+    compare_groups,
+    find_identical,
+    group_runs,
+    written_replicate,
 )
-from stelab.engine.comparison.groups import Group, compare_groups, group_runs, written_replicate
-from stelab.engine.comparison.identical import Identical, find_identical
-from stelab.engine.comparison.notes import (
-    remarkable,
-    too_few_pairs,
-    without_duplicates,
-    without_metric,
-)
+from stelab.engine.comparison.notes import notes_on, too_few_pairs, without_duplicates
 from stelab.engine.comparison.statistics import Interval
-from stelab.engine.config.validate import suggestion
 from stelab.engine.errors import InputError
 from stelab.engine.project import project
 from stelab.engine.studies.tables import Study, write_table
@@ -120,6 +114,31 @@ class Comparison:
         keys = self.runs[["study", "run", "group", "replicate"]]
         return keys.merge(self.study.curves, on=["study", "run"], how="left")
 
+    def mean_curves(self, metric: str) -> pd.DataFrame:
+        """Return `group`, `epoch`, `n`, `mean`, `low`, `high`; identical groups are one.
+
+        The interval is Student's, for the mean over replicates of each epoch by itself, not for
+        the whole curve; NaN where there is one replicate. The table is empty where no run has the
+        metric. A group's curve ends with the first of its runs, which early stopping may have
+        ended: the mean of those that went on is of another sample, and would jump.
+        """
+        columns = ["group", "epoch", "n", "mean", "low", "high"]
+        curves = self.curves.assign(group=self.curves["group"].map(self.line_of))
+        if metric not in curves:
+            return pd.DataFrame(columns=columns)
+        lengths = curves.groupby(["group", "study", "run"])["epoch"].max()
+        shared = curves["epoch"] <= curves["group"].map(lengths.groupby("group").min())
+        curves = curves[shared].dropna(subset=[metric])
+        # Identical groups, and keys that are not grouped by, give a replicate several curves.
+        # Sorted, so that sums do not depend on the order of runs.
+        by_replicate = curves.sort_values(metric).groupby(["group", "epoch", "replicate"])
+        by_epoch = by_replicate[metric].mean().groupby(["group", "epoch"])
+        table = by_epoch.agg(["count", "mean", "sem"]).reset_index()
+        n, mean, sem = (table[name].to_numpy() for name in ("count", "mean", "sem"))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            half = stats.t.ppf((1 + self.confidence) / 2, np.where(n > 1, n - 1, np.nan)) * sem
+        return table.assign(n=n, low=mean - half, high=mean + half)[columns]
+
     @cached_property
     def line_of(self) -> dict[str, str]:
         """Map each group's label to that of its line in a figure; identical groups share one."""
@@ -185,12 +204,12 @@ def compare(
     elif repeated := [key for key in by if key in replicates]:
         raise InputError(f"by: {repeated[0]} repeats settings: take it out, or out of replicates")
     by = list(dict.fromkeys(by))
-    _require_metrics(runs, metrics)
-    require_keys(runs, [*by, *replicates])
+    require_columns(runs, metrics=metrics, keys=[*by, *replicates])
     runs, twice = without_duplicates(runs, by)
     names = [written_replicate(row, replicates) for _, row in runs.iterrows()]
     groups = group_runs(runs.assign(replicate=names), by)
-    chosen = find_baseline(baseline, groups, by)
+    settings = pd.DataFrame([group.settings for group in groups], columns=list(by))
+    chosen = find_baseline(baseline, settings)
 
     def rank(group: Group) -> tuple[bool, float, bool]:
         """Sort the best mean first, groups without one last; of equal ones, the baseline first."""
@@ -200,13 +219,7 @@ def compare(
         return not values, mean if directions[metrics[0]] == "lower" else -mean, not is_baseline
 
     groups.sort(key=rank)
-    table = compare_groups(
-        groups,
-        {group.label: partner(group, groups, chosen) for group in groups},
-        metrics=metrics,
-        confidence=confidence,
-        interval=interval,
-    )
+    table = compare_groups(groups, chosen, metrics, confidence, interval)
     means = table.loc[table["metric"] == metrics[0], "mean"]
     if means.notna().sum() > 1:
         table.loc[means.index[0], "selected"] = True
@@ -215,11 +228,11 @@ def compare(
         for key in differing(study, runs, [*by, *replicates])
         if any(group.runs[key].map(str).nunique() > 1 for group in groups)
     ]
-    notes = [*twice, *without_metric(runs, metrics), *remarkable(runs, by, averaged, replicates)]
+    notes = [*twice, *notes_on(runs, metrics, averaged, [*by, *replicates])]
     notes += too_few_pairs(table, interval, 1 - confidence)
     return Comparison(
         study=study,
-        metrics=tuple(metrics),
+        metrics=tuple(directions),
         by=tuple(by),
         where=where or "",
         replicates=tuple(replicates),
@@ -235,11 +248,7 @@ def compare(
 
 
 def _directions(metrics: Sequence[str], better: str | Sequence[str]) -> dict[str, Better]:
-    """Return each metric's direction, in their order.
-
-    Raises:
-        InputError: One is no direction, or they are not as many as metrics.
-    """
+    """Return each metric's direction, in their order."""
     given = [better] if isinstance(better, str) else [*better]
     for direction in given:
         if direction not in get_args(Better):
@@ -262,8 +271,8 @@ def _selected(study: Study, where: str | None) -> tuple[pd.DataFrame, pd.DataFra
         counts = study.left_out["state"].value_counts()
         kinds = ", ".join(f"{number} {state}" for state, number in counts.items())
         raise InputError(f"there is no finished run to compare ({kinds})")
-    conditions = parse_conditions(where, study.runs, option="where")
-    asked, finished = select(study.runs, conditions), select(study.finished, conditions)
+    asked = select_where(study.runs, where)
+    finished = study.finished[study.finished.index.isin(asked.index)]
     if finished.empty:
         raise InputError(f"where: no finished run meets all of '{where}'")
     return asked, finished
@@ -272,11 +281,3 @@ def _selected(study: Study, where: str | None) -> tuple[pd.DataFrame, pd.DataFra
 def differing(study: Study, runs: pd.DataFrame, but: Sequence[str]) -> list[str]:
     """Return the swept settings in which `runs` differ, without those of `but`."""
     return [key for key in study.swept if key not in but and runs[key].map(str).nunique() > 1]
-
-
-def _require_metrics(runs: pd.DataFrame, metrics: Sequence[str]) -> None:
-    measured = [str(name) for name in runs.columns if is_measured(str(name))]
-    for name in metrics:
-        if name not in measured or runs[name].isna().all():
-            hint = suggestion(name, measured) or f" (there are: {', '.join(measured)})"
-            raise InputError(f"metric: no run has {name}{hint}")

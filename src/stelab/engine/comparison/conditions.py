@@ -1,25 +1,47 @@
-"""Which runs are meant: ``"estimator=identity,none threshold.value=0"``."""
+"""What is compared: which studies, which runs of theirs, and with which baseline.
+
+Runs and a baseline are named by conditions such as ``"estimator=identity,none threshold.value=0"``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stelab.engine.config.validate import suggestion
+from stelab.engine.config import compose
+from stelab.engine.config.composition import composition_of
+from stelab.engine.config.lists import split_commas
+from stelab.engine.config.validate import plain, suggestion
 from stelab.engine.errors import InputError
+from stelab.engine.studies.settings import plain_value
+from stelab.engine.studies.tables import COMPARISON
 
 Conditions = dict[str, tuple[str, ...]]
+
+
+def study_folders(outputs: str, studies: str) -> list[Path]:
+    """Return the folders of comma-separated studies: names in `outputs`, or paths."""
+    names = split_commas(studies)
+    if not names:
+        raise InputError(f"a study must be named, or several: NAME,NAME; got '{studies}'")
+    return [Path(name) if "/" in name else Path(outputs, name) for name in names]
+
+
+def comparison_folder(studies: list[Path]) -> Path:
+    """Return where the comparison of studies is written: in the first one's folder."""
+    first, *others = {study.resolve(): study for study in studies}.values()  # each once
+    return first / "-with-".join([COMPARISON, *(other.name for other in others)])
 
 
 def parse_conditions(text: str | None, table: pd.DataFrame, *, option: str) -> Conditions:
     """Read ``key=value[,value]`` separated by spaces; a bare value stands for the key that has it.
 
-    Keys are columns of the `table`; `option` is the one that gives the conditions, for messages.
-
-    Raises:
-        InputError: A key is no column, or nothing has the value.
+    Keys are columns of the `table`, and some row must have each value; messages name the `option`
+    that the text was given for.
     """
     conditions: Conditions = {}
     for word in (text or "").split():
@@ -56,8 +78,44 @@ def _key_of(value: str, table: pd.DataFrame, option: str) -> str:
     raise InputError(f"{option}: '{value}' must be KEY=VALUE: {reason}")
 
 
-def select(runs: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
-    """Return the runs that meet all conditions."""
+def find_baseline(text: str | None, settings: pd.DataFrame) -> Conditions:
+    """Return the settings of the baseline, among those of the groups; empty if there is none.
+
+    Without a `text` it is the default of the first setting, where a group has it.
+    """
+    if text is None:
+        if len(settings) < 2:
+            return {}
+        first = str(settings.columns[0])
+        default = _default(first)
+        is_there = default is not None and any(same(value, default) for value in settings[first])
+        return {first: (str(default),)} if is_there else {}
+    conditions = parse_conditions(text, settings, option="baseline")
+    for key, values in conditions.items():
+        if len(values) > 1:
+            raise InputError(f"baseline: {key} must have one value, got {','.join(values)}")
+    if not any(holds(conditions, row) for _, row in settings.iterrows()):
+        raise InputError(f"baseline: no group has all of '{text}'")
+    return conditions
+
+
+@cache
+def _default(key: str) -> str | None:
+    """Return what ``stelab train`` takes for a setting that is not given, as tables write it."""
+    cfg = compose()
+    composition, node = composition_of(cfg), plain(cfg)
+    if composition and key in composition.choices:
+        return composition.choices[key]
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return None
+        node = node[part]
+    return None if isinstance(node, dict) else write_value(plain_value(node))
+
+
+def select_where(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
+    """Return the runs that meet the conditions of ``where=``."""
+    conditions = parse_conditions(where, runs, option="where")
     return runs[[holds(conditions, row) for _, row in runs.iterrows()]]
 
 
@@ -66,14 +124,16 @@ def holds(conditions: Mapping[str, Sequence[str]], row: Mapping[str, Any]) -> bo
     return all(any(same(row[k], value) for value in values) for k, values in conditions.items())
 
 
-def is_measured(name: str) -> bool:
-    """Whether a column in a table of runs is a metric, not a setting."""
-    return "/" in name or name == "timings.seconds"
-
-
-def require_keys(runs: pd.DataFrame, keys: Sequence[str]) -> None:
-    """Raise InputError if a key is not a column of settings."""
-    settings = [str(name) for name in runs.columns if not is_measured(str(name))]
+def require_columns(
+    runs: pd.DataFrame, *, keys: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> None:
+    """Refuse metrics that no run has, and keys that are not settings."""
+    measured = [str(name) for name in runs if "/" in str(name) or name == "timings.seconds"]
+    settings = [str(name) for name in runs if name not in measured]
+    for name in metrics:
+        if name not in measured or runs[name].isna().all():
+            hint = suggestion(name, measured) or f" (there are: {', '.join(measured)})"
+            raise InputError(f"metric: no run has {name}{hint}")
     for key in keys:
         if key not in settings:
             raise InputError(
@@ -105,6 +165,6 @@ def written(values: pd.Series) -> list[str]:
 
 def order(value: Any) -> tuple[int, Any]:
     """Return what values are sorted by: what is missing first, then numbers, then texts."""
-    if value is None or pd.isna(value):
+    if pd.isna(value):
         return 0, 0
     return (2, value) if isinstance(value, str) else (1, value)

@@ -1,4 +1,4 @@
-"""Runs of one setting, replicates of each other, and the table that compares them."""
+"""Groups: runs of one setting, which replicates tell apart, and the table that compares them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stelab.engine.comparison.conditions import order, write_value
+from stelab.engine.comparison.conditions import Conditions, holds, order, write_value
 from stelab.engine.comparison.statistics import Array, Interval, differ, holm, summarize
 from stelab.engine.project import project
-
-Replicate = str
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that share their settings.
+    """Runs that share their settings."""
 
-    Attributes:
-        label: E.g. ``"identity, threshold.value=0.5"``.
-        settings: The value of each key that runs are grouped by; None where they have none.
-        runs: Their rows in the table of runs, with `replicate`: what `written_replicate` returns.
-    """
+    label: str  # e.g. "identity, threshold.value=0.5"
+    settings: dict[str, Any]  # the value of each key that runs are grouped by; None: they lack it
+    runs: pd.DataFrame  # rows of the table of runs, with `replicate`, see `written_replicate`
 
-    label: str
-    settings: dict[str, Any]
-    runs: pd.DataFrame
-
-    def values(self, metric: str) -> dict[Replicate, float]:
-        """Return the metric of each replicate, in order: the mean of its runs.
-
-        It has several runs where a swept key is not grouped by.
-        """
+    def values(self, metric: str) -> dict[str, float]:
+        """Return the metric of each replicate, in order: the mean over settings not grouped by."""
         measured = self.runs.dropna(subset=[metric]).groupby("replicate")[metric]
         return {key: float(np.mean(np.sort(values))) for key, values in measured}
 
@@ -43,22 +32,22 @@ class Group:
         return self.runs.sort_values([*replicates, "study", "run"]).iloc[0]
 
 
-def written_replicate(row: pd.Series, replicates: Sequence[str]) -> Replicate:
+def written_replicate(row: pd.Series, replicates: Sequence[str]) -> str:
     """Return a text that the runs of a replicate share, of all groups."""
     return "-".join(write_value(row[name]) for name in replicates)
 
 
 def group_runs(runs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
     """Group the rows of `runs` by the columns `by`, in the order of their values."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    places: dict[tuple[Any, ...], list[int]] = {}
     for i, row in enumerate(runs[list(by)].itertuples(index=False, name=None)):
-        key = tuple(None if pd.isna(value) else value for value in row)
-        groups.setdefault(key, []).append(i)
-    settings = {key: dict(zip(by, key, strict=True)) for key in groups}
-    return [
-        Group(label(settings[key]), settings[key], runs.iloc[groups[key]])
-        for key in sorted(groups, key=lambda key: tuple(map(order, key)))
-    ]
+        values = tuple(None if pd.isna(value) else value for value in row)
+        places.setdefault(values, []).append(i)
+    groups = []
+    for values in sorted(places, key=lambda values: tuple(map(order, values))):
+        settings = dict(zip(by, values, strict=True))
+        groups.append(Group(label(settings), settings, runs.iloc[places[values]]))
+    return groups
 
 
 def label(settings: dict[str, Any]) -> str:
@@ -71,7 +60,7 @@ def label(settings: dict[str, Any]) -> str:
     return ", ".join(parts) or (f"no {', '.join(settings)}" if settings else "all runs")
 
 
-def paired(values: dict[Replicate, float], others: dict[Replicate, float]) -> tuple[Array, Array]:
+def paired(values: dict[str, float], others: dict[str, float]) -> tuple[Array, Array]:
     """Return the values of the replicates that both have, in the same order."""
     common = [key for key in values if key in others]
     return np.array([values[k] for k in common]), np.array([others[k] for k in common])
@@ -79,25 +68,21 @@ def paired(values: dict[Replicate, float], others: dict[Replicate, float]) -> tu
 
 def compare_groups(
     groups: Sequence[Group],
-    partners: Mapping[str, Group | None],
-    *,
+    baseline: Conditions,
     metrics: Sequence[str],
     confidence: float,
     interval: Interval,
 ) -> pd.DataFrame:
-    """Return the table that `Comparison` describes; `partners` has each group's baseline.
-
-    p values are corrected (Holm) within a metric.
-    """
+    """Return the table that `Comparison` describes; p values are corrected within a metric."""
+    baselines = {group.label: _baseline_of(group, groups, baseline) for group in groups}
     rows = []
     for metric in metrics:
         for group in groups:
-            values, other = group.values(metric), partners[group.label]
-            baseline = other.values(metric) if other and other is not group else {}
-            summary = summarize(
-                np.array([*values.values()]), confidence=confidence, interval=interval
-            )
-            d = differ(*paired(values, baseline), confidence=confidence, interval=interval)
+            values, other = group.values(metric), baselines[group.label]
+            others = other.values(metric) if other and other is not group else {}
+            sample = np.array([*values.values()])
+            summary = summarize(sample, confidence=confidence, interval=interval)
+            d = differ(*paired(values, others), confidence=confidence, interval=interval)
             row = {"group": group.label, **group.settings, "metric": metric}
             row |= {"runs": len(group.runs), **asdict(summary)}
             row |= {"selected": False, "baseline": other.label if other else ""}
@@ -109,3 +94,74 @@ def compare_groups(
     table["p_holm"] = p.transform(lambda column: holm(column.to_numpy(dtype=float)))
     table["significant"] = table["p_holm"] < 1 - confidence
     return table
+
+
+def _baseline_of(group: Group, groups: Sequence[Group], baseline: Conditions) -> Group | None:
+    """Return the baseline that shares all settings which the conditions leave open.
+
+    Settings that the baseline lacks, such as the temperature of another estimator, do not count;
+    of several baselines the one that shares the most is meant.
+    """
+    shared: dict[int, Group] = {}
+    for other in groups if baseline else ():
+        left = {k: v for k, v in other.settings.items() if k not in baseline and v is not None}
+        if holds(baseline, other.settings) and all(group.settings[k] == left[k] for k in left):
+            shared[len(left)] = other
+    return shared[max(shared)] if shared else None
+
+
+@dataclass(frozen=True)
+class Identical:
+    """Two or more groups whose replicates have the same losses and codes in every epoch."""
+
+    labels: tuple[str, ...]
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """Return e.g. ``"identity = hardtanh_clip"``, naming what they share once."""
+        heads = [label.partition(", ") for label in self.labels]
+        tails = {tail for _, _, tail in heads}
+        if len(tails) > 1:
+            return " = ".join(self.labels)
+        names, (tail,) = " = ".join(head for head, _, _ in heads), tails
+        return f"{names}, {tail}" if tail else names
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.reason}"
+
+
+def find_identical(groups: Sequence[Group], curves: pd.DataFrame) -> list[Identical]:
+    """Find groups with the same replicates and, for each, the same curves bit by bit."""
+    if curves.empty:
+        return []
+    compared = sorted(name for name in curves.columns if name.startswith(project().results))
+    by_run = dict(list(curves.sort_values("epoch").groupby(["study", "run"], sort=False)))
+    same: dict[frozenset[tuple[object, ...]], list[Group]] = {}
+    for group in groups:
+        numbers = frozenset(
+            (
+                row["replicate"],
+                row.reindex(compared).to_numpy(dtype=float).tobytes(),
+                by_run[row["study"], row["run"]][compared].to_numpy(dtype=float).tobytes(),
+            )
+            for _, row in group.runs.iterrows()
+        )
+        same.setdefault(numbers, []).append(group)
+    return [
+        Identical(tuple(group.label for group in alike), _reason(alike, by_run))
+        for alike in same.values()
+        if len(alike) > 1
+    ]
+
+
+def _reason(groups: Sequence[Group], by_run: Mapping[object, pd.DataFrame]) -> str:
+    """Name the metric by which such runs would differ from others, where it is always 0."""
+    runs = pd.concat(group.runs for group in groups)
+    effects = runs.get("effect", pd.Series(dtype=object))
+    tables = [by_run[key] for key in zip(runs["study"], runs["run"], strict=True)]
+    for name in sorted(effect for effect in effects.unique() if isinstance(effect, str)):
+        others = any(effects != name)
+        if others and all(name in table and (table[name] == 0).all() for table in tables):
+            return f"{name.rpartition('/')[2]} 0 in every epoch"
+    return "the same losses and codes in every epoch"

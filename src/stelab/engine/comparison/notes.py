@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from stelab.engine.comparison.statistics import ENOUGH, Interval
 
 EPOCHS = "trainer.max_epochs"
-FEW = 5
-"""Runs, or kinds of hardware, that are named one by one."""
-
-ENOUGH_FOR_T = 5
-"""Pairs below which a reader of a t test is warned."""
-
+FEW = 5  # runs, or kinds of hardware, that are named one by one
+ENOUGH_FOR_T = 5  # pairs below which a reader of a t test is warned
+# Of run.json's `machine`, torch's switches for float32 under its own names.
 PRECISION = ("float32_matmul_precision", "matmul_allow_tf32", "cudnn_allow_tf32")
-"""Of run.json's ``machine``, torch's switches for float32 under its own names."""
 
 
 def without_duplicates(runs: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -36,71 +32,58 @@ def without_duplicates(runs: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFr
     return order[~twice].sort_values(["study", "run"]), [note]
 
 
-def remarkable(
-    runs: pd.DataFrame, by: Sequence[str], averaged: Sequence[str], replicates: Sequence[str]
-) -> list[str]:
-    """Say over which settings means are taken, and in what runs differ that should not.
+def notes_on(
+    runs: pd.DataFrame, metrics: Sequence[str], averaged: Sequence[str], keys: Sequence[str]
+) -> Iterator[str]:
+    """Say which metrics runs lack, what means are taken over, and in what runs should not differ.
 
-    `averaged` are the settings that differ within groups.
+    `averaged` are the settings that differ within groups; `keys` tell groups and replicates apart.
     """
-    notes = []
+    for metric in metrics:
+        if len(lacking := runs.loc[runs[metric].isna(), "run"]):
+            yield f"{len(lacking)} of {len(runs)} runs have no {metric}: {_first_of(lacking)}."
     if averaged:
-        keys = ", ".join(averaged)
-        notes.append(f"Means over {keys}, replicate by replicate: by leaves them out.")
-    if uneven := [key for key in averaged if _is_uneven(runs, [*by, *replicates], key)]:
-        keys = ", ".join(uneven)
-        notes.append(
-            f"Groups or replicates do not all have the same values of {keys}, so differences of "
-            f"groups are also differences of {keys}: group by it, or choose with where."
+        yield f"Means over {', '.join(averaged)}, replicate by replicate: by leaves them out."
+    if uneven := ", ".join(name for name in averaged if _is_uneven(runs, keys, name)):
+        yield (
+            f"Groups or replicates do not all have the same values of {uneven}, so differences of "
+            f"groups are also differences of {uneven}: group by it, or choose with where."
         )
-    notes += [*_other_epochs(runs), *_stopped_early(runs)]
+    yield from _different_epochs(runs)
     hardware = [_hardware(run) for _, run in runs.iterrows()]
-    notes += _other_kinds("different hardware", hardware)
-    notes += _other_kinds("different precision of float32 (TF32)", _precisions(runs))
+    yield from _different_kinds("hardware", hardware)
+    yield from _different_kinds("precision of float32 (TF32)", _precisions(runs))
     if "edited" in runs and runs["edited"].any():
         edited = runs.loc[runs["edited"], "run"]
-        notes.append(
+        yield (
             f"config.yaml of {len(edited)} runs is not what their run.json was made with, so "
             f"somebody changed it: {_first_of(edited)}."
         )
     versions = runs.get("versions.stelab", pd.Series(dtype=object)).dropna().unique()
     if len(versions) > 1:
-        notes.append(f"The runs were made by several versions of stelab: {', '.join(versions)}.")
-    return notes
+        yield f"The runs were made by several versions of stelab: {', '.join(versions)}."
 
 
-def without_metric(runs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
-    """Name the runs that lack a metric, which is why n is lower than it could be."""
-    lacking = {metric: runs.loc[runs[metric].isna(), "run"] for metric in metrics}
-    return [
-        f"{len(names)} of {len(runs)} runs have no {metric}: {_first_of(names)}."
-        for metric, names in lacking.items()
-        if len(names)
-    ]
-
-
-def too_few_pairs(table: pd.DataFrame, interval: Interval, alpha: float) -> list[str]:
+def too_few_pairs(table: pd.DataFrame, interval: Interval, alpha: float) -> Iterator[str]:
     """Warn of tests on so few pairs that they are left out or rest on unverifiable assumptions."""
     pairs = table.loc[table["p"].notna(), "pairs"]
-    notes = []
     if (table["pairs"] == ENOUGH - 1).any():
-        notes.append(
+        yield (
             "Two pairs are too few to tell a difference from chance: there is no p below "
             f"n = {ENOUGH}, and an interval of two values is hardly one. More replicates give both."
         )
     if interval == "t" and pairs.min() < ENOUGH_FOR_T:
-        notes.append(
+        yield (
             f"t tests and intervals of {pairs.min()} pairs take differences for normally "
             "distributed, which so few cannot show: read p with caution below "
             f"n = {ENOUGH_FOR_T}."
         )
     if interval == "bootstrap" and (smallest := 2.0 ** (1 - pairs.max())) >= alpha:
-        notes.append(
+        yield (
             f"The permutation test of {pairs.max()} pairs has no p below {smallest:g}, so no "
             f"difference can be significant at {alpha:g}, and bootstrap intervals of so few are "
             "too narrow: interval=t, or more replicates."
         )
-    return notes
 
 
 def _first_of(names: pd.Series) -> str:
@@ -114,31 +97,22 @@ def _is_uneven(runs: pd.DataFrame, keys: Sequence[str], averaged: str) -> bool:
     return bool(cells.nunique() > 1)
 
 
-def _stopped_early(runs: pd.DataFrame) -> list[str]:
-    """Say that runs which were to train equally long did not."""
-    if "epochs" not in runs:
-        return []
+def _different_epochs(runs: pd.DataFrame) -> Iterator[str]:
+    """Name the few runs that had more or fewer epochs than all others, and say if any stopped."""
     planned = runs[EPOCHS] if EPOCHS in runs else pd.Series(0, index=runs.index)
-    uneven = runs["epochs"].groupby(planned).transform("nunique") > 1
-    if not uneven.any():
-        return []
-    fewest, most = (int(end) for end in runs.loc[uneven, "epochs"].agg(["min", "max"]))
-    return [
-        f"Runs were stopped after different numbers of epochs, {fewest} to {most}: metrics are "
-        "those of each run's own last epoch, and a group's curves end with the first of its runs."
-    ]
-
-
-def _other_epochs(runs: pd.DataFrame) -> list[str]:
-    """Name the few runs that were trained for more or fewer epochs than all others."""
-    counts = runs.get(EPOCHS, pd.Series(dtype=float)).value_counts()
-    if len(counts) < 2:
-        return []
-    others = runs[runs[EPOCHS] != counts.index[0]]
-    if len(others) > FEW or len(others) >= counts.iloc[0]:
-        return []
-    named = ", ".join(f"{row['run']} ({row[EPOCHS]:g})" for _, row in others.iterrows())
-    return [f"{EPOCHS} is {counts.index[0]:g}, but not of {named}."]
+    counts = planned.value_counts()
+    others = runs[planned != counts.index[0]] if len(counts) > 1 else runs[:0]
+    if 0 < len(others) <= FEW and len(others) < counts.iloc[0]:
+        names = ", ".join(f"{row['run']} ({row[EPOCHS]:g})" for _, row in others.iterrows())
+        yield f"{EPOCHS} is {counts.index[0]:g}, but not of {names}."
+    trained = runs.get("epochs", pd.Series(0, index=runs.index))
+    stopped = trained[trained.groupby(planned).transform("nunique") > 1]
+    if len(stopped):
+        yield (
+            "Runs were stopped after different numbers of epochs, "
+            f"{stopped.min():.0f} to {stopped.max():.0f}: metrics are those of each run's own "
+            "last epoch, and a group's curves end with the first of its runs."
+        )
 
 
 def machines(runs: pd.DataFrame) -> str:
@@ -147,21 +121,17 @@ def machines(runs: pd.DataFrame) -> str:
 
 
 def _hardware(run: pd.Series) -> str:
-    """Name what a run was computed on: its GPU, else its processor.
-
-    A run of before stelab noted the device names its processor and all GPUs of its machine.
-    """
+    """Name what a run was computed on: its GPU, else its processor."""
     processor, device = run.get("machine.processor"), run.get("machine.device")
     if isinstance(device, str) and device != "cpu":
         return device
-    try:
+    try:  # a run of before stelab noted the device names all GPUs of its machine too
         gpus = [] if device == "cpu" else json.loads(run.get("machine.gpus"))
     except (TypeError, ValueError, RecursionError):
         gpus = []
     names = [processor, *(gpus if isinstance(gpus, list) else [])]
-    return ", ".join(name for name in names if isinstance(name, str) and name) or (
-        "an unknown machine"
-    )
+    known = [name for name in names if isinstance(name, str) and name]
+    return ", ".join(known) or "an unknown machine"
 
 
 def _precisions(runs: pd.DataFrame) -> list[str]:
@@ -175,10 +145,12 @@ def _precisions(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _other_kinds(difference: str, names: list[str]) -> list[str]:
-    counts = pd.Series(names).value_counts()
-    if len(counts) < 2:
-        return []
-    named = "; ".join(f"{name} ({count} runs)" for name, count in counts[:FEW].items())
-    rest = f"; and {len(counts) - FEW} more" if len(counts) > FEW else ""
-    return [f"Runs were made with {difference}, by which alone they may differ: {named}{rest}."]
+def _different_kinds(difference: str, kinds: list[str]) -> Iterator[str]:
+    counts = pd.Series(kinds).value_counts()
+    if len(counts) > 1:
+        named = "; ".join(f"{kind} ({count} runs)" for kind, count in counts[:FEW].items())
+        rest = f"; and {len(counts) - FEW} more" if len(counts) > FEW else ""
+        yield (
+            f"Runs were made with different {difference}, by which alone they may differ: "
+            f"{named}{rest}."
+        )

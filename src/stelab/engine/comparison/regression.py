@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stelab.engine.comparison.compare import Comparison
-from stelab.engine.comparison.conditions import parse_conditions, select
+from stelab.engine.comparison.conditions import select_where
 from stelab.engine.comparison.groups import Group, group_runs, paired
 from stelab.engine.comparison.statistics import ENOUGH, Difference, differ
 from stelab.engine.errors import InputError
@@ -17,9 +17,8 @@ from stelab.engine.errors import InputError
 JUDGED = ("worse", "better", "equal", "no difference shown", "failed", "lost")
 ALARMS = ("worse", "failed", "lost")
 FAILED = {"failed", "broken"}
-
+# Pairs from which on a bootstrap is believed: of fewer its interval is about their range.
 ENOUGH_FOR_BOOTSTRAP = 6
-"""Pairs from which on a bootstrap is believed: of fewer its interval is about their range."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +47,19 @@ class Regression:
 
 
 def against(new: Comparison, old: Comparison) -> Regression:
-    """Judge `new` by `old`: the same settings, the same replicates, the difference's interval.
+    """Judge `new` by `old`, both compared by the same settings: by each difference's interval.
 
     Each interval is taken by itself. Of many settings that have not changed, a share of
     (1 - confidence) / 2 is called worse by chance: raise the confidence where there are many.
-
-    Args:
-        new: The study in question.
-        old: The one that it must not be worse than, compared by the same settings.
-
-    Raises:
-        InputError: No setting can be judged.
     """
     olds = {group.label: group for group in old.groups}
     news = {group.label: group for group in new.groups}
-    unfinished = _unfinished(new)
+    asked = select_where(new.study.runs, new.where)
+    asked = asked.merge(new.study.left_out, on=["study", "run"])
+    unfinished = {group.label: set(group.runs["state"]) for group in group_runs(asked, new.by)}
     lost = {label: "failed" for label, states in unfinished.items() if states & FAILED}
     if (new.study.left_out["state"] != "foreign").any():
-        # Of a damaged run nobody knows what setting it had.
+        # Nobody knows what setting a damaged run had.
         lost = {label: "lost" for label in olds if label not in news} | lost
     judged = [label for label in olds if label in news or label in lost]
     rows = [
@@ -82,14 +76,6 @@ def against(new: Comparison, old: Comparison) -> Regression:
             f"(the study has {', '.join(news)}; against has {', '.join(olds)})"
         )
     return Regression(pd.DataFrame(rows), tuple(only))
-
-
-def _unfinished(new: Comparison) -> dict[str, set[str]]:
-    """Return the states of the runs asked for that cannot be compared, setting by setting."""
-    runs = new.study.runs
-    asked = select(runs, parse_conditions(new.where, runs, option="where"))
-    asked = asked.merge(new.study.left_out, on=["study", "run"])
-    return {group.label: set(group.runs["state"]) for group in group_runs(asked, new.by)}
 
 
 def _row(

@@ -21,14 +21,12 @@ from scipy import stats
 Interval = Literal["t", "bootstrap"]
 Array = NDArray[np.float64]
 
+# Bootstrap resamples; always the same ones, so that a table can be computed again.
 RESAMPLES = 9999
-"""Bootstrap resamples; always the same ones, so that a table can be computed again."""
-
+# Pairs from which on a difference is tested: the spread of two is known by one number alone.
 ENOUGH = 3
-"""Pairs from which on a difference is tested: of two, its spread is known by one number alone."""
-
+# Relative to the largest number that was subtracted or averaged: a smaller spread is not one.
 ROUNDING = 1e-14
-"""Of the largest number that was subtracted or averaged: a smaller spread is not one."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,10 @@ class Summary:
     """
 
     n: int
-    mean: float
-    std: float
-    low: float
-    high: float
+    mean: float = np.nan
+    std: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -54,15 +52,11 @@ class Difference:
     """
 
     pairs: int
-    mean: float
-    low: float
-    high: float
-    effect_size: float
-    p: float
-
-
-NO_SUMMARY = Summary(0, np.nan, np.nan, np.nan, np.nan)
-NO_DIFFERENCE = Difference(0, np.nan, np.nan, np.nan, np.nan, np.nan)
+    mean: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    effect_size: float = np.nan
+    p: float = np.nan
 
 
 def summarize(values: Array, *, confidence: float, interval: Interval) -> Summary:
@@ -72,7 +66,7 @@ def summarize(values: Array, *, confidence: float, interval: Interval) -> Summar
     bias-corrected and accelerated bootstrap [Efron1987].
     """
     if not len(values):
-        return NO_SUMMARY
+        return Summary(0)
     scale = np.max(np.abs(values))
     low, high = _interval(values, scale, confidence, interval)
     std = np.nan if len(values) < 2 else 0.0 if _is_constant(values, scale) else _std(values)
@@ -91,20 +85,15 @@ def differ(values: Array, baseline: Array, *, confidence: float, interval: Inter
     differences = values - baseline
     pairs = len(differences)
     if pairs == 0:
-        return NO_DIFFERENCE
+        return Difference(0)
     scale = max(np.max(np.abs(values)), np.max(np.abs(baseline)))
     mean, (low, high) = _mean(differences), _interval(differences, scale, confidence, interval)
     if pairs < ENOUGH or _is_constant(differences, scale):
-        return Difference(pairs, mean, low, high, np.nan, np.nan)
+        return Difference(pairs, mean, low, high)
     if interval == "t":
         test = stats.ttest_rel(values, baseline)
     else:
-        test = stats.permutation_test(
-            (values, baseline),
-            lambda a, b, axis: np.mean(a - b, axis=axis),
-            permutation_type="samples",
-            rng=0,
-        )
+        test = stats.permutation_test((differences,), np.mean, permutation_type="samples", rng=0)
     return Difference(pairs, mean, low, high, mean / _std(differences), float(test.pvalue))
 
 

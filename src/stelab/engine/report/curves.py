@@ -10,17 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from stelab.engine.comparison import Comparison
-from stelab.engine.comparison.mean_curves import mean_curves
 from stelab.engine.project import project
 from stelab.engine.report import drawing, group_styles
 from stelab.engine.report.numbers import percent
 
 
 def draw_curves(comparison: Comparison, *, log_scale: bool) -> drawing.Picture | None:
-    """Draw training and validation curves of the metric, the largest figure; None without any.
-
-    The axis stays linear where values are not positive.
-    """
+    """Draw training and validation curves of the metric; linear where values are not positive."""
     split, _, name = comparison.metric.partition("/")
     names = (f"train/{name}", f"val/{name}") if split == "test" else (comparison.metric,)
     return _over_epochs(comparison, "curves", names, log_scale=log_scale, beside=True)
@@ -38,9 +34,11 @@ def _over_epochs(
     """Draw a panel a metric, either beside each other on one scale or one above the other."""
     styles = group_styles.shown_styles(comparison)
     labels = [style.label for style in styles]
-    curves = {metric: mean_curves(comparison, metric) for metric in metrics}
-    curves = {metric: table[table["group"].isin(labels)] for metric, table in curves.items()}
-    curves = {metric: table for metric, table in curves.items() if len(table)}
+    curves = {}
+    for metric in metrics:
+        table = comparison.mean_curves(metric)
+        if len(table := table[table["group"].isin(labels)]):
+            curves[metric] = table
     if not curves:
         return None
     shown = pd.concat(curves.values())
@@ -50,7 +48,8 @@ def _over_epochs(
     figure, axes = drawing.panels(*shape, width=width, sharex=True, sharey=beside)
     cut = False
     for ax, (metric, table) in zip(axes, curves.items(), strict=True):
-        _panel(ax, table, styles, title=metric)
+        _panel(ax, table, styles)
+        ax.set_title(metric, loc="left")
         cut |= _limit(ax, shown if beside else table, log_scale=log_scale)
     for ax in axes if beside else axes[-1:]:
         ax.set_xlabel("epoch")
@@ -71,19 +70,14 @@ def _over_epochs(
     return drawing.Picture(figure, drawing.Drawn(name, title, text, wide=beside))
 
 
-def _panel(
-    ax: Axes, table: pd.DataFrame, styles: Sequence[group_styles.GroupStyle], *, title: str
-) -> None:
+def _panel(ax: Axes, table: pd.DataFrame, styles: Sequence[group_styles.GroupStyle]) -> None:
     """Draw every line, also those without a value, which the legend names."""
     for style in styles:
         curve = table[table["group"] == style.label]
-        epochs, mean, low, high = (
-            curve[name].to_numpy() for name in ("epoch", "mean", "low", "high")
-        )
-        ax.plot(epochs, mean, **style.style, markevery=max(1, len(epochs) // 8))
+        epochs, low, high = (curve[name].to_numpy() for name in ("epoch", "low", "high"))
+        ax.plot(epochs, curve["mean"], **style.style, markevery=max(1, len(epochs) // 8))
         if curve["low"].notna().any():
             ax.fill_between(epochs, low, high, color=style.colour, alpha=0.15, linewidth=0)
-    ax.set_title(title, loc="left")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
 
 

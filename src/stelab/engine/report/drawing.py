@@ -28,36 +28,20 @@ DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 FILLS = ("full", "none", "left", "bottom")
 
-WIDTH = 3.5
-"""Inches: a column of a paper of two."""
-
-WIDE = 7.16
-"""Inches: both columns."""
-
+WIDTH, WIDE = 3.5, 7.16  # inches: one column of a paper of two, and both
 DPI = 300
-
 _AMPLE = 50.0  # inches: higher than the labels and the legend of any figure
-
-_STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure in a folder: ``<name>.svg`` and ``<name>.png``.
+    """A figure in a folder: ``<name>.svg`` and ``<name>.png``."""
 
-    Attributes:
-        name: E.g. ``"curves"``; also the stem of the files.
-        title: What is drawn; also its name for those who cannot see it.
-        text: Its marks and what to read from it, in sentences that do not repeat the title.
-        wide: Whether it is as wide as both columns of a paper, and as the page.
-        missing: Sentences on what could not be drawn in it.
-    """
-
-    name: str
-    title: str
-    text: str
-    wide: bool = False
-    missing: tuple[str, ...] = ()
+    name: str  # e.g. "curves"
+    title: str  # what is drawn, also for those who cannot see it
+    text: str  # its marks and what to read from it, in sentences that do not repeat the title
+    wide: bool = False  # as both columns of a paper, and as the page
+    missing: tuple[str, ...] = ()  # sentences on what could not be drawn
 
 
 @dataclass(frozen=True)
@@ -69,7 +53,6 @@ class Picture:
 
     def save(self, folder: Path) -> Drawn:
         """Write ``<name>.svg`` and ``<name>.png``: the same bytes for the same figure."""
-        folder.mkdir(parents=True, exist_ok=True)
         name, svg = self.drawn.name, StringIO()
         metadata = {"Date": None, "Creator": None}
         self.figure.savefig(svg, format="svg", dpi=DPI, metadata=metadata)
@@ -93,7 +76,8 @@ def write_figure(figure: Figure, path: Path, **options: Any) -> None:
 
 def style() -> AbstractContextManager[None]:
     """Return the context in which figures must be drawn and saved."""
-    return mpl.rc_context(mpl.rc_params_from_file(_STYLE, use_default_template=False))
+    path = Path(__file__).with_name("figures.mplstyle")
+    return mpl.rc_context(mpl.rc_params_from_file(path, use_default_template=False))
 
 
 def panels(
@@ -106,12 +90,9 @@ def panels(
 
 
 def fit(figure: Figure, *, height: float, width: tuple[float, float] = (0.0, math.inf)) -> None:
-    """Make a figure that is otherwise drawn as large as its panels, labels and legend need.
+    """Make a figure of `panels`, otherwise finished, as large as panels, labels and legend need.
 
-    Args:
-        figure: Of `panels`.
-        height: Of each panel, in inches.
-        width: The least and the most of each panel; else it takes what the figure leaves.
+    Each panel gets this height, in inches, and what width the figure leaves within the bounds.
     """
     for text in figure.findobj(Text):  # no control character may stand in an SVG
         assert isinstance(text, Text)
@@ -136,13 +117,8 @@ def fold(text: str, width: int) -> str:
 def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Write the legend below the axes, where it hides no curve."""
     longest = max(len(line) for label in labels for line in label.split("\n"))
-    columns = max(1, round(figure.get_figwidth() / WIDTH))
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower left",
-        ncols=2 * columns if longest <= 20 else columns,
-    )
+    columns = max(1, round(figure.get_figwidth() / WIDTH)) * (2 if longest <= 20 else 1)
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns)
 
 
 def set_log(ax: Axes, name: Literal["x", "y"]) -> None:
@@ -154,12 +130,6 @@ def set_log(ax: Axes, name: Literal["x", "y"]) -> None:
     axis.set_major_locator(LogLocator(subs=(1,) if high > 30 * low else few))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter("{x:g}")
-
-
-def spans_widely(values: Any) -> bool:
-    """Whether values are all positive and some more than 30 times as large as others."""
-    low, high = min(values), max(values)
-    return bool(low > 0 and high / low > 30)
 
 
 def join_sentences(*sentences: str) -> str:

@@ -15,12 +15,9 @@ from stelab.engine.report.drawing import Drawn, Picture, fit, join_sentences, pa
 from stelab.engine.report.group_styles import GroupStyle, all_styles, tell_same, tell_single
 from stelab.engine.report.numbers import number, percent
 
-MOST = 30
-"""Rows in one figure; of more, the best and the baselines."""
-
+MOST = 30  # rows in one figure; of more, the best and the baselines
+# Typical intervals from the best to where the axis ends: beyond, no others could be told apart.
 FAR = 20
-"""Typical intervals from the best to where the axis ends: beyond, no others could be told apart."""
-
 _FOLD = 31
 
 
@@ -87,19 +84,18 @@ def _limits(rows: pd.DataFrame, comparison: Comparison) -> tuple[float, float]:
     """Return the ends of the axis: those of all values, or of those not `FAR` from the best."""
     best = rows["mean"].min() if comparison.better == "lower" else rows["mean"].max()
     far = (rows["mean"] - best).abs() > FAR * (rows["high"] - rows["low"]).median()
-    of_all, near = _ends(rows), _ends(rows[~far])
+
+    def ends(rows: pd.DataFrame) -> tuple[float, float]:
+        values = np.concatenate([*rows["values"], rows["low"].dropna(), rows["high"].dropna()])
+        return float(values.min()), float(values.max())
+
+    of_all, near = ends(rows), ends(rows[~far])
     return near if np.ptp(of_all) > 2 * np.ptp(near) > 0 else of_all
 
 
-def _ends(rows: pd.DataFrame) -> tuple[float, float]:
-    values = np.concatenate([*rows["values"], rows["low"].dropna(), rows["high"].dropna()])
-    return float(values.min()), float(values.max())
-
-
 def _point(ax: Axes, row: Any, place: float, style: GroupStyle) -> None:
-    values = row["values"]
-    below = place + 0.065
-    ax.plot(values, [below] * len(values), "|", color="0.2", alpha=0.5, markersize=2.5)
+    below = [place + 0.065] * len(row["values"])
+    ax.plot(row["values"], below, "|", color="0.2", alpha=0.5, markersize=2.5)
     ax.plot([row["low"], row["high"]], [place, place], "-", color=style.colour, linewidth=1.4)
     ax.plot([row["mean"]], [place], **{**style.points, "markersize": 4})
 

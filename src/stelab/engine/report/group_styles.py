@@ -9,37 +9,27 @@ from typing import Any
 from stelab.engine.comparison import Comparison
 from stelab.engine.report.drawing import COLOURS, DASHES, FILLS, MARKERS, fold
 
-MOST = 14
-"""Lines that can be told apart; of more, the best 12 and the baseline are shown."""
-
+MOST = 14  # lines that can be told apart; of more, the best and the baseline are shown
 _BEST = 12
 _NAMED = 6
 
 
 @dataclass(frozen=True)
 class GroupStyle:
-    """How a group, or several that are the same number by number, looks in every figure.
+    """How a group, or several that are the same number by number, looks in every figure."""
 
-    Its label is one of `Comparison.lines`; `fill` says how much of a marker is filled.
-    """
-
-    label: str
+    label: str  # one of `Comparison.lines`
     is_baseline: bool
     colour: str
     dashes: str
     marker: str
-    fill: str
+    fill: str  # how much of a marker is filled
 
     @property
     def points(self) -> dict[str, Any]:
         """Return the keywords that matplotlib takes for markers without a line."""
-        return {
-            "color": self.colour,
-            "linestyle": "none",
-            "marker": self.marker,
-            "fillstyle": self.fill,
-            "markerfacecoloralt": "white",
-        }
+        fill = {"fillstyle": self.fill, "markerfacecoloralt": "white"}
+        return {"color": self.colour, "linestyle": "none", "marker": self.marker, **fill}
 
     @property
     def style(self) -> dict[str, Any]:
@@ -70,28 +60,23 @@ def shown_styles(comparison: Comparison) -> list[GroupStyle]:
 def tell_not_shown(comparison: Comparison) -> str:
     """Write how many lines `shown_styles` leaves out; empty if none."""
     shown = len(shown_styles(comparison))
-    if shown == len(comparison.lines):
-        return ""
     baseline = "" if shown == _BEST else " and the baseline"
     hidden = len(comparison.lines) - shown
-    return f"Shown are the best {_BEST}{baseline}; {hidden} more are not shown."
+    return f"Shown are the best {_BEST}{baseline}; {hidden} more are not shown." if hidden else ""
 
 
 def tell_same(comparison: Comparison, styles: Sequence[GroupStyle], mark: str) -> str:
     """Write which marks (lines, rows or columns) stand for several groups, and why."""
     labels = [style.label for style in styles]
-    reasons = [str(same) for same in comparison.identical if same.label in labels]
-    if not reasons:
-        return ""
-    return f"Groups that are the same, number by number, are one {mark} ({'; '.join(reasons)})."
+    why = "; ".join(str(same) for same in comparison.identical if same.label in labels)
+    return f"Groups that are the same, number by number, are one {mark} ({why})." if why else ""
 
 
 def tell_single(labels: Sequence[str], of: int, mark: str) -> str:
     """Write which of so many lines have one value, so no mark (band or bar) of their interval."""
-    if not labels:
-        return ""
-    named = "; ".join(labels) if len(labels) <= _NAMED else f"{len(labels)} of {of}"
-    return f"No {mark} where n = 1{'' if len(labels) == of else f': {named}'}."
+    names = "; ".join(labels) if len(labels) <= _NAMED else f"{len(labels)} of {of}"
+    ending = "" if len(labels) == of else f": {names}"
+    return f"No {mark} where n = 1{ending}." if labels else ""
 
 
 def _looks(comparison: Comparison) -> list[tuple[str, ...]]:

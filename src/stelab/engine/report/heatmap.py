@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -52,9 +52,9 @@ def draw_heatmap(comparison: Comparison) -> Picture | None:
         ax.set_ylabel(down)
     axes[-1].set_xlabel(across)
     lines = max(1 + fold(row, _LETTERS).count("\n") for row in rows)
-    height = max(_HEIGHT, 0.12 * lines + 0.05)
     least = max(_WIDTH * len(columns), 0.06 * _LETTERS)
-    fit(figure, height=height * len(rows), width=(least, math.inf))
+    height = len(rows) * max(_HEIGHT, 0.12 * lines + 0.05)
+    fit(figure, height=height, width=(least, math.inf))
     empty = len(rows) * len(columns) * len(parts) - int(table["mean"].notna().sum())
     panel = f", a panel for each {', '.join(others)}" if others else ""
     text = join_sentences(
@@ -73,11 +73,7 @@ def _values(comparison: Comparison, key: str) -> list[str]:
 
 
 def _panel(
-    ax: Axes,
-    cells: dict[tuple[str, str], Any],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    shades: ScalarMappable,
+    ax: Axes, cells: Mapping[Any, Any], rows: list[str], columns: list[str], shades: ScalarMappable
 ) -> None:
     """Draw a cell for each row and column, the empty ones hatched."""
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -23,9 +24,7 @@ def number(value: float, *, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}#.4g}".removesuffix(".")
 
 
-def signed(value: float) -> str:
-    """Write four significant digits with their sign."""
-    return number(value, sign=True)
+signed = partial(number, sign=True)  # for differences
 
 
 def interval(low: float, high: float, *, n: int, sign: bool = False) -> str:
@@ -49,7 +48,7 @@ def percent(share: float) -> str:
 
 def setting_text(value: Any) -> str:
     """Write a setting's value as on the command line, or that there is none."""
-    return MISSING if value is None or pd.isna(value) else visible(write_value(value))
+    return MISSING if pd.isna(value) else visible(write_value(value))
 
 
 def counted(count: int, noun: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from operator import itemgetter
+from typing import Any
 
 import pandas as pd
 
@@ -10,12 +12,11 @@ from stelab.engine.comparison import Comparison, Regression
 from stelab.engine.comparison.regression import JUDGED
 from stelab.engine.project import project
 from stelab.engine.report import numbers
-from stelab.engine.report.console import PlainConsole, console
-from stelab.engine.report.printed_table import Column, Row, measured, print_table, setting
+from stelab.engine.report.console import Column, PlainConsole, console, print_table
 
-SHORTEST_NAME = 12
-"""Characters to which the names of settings are folded in a narrow terminal, at the least."""
+Row = Mapping[str, Any]
 
+SHORTEST_NAME = 12  # characters to which settings are folded in a narrow terminal, at the least
 _COLOURS = {"worse": "bold red", "failed": "bold red", "lost": "bold red", "better": "green"}
 
 
@@ -27,13 +28,12 @@ def print_comparison(comparison: Comparison, *, to: PlainConsole | None = None) 
     turns = {name: turn for turn, name in enumerate(reversed([*project().asides]), start=1)}
     for metric in comparison.metrics:
         columns = _columns(comparison, metric) + [
-            measured(title, name, _share, turn=turns[name])
+            _measured(title, name, _share, turn=turns[name])
             for name, title in asides.items()
             if name != metric
         ]
-        print_table(
-            columns, comparison.rows(metric).join(shares, on="group").to_dict("records"), to
-        )
+        rows = comparison.rows(metric).join(shares, on="group")
+        print_table(columns, rows.to_dict("records"), to)
     for sentence in remarks(comparison):
         to.say(sentence)
 
@@ -64,31 +64,38 @@ def remarks(comparison: Comparison) -> list[str]:
 
 
 def _columns(comparison: Comparison, metric: str) -> list[Column]:
-    """Return what there is to say of a group: n, mean, interval, difference to the baseline.
-
-    Settings, means and differences give way last, and where no group has an interval there are no
-    columns of them.
-    """
+    """Return the columns of groups; where none has an interval, there are none of intervals."""
     first, *others = comparison.by or ["group"]
     columns = [
-        setting(first, least=SHORTEST_NAME),
-        *(setting(key, turn=5, below=True, least=SHORTEST_NAME) for key in others),
-        measured("n", "n", str),
+        _setting(first),
+        *(_setting(key, turn=5, below=True) for key in others),
+        _measured("n", "n", str),
         Column(metric, _mean, "number"),
     ]
     has_intervals = comparison.rows(metric)["low"].notna().any()
     level = f"{numbers.percent(comparison.confidence)} interval"
+    below: Any = {"kind": "number", "turn": 4, "below": True}
     if has_intervals:
-        columns.append(Column(level, _interval, "number", turn=4, below=True))
+        columns.append(Column(level, _interval, **below))
     if comparison.baseline:
         columns.append(Column("difference", _difference, "number"))
     if comparison.baseline and has_intervals:
         columns += [
-            Column(f"its {level}", _difference_interval, "number", turn=4, below=True),
-            measured("d_z", "effect_size", numbers.signed, turn=3),
-            measured("p (Holm)", "p_holm", numbers.p_value),
+            Column(f"its {level}", _difference_interval, **below),
+            _measured("d_z", "effect_size", numbers.signed, turn=3),
+            _measured("p (Holm)", "p_holm", numbers.p_value),
         ]
     return columns
+
+
+def _setting(key: str, **options: Any) -> Column:
+    return Column(key, lambda row: numbers.setting_text(row[key]), least=SHORTEST_NAME, **options)
+
+
+def _measured(
+    name: str, key: str, write: Callable[[float], str] = numbers.number, **options: Any
+) -> Column:
+    return Column(name, lambda row: write(row[key]), "number", **options)
 
 
 def _mean(row: Row) -> str:
@@ -121,19 +128,10 @@ def _share(value: float) -> str:
 
 
 def print_regression(
-    regression: Regression,
-    *,
-    study: str,
-    against: str,
-    confidence: float,
-    to: PlainConsole | None = None,
+    regression: Regression, title: str, *, confidence: float, to: PlainConsole | None = None
 ) -> None:
-    """Print a row each setting and metric with its verdict, and what chance does to them.
-
-    `study` is the name of the study in question, `against` that of the older one.
-    """
+    """Print a row each setting and metric with its verdict, and what chance does to them."""
     to = to or console()
-    rows = regression.table.to_dict("records")
     # Verdicts and differences give way last.
     columns = [
         Column("setting", itemgetter("group"), least=SHORTEST_NAME),
@@ -143,28 +141,23 @@ def print_regression(
             lambda row: (row["verdict"], _COLOURS.get(row["verdict"], "default")),
             least=len("no difference shown"),
         ),
-        measured("pairs", "pairs", str, turn=4, below=True),
-        measured("old", "old"),
-        measured("new", "new", turn=2, below=True),
-        measured("difference", "difference", numbers.signed),
+        _measured("pairs", "pairs", str, turn=4, below=True),
+        _measured("old", "old"),
+        _measured("new", "new", turn=2, below=True),
+        _measured("difference", "difference", numbers.signed),
         Column("interval", _paired_interval, "number", turn=1, below=True),
-        measured("p", "p", numbers.p_value, turn=5, below=True),
+        _measured("p", "p", numbers.p_value, turn=5, below=True),
     ]
-    print_table(columns, rows, to, title=f"{study} against {against}")
-    for sentence in [*_judged(regression, confidence), *regression.unmatched]:
-        to.say(sentence)
-
-
-def _judged(regression: Regression, confidence: float) -> list[str]:
-    """Count the rows that are judged, and those that chance would call worse."""
+    print_table(columns, regression.table.to_dict("records"), to, title=title)
     verdicts = regression.table["verdict"]
     judged = int(verdicts.isin(JUDGED).sum())
-    sentences = [f"{judged} of {numbers.counted(len(verdicts), 'row')} judged."]
+    to.say(f"{judged} of {numbers.counted(len(verdicts), 'row')} judged.")
     by_interval = judged - int(verdicts.isin(["failed", "lost"]).sum())
     chance = f"{by_interval * (1 - confidence) / 2:.1f}"
     if chance != "0.0":
-        sentences.append(
+        to.say(
             f"Each interval is taken by itself: of {by_interval} unchanged rows about {chance} "
             "would be called worse by chance."
         )
-    return sentences
+    for sentence in regression.unmatched:
+        to.say(sentence)

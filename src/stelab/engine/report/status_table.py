@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from operator import attrgetter
 from pathlib import Path
 
 from rich.console import Group
 
 from stelab.engine.project import project
-from stelab.engine.report.console import PlainConsole, console
+from stelab.engine.report.console import Column, PlainConsole, console, fitted
 from stelab.engine.report.numbers import duration, number
-from stelab.engine.report.printed_table import Column, fitted
 from stelab.engine.studies.status import RunState, time_left
 
 ORDER = ("running", "failed", "unreadable", "interrupted", "missing", "pruned", "finished")
@@ -27,43 +24,40 @@ def status_table(
 
     It fits the `terminal`; `driven` says whether a sweep of the study is under way.
     """
-    rows = sorted(states, key=lambda state: ORDER.index(state.state))
-    columns = [
-        Column("run", attrgetter("name"), least=16),
-        Column("settings", attrgetter("settings"), turn=1, below=True),
-        Column("state", lambda run: (run.state, COLOURS.get(run.state, "default"))),
-        Column(
-            "steps", lambda run: f"{run.step} of {run.steps}" if run.steps else "", "number", turn=3
-        ),
-        *(
-            Column(name, partial(_loss, name), "number", turn=turn)
-            for name, turn in zip(project().losses, (2, 0), strict=True)
-        ),
-        Column("left", lambda run: "" if run.left is None else duration(run.left), "number"),
-        Column("", attrgetter("note"), least=12),
-    ]
-    return Group(_summary(study, states, driven=driven), fitted(columns, rows, terminal))
-
-
-def _summary(study: Path, states: Sequence[RunState], *, driven: bool) -> str:
-    counts = Counter(state.state for state in states)
+    counts = Counter(run.state for run in states)
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ORDER[::-1] if counts[kind])
     left, end = time_left(states), ""
     if driven or counts["running"]:
         end = f"; about {duration(left)} left" if left is not None else ""
     elif counts["interrupted"] or counts["missing"]:
         end = "; nothing is running"
-    return f"{study}: {len(states)} runs: {kinds}{end}"
+    train, val = project().losses
+    columns = [
+        Column("run", lambda run: run.name, least=16),
+        Column("settings", lambda run: run.settings, turn=1, below=True),
+        Column("state", lambda run: (run.state, COLOURS.get(run.state, "default"))),
+        Column("steps", _steps, "number", turn=3),
+        Column(train, lambda run: _loss(run, train), "number", turn=2),
+        Column(val, lambda run: _loss(run, val), "number"),
+        Column("left", lambda run: "" if run.left is None else duration(run.left), "number"),
+        Column("", lambda run: run.note, least=12),
+    ]
+    rows = sorted(states, key=lambda run: ORDER.index(run.state))
+    return Group(f"{study}: {len(states)} runs: {kinds}{end}", fitted(columns, rows, terminal))
 
 
-def _loss(name: str, run: RunState) -> str:
+def _steps(run: RunState) -> str:
+    return f"{run.step} of {run.steps}" if run.steps else ""
+
+
+def _loss(run: RunState, name: str) -> str:
     return number(run.losses[name]) if name in run.losses else ""
 
 
 def print_states(states: Iterable[tuple[str, str, str]], *, settings: Mapping[str, str]) -> None:
     """Print a line each run that is not finished or not compared, and one for all missing ones.
 
-    Of each there are name, state and reason, and `settings` has what was swept, by its name.
+    `states` are names, states and reasons; `settings` has what was swept, by the runs' names.
     """
     missing = 0
     for name, state, reason in states:
@@ -71,7 +65,6 @@ def print_states(states: Iterable[tuple[str, str, str]], *, settings: Mapping[st
             missing += 1
             continue
         title = " ".join(filter(None, (name, settings.get(name))))
-        message = f"{title}  {state}: {reason}" if reason else f"{title}  {state}"
-        console().say(message, colour="red")
+        console().say(": ".join(filter(None, (f"{title}  {state}", reason))), colour="red")
     if missing:
         console().say(f"{missing} missing: the same command runs them", colour="red")

@@ -16,11 +16,7 @@ from stelab.engine.report.scatters import draw_slices, draw_wall_clock
 
 
 def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> list[Drawn]:
-    """Draw a comparison's figures from its tables alone; return those that there are.
-
-    Each is written as SVG and PNG: the same bytes for the same tables. Figures that an earlier
-    comparison left in the folder are removed.
-    """
+    """Draw a comparison's figures from its tables alone, and remove those of an earlier one."""
     ours = ("curves", "points", "heatmap", *project().panels, "wall_clock", "slices")
     for name in (*ours, "reconstructions"):
         for suffix in (".svg", ".png"):
@@ -42,12 +38,9 @@ def draw_study(
 ) -> tuple[list[Path], list[str]]:
     """Draw ``loss.png`` and ``reconstructions.png`` in a study's folder, as far as possible.
 
-    Returns:
-        Those that were drawn, what an earlier sweep left of the others being removed; and
-        sentences on what could not be drawn.
+    Return those that were drawn (an earlier sweep's are removed), and sentences on what was not.
     """
     loss, reconstructions = files = study / "loss.png", study / "reconstructions.png"
-    missing: list[str] = []
     for file in files:
         file.unlink(missing_ok=True)
     with style():
@@ -56,7 +49,7 @@ def draw_study(
         try:
             picture = load(project().reconstructions)(comparison, trust=trust)
             picture.save_png(reconstructions)
-            missing += picture.drawn.missing
+            missing = [*picture.drawn.missing]
         except InputError as error:
-            missing.append(str(error))
+            missing = [str(error)]
     return [file for file in files if file.exists()], missing

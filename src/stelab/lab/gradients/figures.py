@@ -12,9 +12,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stelab.engine.report.console import PlainConsole, console
+from stelab.engine.report.console import Column, PlainConsole, console, print_table
 from stelab.engine.report.drawing import COLOURS, DASHES, set_log
-from stelab.engine.report.printed_table import Column, print_table
 from stelab.lab.gradients.sweep import Row
 
 _NEGLIGIBLE = 1e-12  # rounding, relative to the gradient

@@ -13,10 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stelab.engine.errors import InputError
-from stelab.engine.report.board.event_files import event_files
+from stelab.engine.report.board.writing import event_files
 from stelab.engine.studies.status import state_of
-
-SECONDS = 2.0
 
 
 def require_free(host: str, port: int) -> None:
@@ -48,10 +46,7 @@ def launch(folder: Path, *, host: str, port: int, title: str) -> str:
 
 
 def addresses(url: str, replicates: Sequence[str]) -> dict[str, str]:
-    """Return where to look, with TensorBoard's own settings: no smoothing, a colour a group.
-
-    First what people come for: the losses of all runs and of groups, each in one chart.
-    """
+    """Return where to look, what most come for first: unsmoothed, and with a colour a group."""
     group = rf"^(?:mean of )?(.*?)(?:, {re.escape(replicates[0])}=.*| \(n = .*)$"
     colours = f"{url}?smoothing=0&runColorGroup={quote(f'regex:{group}', safe='')}"
     return {
@@ -75,7 +70,7 @@ def traces(studies: Sequence[Path]) -> list[object]:
 
 @contextmanager
 def until_stopped() -> Iterator[None]:
-    """End the block at SIGINT or SIGTERM, as what is meant to."""
+    """End the block at SIGINT or SIGTERM, which is how people stop it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         yield
@@ -84,7 +79,7 @@ def until_stopped() -> Iterator[None]:
 def keep_current(studies: Sequence[Path], before: list[object], renew: Callable[[], None]) -> None:
     """Call `renew` whenever the `traces` change from those `before`, forever."""
     while True:
-        time.sleep(SECONDS)
+        time.sleep(2)
         if (now := traces(studies)) != before:
             before = now
             renew()

@@ -1,7 +1,9 @@
 """What event files hold of a study: hyperparameters, means of groups, their charts, pictures.
 
-`SummaryWriter` of torch knows neither runs that failed nor when they began, nor closed chapters of
-custom scalars, so TensorBoard's own messages are filled in.
+TensorBoard's own messages are filled in: torch's `SummaryWriter` knows neither failed runs, nor
+when one began, nor closed chapters of custom scalars. It would also bring torch along (2.8 instead
+of 1.6 s of CPU and 670 instead of 205 MiB before anything is shown) and choose the names of files,
+which here decide their order.
 """
 
 from __future__ import annotations
@@ -20,18 +22,15 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summ
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from stelab.engine.comparison import Comparison
-from stelab.engine.comparison.mean_curves import mean_curves
 from stelab.engine.files import read_bounded
 from stelab.engine.project import project
-from stelab.engine.report.board.event_files import Step
 from stelab.engine.report.numbers import percent
 from stelab.engine.terminal import visible
 
 Settings = dict[str, str | int | float]
+Step = tuple[int, Summary]
 
-FEW = 10
-"""Numbers in a list to tick; more are an interval."""
-
+FEW = 10  # numbers in a list to tick; more are an interval
 _STATUS = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
 _LARGEST = 16 * 2**20  # bytes of a PNG file
 
@@ -41,28 +40,23 @@ log = logging.getLogger(__name__)
 def experiment(runs: Sequence[Settings], metrics: Sequence[str]) -> Summary:
     """Return the columns of the HParams tab: a setting with its domain each, a metric each."""
     keys = dict.fromkeys(key for settings in runs for key in settings)
-    columns = [
-        summary_v2.HParam(key, _domain([settings[key] for settings in runs if key in settings]))
-        for key in keys
-    ]
+    columns = []
+    for key in keys:
+        values = sorted({settings[key] for settings in runs if key in settings})
+        domain = summary_v2.Discrete(values)
+        if len(values) > FEW and not isinstance(values[0], str):
+            domain = summary_v2.RealInterval(float(values[0]), float(values[-1]))
+        columns.append(summary_v2.HParam(key, domain))
     return summary_v2.hparams_config_pb(columns, [summary_v2.Metric(name) for name in metrics])
-
-
-def _domain(values: Sequence[str | int | float]) -> summary_v2.Domain:
-    distinct = sorted(set(values))
-    if len(distinct) <= FEW or isinstance(distinct[0], str):
-        return summary_v2.Discrete(distinct)
-    return summary_v2.RealInterval(float(distinct[0]), float(distinct[-1]))
 
 
 def ended(status: str, seconds: float | None) -> Summary:
     """Return how a run ended, and when, for its row in the HParams tab."""
     info = plugin_data_pb2.SessionEndInfo(status=_STATUS[status], end_time_secs=seconds)
-    content = metadata.create_summary_metadata(
-        plugin_data_pb2.HParamsPluginData(session_end_info=info)
-    )
-    tag, nothing = metadata.SESSION_END_INFO_TAG, metadata.NULL_TENSOR
-    return Summary(value=[Summary.Value(tag=tag, metadata=content, tensor=nothing)])
+    data = plugin_data_pb2.HParamsPluginData(session_end_info=info)
+    tag, content = metadata.SESSION_END_INFO_TAG, metadata.create_summary_metadata(data)
+    value = Summary.Value(tag=tag, metadata=content, tensor=metadata.NULL_TENSOR)
+    return Summary(value=[value])
 
 
 def curve_names(comparison: Comparison) -> list[str]:
@@ -74,16 +68,13 @@ def curve_names(comparison: Comparison) -> list[str]:
 
 
 def mean_runs(comparison: Comparison) -> dict[str, list[Step]]:
-    """Return a run for each line of a figure: ``mean/*``, ``lower/*`` and ``upper/*``.
-
-    Its name says n. The mean of one replicate has no interval, so its band has no width.
-    """
+    """Return a run for each line of a figure; the mean of one replicate has a band of no width."""
     curves = comparison.curves
     lines = curves["group"].map(comparison.line_of)
     # Lightning logs an epoch at its last step, counted from 0.
     steps = curves.groupby([lines, "epoch"], as_index=False)["step"].max()
     names = curve_names(comparison)
-    table = pd.concat([mean_curves(comparison, name).assign(metric=name) for name in names])
+    table = pd.concat([comparison.mean_curves(name).assign(metric=name) for name in names])
     table = table.merge(steps.assign(step=steps["step"] - 1), on=["group", "epoch"])
     for end in ("low", "high"):
         table[end] = table[end].where(table["n"] > 1, table["mean"])
@@ -92,24 +83,17 @@ def mean_runs(comparison: Comparison) -> dict[str, list[Step]]:
         rows = table[table["group"] == line]
         n = rows["n"].max()
         name = f"mean of {line} ({f'n = {n}' if n > 1 else 'n = 1, no interval'})"
-        runs[name] = [
-            (
-                row["step"],
-                Summary(
-                    value=[Summary.Value(tag=f"{part}/{row['metric']}", simple_value=row[column])]
-                ),
-            )
+        points = [
+            (row["step"], Summary.Value(tag=f"{part}/{row['metric']}", simple_value=row[column]))
             for row in rows.to_dict("records")
             for part, column in (("mean", "mean"), ("lower", "low"), ("upper", "high"))
         ]
+        runs[name] = [(step, Summary(value=[value])) for step, value in points]
     return runs
 
 
 def layout(means: Sequence[str], *, confidence: float) -> Summary:
-    """Lay out the page of custom scalars: a chart of each mean with its interval, and of all runs.
-
-    Only the chapters of the metric that runs are compared by are open.
-    """
+    """Lay out the page of custom scalars; only the chapters of the headline metric are open."""
     kind = f"means with {percent(confidence)} intervals"
     _, _, headline = project().metric.partition("/")
     all_runs = [
@@ -141,19 +125,21 @@ def pictures(folder: Path) -> list[Summary]:
     summaries = []
     for path in sorted(folder.glob("*.png")):
         try:
-            summaries.append(_picture(path))
+            content = read_bounded(path, limit=_LARGEST)
+            width, height = _size(content)
         except (OSError, ValueError) as error:
             log.warning("%s is not shown: %s", visible(str(path)), error)
+            continue
+        image = Summary.Image(width=width, height=height, encoded_image_string=content)
+        value = Summary.Value(tag=f"figures/{visible(path.stem)}", image=image)
+        summaries.append(Summary(value=[value]))
     return summaries
 
 
-def _picture(path: Path) -> Summary:
-    content = read_bounded(path, limit=_LARGEST)
+def _size(png: bytes) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            width, height = image.size
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             image.verify()
+            return image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError("it is no whole PNG file") from error
-    shown = Summary.Image(width=width, height=height, encoded_image_string=content)
-    return Summary(value=[Summary.Value(tag=f"figures/{visible(path.stem)}", image=shown)])

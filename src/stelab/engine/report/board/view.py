@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,24 +11,24 @@ from typing import Any
 import pandas as pd
 
 from stelab.engine.comparison import Comparison, compare
-from stelab.engine.comparison.conditions import parse_conditions, require_keys, select
-from stelab.engine.comparison.folders import comparison_folder
+from stelab.engine.comparison.conditions import comparison_folder, require_columns, select_where
 from stelab.engine.comparison.groups import label
 from stelab.engine.errors import InputError
+from stelab.engine.path_names import path_name
 from stelab.engine.project import load as load_named
 from stelab.engine.project import project
-from stelab.engine.report.board.event_files import folder_names
 from stelab.engine.report.board.summaries import Settings
 from stelab.engine.studies.record import read_run
 from stelab.engine.studies.tables import Study, load
+from stelab.engine.terminal import visible
 
 
 @dataclass(frozen=True)
 class ShownRun:
-    """A run: its folder, its place in the table of hyperparameters, its state and its codes."""
+    """A run as TensorBoard shows it."""
 
     folder: Path
-    name: str
+    name: str  # in the table of hyperparameters
     settings: Settings
     status: str
     started: float | None
@@ -37,15 +38,12 @@ class ShownRun:
 
 @dataclass(frozen=True)
 class View:
-    """What is shown: all runs that have begun, by their names in TensorBoard, and their study's.
+    """What TensorBoard shows of studies."""
 
-    There is no comparison while no run is finished; `missing` says which codes there are not.
-    """
-
-    runs: dict[str, ShownRun]
-    comparison: Comparison | None
+    runs: dict[str, ShownRun]  # all that have begun, by their names in TensorBoard
+    comparison: Comparison | None  # None while no run is finished
     figures: Path
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # sentences on codes that could not be computed
 
 
 def read_view(
@@ -62,20 +60,16 @@ def read_view(
     Curves are averaged over the settings that are not in `by` (None: over replicates). With
     `embeddings`, one run of each group encodes test images; `trust` names packages whose components
     it may need, besides those of stelab and torch.
-
-    Raises:
-        InputError: There are no such runs, keys or values, or no codes of any group.
     """
     study = load(*studies)
     if study.runs.empty:
         raise InputError("no run of the study has begun")
-    runs = select(study.runs, parse_conditions(where, study.runs, option="where"))
-    study = replace(study, runs=runs)
+    study = replace(study, runs=select_where(study.runs, where))
     if study.runs.empty:
         raise InputError(f"where: no run meets all of '{where}'")
     if not replicates:
         raise InputError("replicates must name a key that repeats settings, such as seed")
-    require_keys(study.runs, [*(by or []), *replicates])
+    require_columns(study.runs, keys=[*(by or []), *replicates])
     finished = not study.finished.empty
     comparison = compare(study, by=by, replicates=replicates) if finished else None
     codes, missing = _codes(comparison, trust) if comparison and embeddings else ({}, ())
@@ -119,6 +113,16 @@ def _runs(study: Study, replicates: Sequence[str], codes: dict[str, Any]) -> dic
         )
         for name, values, row in zip(names, settings, rows, strict=True)
     }
+
+
+def folder_names(labels: Sequence[str], tails: Sequence[str]) -> list[str]:
+    """Make a folder's name, which TensorBoard shows, of each label; equal ones get their tails."""
+    names = [path_name(visible(label)) for label in labels]
+    counts = Counter(names)
+    return [
+        name if counts[name] == 1 else f"{name} ({path_name(tail, most=40)})"
+        for name, tail in zip(names, tails, strict=True)
+    ]
 
 
 def _seconds(time: Any) -> float | None:

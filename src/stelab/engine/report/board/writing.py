@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from stelab.engine.errors import InputError
 from stelab.engine.project import load, project
 from stelab.engine.report.board import summaries
-from stelab.engine.report.board.event_files import folder_names, link_events, write_events
-from stelab.engine.report.board.view import ShownRun, View
+from stelab.engine.report.board.view import ShownRun, View, folder_names
 
 # An event file of our own before those of a run, which have the time in their names, and one after:
 # one of TensorBoard's two loaders never goes back to a file whose name sorts before another's.
@@ -22,33 +26,23 @@ FIRST, LAST = "events.out.tfevents.0000000000.stelab", "events.out.tfevents.9999
 
 
 def write_anew(view: View, folder: Path) -> None:
-    """Write a view beside the old one and put it in its place; other processes may do the same.
-
-    Raises:
-        InputError: Nothing can be written there.
-    """
+    """Write a view beside the old one and put it in its place; other processes may do the same."""
     new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{age}") for age in ("new", "old"))
     try:
         write_view(view, new)
-        while not _take_place(new, folder):
-            with suppress(FileNotFoundError):
-                folder.rename(old)
-            shutil.rmtree(old, ignore_errors=True)
+        while new.exists():
+            try:
+                new.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                with suppress(FileNotFoundError):
+                    folder.rename(old)
+                shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(f"the view cannot be written to {folder}: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def _take_place(new: Path, folder: Path) -> bool:
-    """Rename a folder unless another one is in the way; return whether it was renamed."""
-    try:
-        new.rename(folder)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
-    return True
 
 
 def write_view(view: View, folder: Path) -> None:
@@ -56,7 +50,7 @@ def write_view(view: View, folder: Path) -> None:
     for name, run in view.runs.items():
         _write_run(run, folder / name)
     means = summaries.mean_runs(view.comparison) if view.comparison else {}
-    mean_names = folder_names(list(means), [str(i) for i in range(len(means))])
+    mean_names = folder_names([*means], [*map(str, range(len(means)))])
     for name, steps in zip(mean_names, means.values(), strict=True):
         if not (folder / name).exists():
             write_events(folder / name / FIRST, steps)
@@ -96,3 +90,41 @@ def _write_study(view: View, folder: Path) -> None:
         *summaries.pictures(view.figures),
     )
     write_events(folder / FIRST, [(0, summary) for summary in contents])
+
+
+def write_events(path: Path, steps: Iterable[summaries.Step]) -> None:
+    """Write a whole event file; its name must hold ``tfevents``."""
+    file = io.BytesIO()
+    records = RecordWriter(file)
+    records.write(Event(file_version="brain.Event:2").SerializeToString())
+    for step, summary in steps:
+        event = Event(wall_time=time.time(), step=step, summary=summary)
+        records.write(event.SerializeToString())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(file.getvalue())
+
+
+def event_files(run: Path) -> list[Path]:
+    """Return a run's event files; nothing else that has such a name, which could be a pipe."""
+    return sorted(path for path in (run / "tb").glob("*tfevents*") if path.is_file())
+
+
+def link_events(run: Path, folder: Path) -> None:
+    """Let `folder` show a run's event files as they grow; copies where links are impossible.
+
+    Called again, it adds new files and removes links to those that are gone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_symlink() and not path.exists():
+            path.unlink(missing_ok=True)
+    for source in event_files(run):
+        link = folder / source.name
+        if link.exists():
+            continue
+        try:
+            link.symlink_to(os.path.relpath(source.resolve(), folder.resolve()))
+        except FileExistsError:
+            continue  # another process made it meanwhile
+        except OSError:
+            shutil.copyfile(source, link)
