@@ -14,6 +14,10 @@ _MODEL = Component(
     "torch.nn.Module", ("stelab.lab.models", *_LAYER, *_MODULES), "stelab.lab.models"
 )
 _ESTIMATOR = Component("stelab.estimators.Estimator", ("stelab.estimators",))
+_WITHOUT_EFFECT = """
+study names tags trial checkpoint logger data.root rerun dry_run retries on_failure only
+trainer.enable_progress_bar trainer.log_every_n_steps trainer.profiler
+"""
 
 
 def _run_name(cfg: DictConfig) -> str:
@@ -23,44 +27,25 @@ def _run_name(cfg: DictConfig) -> str:
     return f"{cfg.names.estimator}-{cfg.names.threshold}{position}-s{cfg.seed}"
 
 
-def _bits(cfg: DictConfig) -> int:
-    """Return the bits of a code: a trained model's, or those of a problem that is measured."""
-    return cfg.model.bits if "model" in cfg else cfg.bits
-
-
-def _half_period(cfg: DictConfig) -> int | None:
-    """Return the epochs of scheduler=cosine; None, which are the run's steps, where it steps so."""
-    return cfg.trainer.max_epochs if cfg.scheduler.get("interval") != "step" else None
-
-
 PROJECT = Project(
     schemas=SCHEMAS,
     classes={"trainer": "pytorch_lightning.Trainer"},
     apart={"scheduler": ("interval", "frequency", "monitor")},
     contradictions=contradictions,
-    resolvers={"bits": _bits, "half_period": _half_period},
+    resolvers={
+        # Of a code: a trained model's, or those of a problem that is measured.
+        "bits": lambda cfg: cfg.model.bits if "model" in cfg else cfg.bits,
+        # Of scheduler=cosine, in epochs; None stands for all steps of the run.
+        "half_period": lambda cfg: (
+            None if cfg.scheduler.get("interval") == "step" else cfg.trainer.max_epochs
+        ),
+    },
     extras={
         "pytorch_lightning.loggers.WandbLogger": "wandb",
         "pytorch_lightning.loggers.MLFlowLogger": "mlflow",
     },
     run_name=_run_name,
-    without_effect=(
-        "study",
-        "rerun",
-        "dry_run",
-        "retries",
-        "on_failure",
-        "only",
-        "checkpoint",
-        "trial",
-        "tags",
-        "names",
-        "logger",
-        "data.root",
-        "trainer.enable_progress_bar",
-        "trainer.log_every_n_steps",
-        "trainer.profiler",
-    ),
+    without_effect=tuple(_WITHOUT_EFFECT.split()),
     later_keys=("better", "tags", "from_checkpoint"),
     file_keys=("from_checkpoint",),
     named_groups=("estimator", "threshold", "model", "data"),
@@ -115,8 +100,8 @@ PROJECT = Project(
         "stelab.training": "stelab.lab.training",
         "stelab.gradients": "stelab.lab.gradients",
     },
-    train="stelab.apps.train.train_or_return",
-    reconstructions="stelab.lab.training.reconstructions.picture_reconstructions",
-    read_codes="stelab.lab.training.codes.encode_projected",
-    write_codes="stelab.lab.training.codes.write_projected",
+    train="stelab.apps.train:train_or_return",
+    reconstructions="stelab.lab.training.reconstructions:picture_reconstructions",
+    read_codes="stelab.lab.training.codes:encode_projected",
+    write_codes="stelab.lab.training.codes:write_projected",
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from stelab.arguments import Count, NonNegative, Size, Text
-from stelab.engine.extras import require_package
 from stelab.engine.launchers.base import StudyLauncher
 from stelab.engine.launchers.job import Executor
 from stelab.engine.launchers.schedule import OnFailure
+from stelab.engine.project import require_package
 
 
 class RayLauncher(StudyLauncher):

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from stelab.arguments import Count, Size
-from stelab.engine.extras import require_package
 from stelab.engine.launchers.base import StudyLauncher
 from stelab.engine.launchers.job import Executor
 from stelab.engine.launchers.processes import jobs_at_once
 from stelab.engine.launchers.schedule import OnFailure
+from stelab.engine.project import require_package
 
 
 class SlurmLauncher(StudyLauncher):

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from stelab.apps.main import command_line, study_command
-from stelab.engine.config.lists import split_commas
-from stelab.engine.config.writable import require_folder
 from stelab.engine.errors import InputError, RunError
-from stelab.engine.files import require_own
+from stelab.engine.files import require_folder, require_own
+from stelab.engine.path_names import split_commas
 from stelab.engine.terminal import visible
 from stelab.engine.trust import packages
 
@@ -49,16 +48,11 @@ def start(cfg: DictConfig) -> None:
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
-    return {
-        "by": None if cfg.by is None else split_commas(cfg.by),
-        "baseline": cfg.baseline,
-        "metrics": split_commas(cfg.metric),
-        "where": cfg.where,
-        "replicates": split_commas(cfg.replicates),
-        "better": split_commas(cfg.better),
-        "confidence": cfg.confidence,
-        "interval": cfg.interval,
-    }
+    """Return the arguments of `stelab.engine.comparison.compare`."""
+    values = {key: cfg[key] for key in ("baseline", "where", "confidence", "interval")}
+    lists = {key: split_commas(cfg[key]) for key in ("replicates", "better")}
+    by = None if cfg.by is None else split_commas(cfg.by)
+    return {**values, **lists, "by": by, "metrics": split_commas(cfg.metric)}
 
 
 def _clear(folder: Path) -> None:
@@ -81,32 +75,28 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequen
     study = comparison.study
     comparison = replace(comparison, study=replace(study, runs=with_commands(study.runs)))
     comparison.write(folder)
-    figures = draw_figures(comparison, folder / "figures", log_scale=cfg.log_scale)
+    place, data, missing = folder / "figures", cfg.get("data"), list[str]()
+    figures = draw_figures(comparison, place, log_scale=cfg.log_scale)
     try:
-        drawn = draw_reconstructions(
-            comparison, folder / "figures", data=cfg.get("data"), trust=trust
-        )
-        figures.append(drawn)
-        missing = list(drawn.missing)
+        figures.append(draw_reconstructions(comparison, place, data=data, trust=trust))
+        missing += figures[-1].missing
     except InputError as error:
-        missing = [str(error)]
+        missing.append(str(error))
     report = write_report(comparison, folder, figures, command=command_line(), missing=missing)
     for line in missing:
         print(visible(line))
     print(f"\nReport:      {report}")
     print(f"Tables:      {folder}/{{comparison,runs,curves,left_out}}.{{csv,parquet}}")
     print(f"Figures:     {folder}/figures/")
-    place = {"study": cfg.study, "outputs": cfg.paths.outputs}
-    print(f"TensorBoard: {study_command('tensorboard', **place)}")
+    board = study_command("tensorboard", study=cfg.study, outputs=cfg.paths.outputs)
+    print(f"TensorBoard: {board}")
 
 
 def _print_left_out(study: Study, folders: Sequence[Path]) -> None:
     from stelab.engine.report.status_table import print_states
     from stelab.engine.studies.sweep import settings_of
 
-    settings: dict[str, str] = {}
-    for folder in folders:
-        settings |= settings_of(folder)
+    settings = {run: text for folder in folders for run, text in settings_of(folder).items()}
     left_out = study.left_out[["run", "state", "reason"]]
     print_states(left_out.itertuples(index=False, name=None), settings=settings)
 
@@ -122,14 +112,14 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
         raise InputError("against: the baseline is the older study: leave out baseline=")
     if cfg.output is not None:
         raise InputError("against: nothing is written: leave out output=")
-    if shared := {path.resolve() for path in studies} & {path.resolve() for path in olds}:
+    folders = {path.resolve() for path in studies}
+    if shared := folders & {path.resolve() for path in olds}:
         names = ", ".join(sorted(path.name for path in shared))
         raise InputError(f"against must name other studies than study: both name {names}")
     both = load(*studies, *olds)
-    resolved = {path.resolve() for path in studies}
     paths = named([*studies, *olds]).items()
-    new = both.only([name for name, path in paths if path.resolve() in resolved])
-    old = both.only([name for name, path in paths if path.resolve() not in resolved])
+    new = both.only([name for name, path in paths if path.resolve() in folders])
+    old = both.only([name for name, path in paths if path.resolve() not in folders])
     options = _options(cfg)
     if options["by"] is None:
         options["by"] = differing(both, both.runs, options["replicates"])

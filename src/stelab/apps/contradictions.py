@@ -11,6 +11,7 @@ from stelab.engine.terminal import shortened
 
 _LOWER_IS_BETTER = ("train/loss", "train/mse", "val/loss", "val/mse")
 
+# Arguments of Lightning's trainer that other keys decide.
 _SET_ELSEWHERE = {
     "callbacks": "the group callbacks has them",
     "logger": "the group logger has them",
@@ -22,7 +23,6 @@ _SET_ELSEWHERE = {
     "use_distributed_sampler": "batches are shared out among processes by data",
     "barebones": "a run is logged and saved",
 }
-"""Arguments of Lightning's trainer that other keys decide."""
 
 
 def contradictions(tree: dict[str, Any]) -> Iterator[Mistake]:
@@ -38,32 +38,25 @@ def _of_monitor(tree: dict[str, Any]) -> Iterator[Mistake]:
     if monitor not in _LOWER_IS_BETTER and tree.get("better") is None:
         hint = suggestion(monitor, _LOWER_IS_BETTER)
         yield ("monitor",), f"is {monitor}, so better must be set, to lower or higher{hint}"
-    trainer = tree.get("trainer")
-    if monitor == "code/flip_ratio" and isinstance(trainer, dict) and _is_one_epoch(trainer):
-        yield (
-            ("monitor",),
-            f"is {monitor}, which has no value before the second epoch; set trainer.max_epochs "
-            "above 1",
-        )
+    trainer = _node(tree, "trainer")
+    is_one_epoch = trainer.get("max_epochs") == 1 or trainer.get("fast_dev_run")
+    if monitor == "code/flip_ratio" and is_one_epoch:
+        reason = "which has no value before the second epoch; set trainer.max_epochs above 1"
+        yield ("monitor",), f"is {monitor}, {reason}"
     if not monitor.startswith("val/"):
         return
-    keys = {"data.val_size": "validation images", "trainer.limit_val_batches": "validation"}
-    for key, lost in keys.items():
-        group, _, name = key.partition(".")
-        if isinstance(node := tree.get(group), dict) and node.get(name) == 0:
-            yield (
-                ("monitor",),
-                f"is {monitor}, but {key}=0 leaves no {lost}; "
-                f"set monitor=train/loss, or {key} above 0",
-            )
-
-
-def _is_one_epoch(trainer: dict[str, Any]) -> bool:
-    return trainer.get("max_epochs") == 1 or bool(trainer.get("fast_dev_run"))
+    for group, name, lost in (
+        ("data", "val_size", "validation images"),
+        ("trainer", "limit_val_batches", "validation"),
+    ):
+        if _node(tree, group).get(name) == 0:
+            key = f"{group}.{name}"
+            fix = f"set monitor=train/loss, or {key} above 0"
+            yield ("monitor",), f"is {monitor}, but {key}=0 leaves no {lost}; {fix}"
 
 
 def _of_trainer(tree: dict[str, Any]) -> Iterator[Mistake]:
-    trainer, scheduler = tree["trainer"], tree.get("scheduler")
+    trainer, scheduler = _node(tree, "trainer"), _node(tree, "scheduler")
     for key, place in _SET_ELSEWHERE.items():
         if key in trainer:
             got = shortened(repr(trainer[key]))
@@ -73,15 +66,12 @@ def _of_trainer(tree: dict[str, Any]) -> Iterator[Mistake]:
         return
     written = "null" if epochs is None else str(epochs)
     if trainer.get("max_steps", -1) == -1:
-        yield (
-            ("trainer", "max_epochs"),
-            f"is {written}, and there is no trainer.max_steps: set one of them, because "
-            "schedules end with training",
-        )
-    by_steps = isinstance(scheduler, dict) and scheduler.get("interval") == "step"
-    if isinstance(scheduler, dict) and scheduler.get("T_max", 1) in (None, -1) and not by_steps:
-        yield (
-            ("trainer", "max_epochs"),
-            f"is {written}, so scheduler.T_max is unknown: set it, or a schedule by "
-            "steps, such as scheduler=warmup",
-        )
+        fix = "set one of them, because schedules end with training"
+        yield ("trainer", "max_epochs"), f"is {written}, and there is no trainer.max_steps: {fix}"
+    if scheduler.get("T_max", 1) in (None, -1) and scheduler.get("interval") != "step":
+        fix = "set it, or a schedule by steps, such as scheduler=warmup"
+        yield ("trainer", "max_epochs"), f"is {written}, so scheduler.T_max is unknown: {fix}"
+
+
+def _node(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    return node if isinstance(node := tree.get(key), dict) else {}

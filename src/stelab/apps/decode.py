@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from stelab.engine.config.writable import require_folder
+from stelab.engine.files import require_folder
 from stelab.engine.studies import read_finished
 from stelab.engine.trust import packages, require_trusted
 
@@ -16,12 +16,6 @@ def start(cfg: DictConfig) -> None:
     require_folder(cfg.output)
     from stelab.lab.training.codes import decode
 
-    count = decode(
-        run,
-        checkpoint=cfg.checkpoint,
-        codes=cfg.codes,
-        output=cfg.output,
-        overwrite=cfg.overwrite,
-        trust=trust,
-    )
+    keys = ("checkpoint", "codes", "output", "overwrite")
+    count = decode(run, **{key: cfg[key] for key in keys}, trust=trust)
     print(f"{cfg.output}: {count} images")

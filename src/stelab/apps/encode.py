@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from stelab.engine.config.writable import require_file
+from stelab.engine.files import require_file
 from stelab.engine.studies import read_finished
 from stelab.engine.trust import packages, require_trusted
 
@@ -17,15 +17,7 @@ def start(cfg: DictConfig) -> None:
     require_file(cfg.output)
     from stelab.lab.training.codes import encode
 
-    codes = encode(
-        run,
-        checkpoint=cfg.checkpoint,
-        split=cfg.split,
-        images=cfg.images,
-        data=cfg.get("data"),
-        output=cfg.output,
-        overwrite=cfg.overwrite,
-        trust=trust,
-    )
+    keys = ("checkpoint", "split", "images", "data", "output", "overwrite")
+    codes = encode(run, **{key: cfg.get(key) for key in keys}, trust=trust)
     images, size = codes.shape
     print(f"{cfg.output}: {images} images, {size} bytes each")

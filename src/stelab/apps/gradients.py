@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from stelab.engine.config.writable import require_folder
+from stelab.engine.files import require_folder
 from stelab.engine.studies import read_finished
 from stelab.engine.sweepers.plan import Plan
 from stelab.engine.trust import packages, require_trusted
@@ -42,7 +42,7 @@ def _measure(jobs: Sequence[DictConfig]) -> None:
     print_measurements(rows)
     pictures = draw_measurements(folder, rows)
     print(f"\nTables:  {folder}/gradients.csv, {folder}/per_bit.csv")
-    print(f"Figures: {', '.join(str(path) for path in pictures)}")
+    print(f"Figures: {', '.join(map(str, pictures))}")
 
 
 def _folder(jobs: Sequence[DictConfig]) -> Path:

@@ -5,6 +5,7 @@ Nothing here imports torch: help, completion and mistakes answer at once.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import re
@@ -12,20 +13,17 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stelab.engine.errors import InputError, RunError
 from stelab.engine.terminal import flush_output, robust_streams, shortened, undisturbed, visible
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-
-    from omegaconf import DictConfig
-
     from stelab.engine.sweepers.plan import Plan
 
 COMMANDS = {
@@ -47,16 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     with robust_streams():
         try:
-            _main(list(sys.argv[1:] if arguments is None else arguments))
+            _main([*(sys.argv[1:] if arguments is None else arguments)])
             flush_output()
         except KeyboardInterrupt as error:
             _end(error, "interrupted", 128 + signal.SIGINT)
         except BrokenPipeError:
             sys.exit(128 + signal.SIGPIPE)
-        except InputError as error:
-            _end(error, str(error), 2)
-        except RunError as error:
-            _end(error, str(error), 1)
+        except (InputError, RunError) as error:
+            _end(error, str(error), 2 if isinstance(error, InputError) else 1)
         except Exception as error:
             from stelab.engine.config.input_errors import described
 
@@ -65,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _end(error: BaseException, message: str, code: int) -> NoReturn:
     """Print what is wrong, a line for each thing; the traceback too if Hydra's users ask for it."""
-    lines = (shortened(line) for line in visible(message).splitlines())
-    with suppress(OSError):  # the code tells it too
+    lines = map(shortened, visible(message).splitlines())
+    with suppress(OSError):  # the exit code tells it too
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exception(error)
         print("stelab: " + "\n".join(lines), file=sys.stderr, flush=True)
@@ -104,7 +100,6 @@ Tab completion: eval "$(stelab -sc install=bash)"
 
 def run_command(command: str, arguments: Sequence[str]) -> None:
     """Check the configuration of `command`, then run it as a Hydra application."""
-    from stelab.apps.flags import read_flags
     from stelab.engine.config.input_errors import reading_input
     from stelab.engine.sweepers.plan import plan
 
@@ -112,7 +107,7 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
         app = import_module(f"stelab.apps.{command}")
         texts = getattr(app, "TEXTS", ())  # keys whose values are taken as they stand
         arguments = [literal(every_option(argument), texts) for argument in arguments]
-        flags = read_flags(arguments)
+        flags = _read_flags(arguments)
     if flags.version:
         return _main(["--version"])
     if flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion:
@@ -128,7 +123,7 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
                 config_dir=flags.config_dir,
                 sweeps=execute is not None,
             )
-        launch = partial(_launch, flags, _Task(command, app.start, jobs))
+        launch = partial(_launch, command, app, flags, jobs)
         if execute is None:
             launch()
         else:
@@ -137,13 +132,59 @@ def run_command(command: str, arguments: Sequence[str]) -> None:
         sys.argv = before
 
 
-def _show(command: str, flags: Namespace) -> None:
+def _read_flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """Separate flags, which may stand anywhere, from overrides; refuse mistaken ones."""
+    parser = _flag_parser()
+    flags, unknown = parser.parse_known_intermixed_args(list(arguments))
+    if unknown:
+        from stelab.engine.config.validate import suggestion
+
+        known = [name for action in parser._actions for name in action.option_strings]
+        flag = unknown[0].partition("=")[0]
+        raise InputError(f"{unknown[0]} is not a flag{suggestion(flag, known)}")
+    for name in ("resolve", "package"):
+        if getattr(flags, name) and not (flags.cfg or flags.help):
+            raise InputError(f"--{name} changes what --cfg shows: add --cfg job")
+    return flags
+
+
+def _flag_parser() -> argparse.ArgumentParser:
+    """Make the parser, which `--hydra-help` shows too."""
+    parser = _Parser(add_help=False)
+    add = parser.add_argument
+    add("overrides", nargs="*", help="group=option and key=value")
+    add("--help", "-h", action="store_true", help="The command's help")
+    add("--hydra-help", action="store_true", help="Hydra's help")
+    add("--version", action="store_true", help="stelab's version")
+    add("--config-dir", "-cd", help="A folder with further groups")
+    add("--resolve", action="store_true", help="With --cfg: resolve what it shows")
+    add("--package", "-p", help="With --cfg: a part of it, such as optimizer")
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--run", "-r", action="store_true", help="Run once, the default")
+    add("--multirun", "-m", action="store_true", help="Run a sweep")
+    cfg = ["job", "hydra", "all"]
+    add("--cfg", "-c", choices=cfg, help="Print the configuration, run nothing")
+    info = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
+    how = "Print how it was composed, run nothing"
+    add("--info", "-i", nargs="?", const="all", choices=info, help=how)
+    add("--shell-completion", "-sc", action="store_true", help="Install tab completion")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def _show(command: str, flags: argparse.Namespace) -> None:
     """Print help, a configuration or how it was composed; or complete a word."""
-    from stelab.apps.flags import flag_parser
+    from omegaconf import OmegaConf
+
     from stelab.engine.config.compose import application, compose_whole
     from stelab.engine.config.input_errors import reading_input
+    from stelab.engine.config.validate import keys_of, suggestion
 
-    overrides, parser = flags.overrides, flag_parser()
+    overrides, parser = flags.overrides, _flag_parser()
     with (
         undisturbed(),
         reading_input(),
@@ -160,57 +201,42 @@ def _show(command: str, flags: Namespace) -> None:
         elif flags.info:
             hydra.show_info(flags.info, command, overrides)
         else:
-            _require_part(cfg, flags.package)
+            part = flags.package
+            if part not in (None, "_global_") and OmegaConf.select(cfg, part) is None:
+                hint = suggestion(part, keys_of(OmegaConf.to_container(cfg)))
+                raise InputError(f"--package: {part} is not a key here{hint}")
             hydra.show_cfg(command, overrides, flags.cfg, flags.package, flags.resolve)
-
-
-def _require_part(cfg: DictConfig, package: str | None) -> None:
-    from omegaconf import OmegaConf
-
-    from stelab.engine.config.validate import keys_of, suggestion
-
-    if package not in (None, "_global_") and OmegaConf.select(cfg, package) is None:
-        known = keys_of(OmegaConf.to_container(cfg))
-        raise InputError(f"--package: {package} is not a key here{suggestion(package, known)}")
 
 
 class _Failed(BaseException):
     """Carries a job's exception past Hydra, which would print the traceback of an Exception."""
 
 
-class _Task:
-    """What Hydra calls to run a job; `jobs` are for stelab's sweepers, which compose none."""
-
-    def __init__(self, command: str, start: Callable[[Any], Any], plan: Plan):
-        self.command, self.start, self.multirun = command, start, plan.multirun
-        self.jobs = plan.jobs
-
-    def __call__(self, cfg: Any) -> Any:
-        """Run the planned job; in a sweep, one that a foreign launcher has composed."""
-        from stelab.engine.config.validate import validate
-
-        try:
-            if not self.multirun:
-                return self.start(self.jobs[0])
-            validate(cfg, self.command)
-            return self.start(cfg)
-        except Exception as error:
-            raise _Failed(error) from error
-
-
-def _launch(flags: Namespace, task: _Task) -> None:
+def _launch(command: str, app: ModuleType, flags: argparse.Namespace, plan: Plan) -> None:
     """Run the planned job or sweep as a Hydra application."""
     from stelab.engine.config.compose import application
     from stelab.engine.config.input_errors import reading_input
+    from stelab.engine.config.validate import validate
 
-    overrides = [*flags.overrides, f"hydra.mode={'MULTIRUN' if task.multirun else 'RUN'}"]
+    def task(cfg: Any) -> Any:
+        """Run the planned job; in a sweep, one that a foreign launcher has composed."""
+        try:
+            if not plan.multirun:
+                return app.start(plan.jobs[0])
+            validate(cfg, command)
+            return app.start(cfg)
+        except Exception as error:
+            raise _Failed(error) from error
+
+    task.jobs = plan.jobs  # type: ignore[attr-defined]  # for stelab's sweepers: they compose none
+    overrides = [*flags.overrides, f"hydra.mode={'MULTIRUN' if plan.multirun else 'RUN'}"]
     try:
         with _restored_logging(), application(flags.config_dir) as hydra:
-            if task.multirun:
-                hydra.multirun(task.command, task, overrides)
+            if plan.multirun:
+                hydra.multirun(command, task, overrides)
                 return
             with reading_input():
-                hydra.run(task.command, task, overrides)
+                hydra.run(command, task, overrides)
     except _Failed as failed:
         raise failed.args[0] from None
 

@@ -4,16 +4,18 @@ Nodes with a `_target_` (estimator, threshold, model, ...) are open families: th
 signature of what they name, see `stelab.engine.config.signature`.
 """
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
-from pydantic.dataclasses import dataclass
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from typing_extensions import NotRequired
 
 from stelab.arguments import Count, FewBits, Flag, NonNegative, Only, Positive, Seed, Size, Text
+from stelab.engine.config.validate import table
 from stelab.engine.path_names import MOST, is_path_name
 
-closed = ConfigDict(extra="forbid")
-by_signature = ConfigDict(extra="allow")  # what is not here is checked by the target's signature
+_closed = partial(table, "forbid")
+_open = partial(table, "allow")  # what else it has is checked by the target's signature
 
 
 def _has_target(node: dict[str, Any]) -> dict[str, Any]:
@@ -59,35 +61,27 @@ Monitor = Annotated[str, Only(str), AfterValidator(_of_every_epoch)]
 Limit = Count | Literal[-1]  # -1: none
 
 
-@dataclass(config=closed)
-class Names:
-    """What the groups were set to; they name runs and table rows."""
-
-    estimator: Name
-    threshold: Name
-    model: Text
-    data: Text
-
-
-@dataclass(config=closed)
-class Paths:
-    """Where things are written; none of it changes a result."""
-
-    outputs: Text
-    datasets: Text
-    run: Text | None = None
-
-
-@dataclass(config=by_signature)
-class TorchOptimizer:
-    """A torch.optim class and its hyperparameters."""
-
-    _target_: Text
-    lr: Positive | None = None
-    betas: tuple[Unit, Unit] | None = None
-    momentum: NonNegative | None = None
-    eps: Positive | list[Any] | None = None
-    weight_decay: NonNegative | None = None
+# What the groups were set to; they name runs and table rows.
+Names = _closed(estimator=Name, threshold=Name, model=Text, data=Text)
+# Where things are written; none of it changes a result.
+Paths = _closed(outputs=Text, datasets=Text, run=NotRequired[Text | None])
+# The trial of an Optuna study that a run belongs to.
+Trial = _closed(storage=Text, study=Text, number=Size)
+# When a run's state is saved within an epoch (after every epoch it always is), and what stays.
+Checkpoint = _closed(
+    every_n_steps=Count | None,
+    every_n_minutes=Positive | None,
+    keep=Literal["all", "weights", "none"],
+)
+# A torch.optim class and its hyperparameters.
+TorchOptimizer = _open(
+    _target_=Text,
+    lr=NotRequired[Positive | None],
+    betas=NotRequired[tuple[Unit, Unit] | None],
+    momentum=NotRequired[NonNegative | None],
+    eps=NotRequired[Positive | list[Any] | None],
+    weight_decay=NotRequired[NonNegative | None],
+)
 
 
 def _is_of_torch(node: Any) -> str:
@@ -96,210 +90,124 @@ def _is_of_torch(node: Any) -> str:
 
 
 Optimizer = Annotated[
-    Annotated[TorchOptimizer, Tag("torch.optim")] | Annotated[Target, Tag("other")],
+    Annotated[TorchOptimizer, Tag("torch.optim")]  # type: ignore[valid-type]
+    | Annotated[Target, Tag("other")],
     Discriminator(_is_of_torch),
 ]
-
-
-@dataclass(config=by_signature)
-class Scheduler:
-    """A torch.optim.lr_scheduler class, and when it steps."""
-
-    _target_: Text
-    interval: Literal["epoch", "step"] = "epoch"
-    frequency: Count = 1
-    monitor: Text | None = None
-
-
-@dataclass(config=by_signature)
-class Trainer:
-    """Arguments of `pytorch_lightning.Trainer`, under its names."""
-
-    accelerator: Text
-    devices: Count | Text | list[Size]
-    strategy: Text
-    precision: Literal["32-true", "64-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
-    max_epochs: Limit | None
-    gradient_clip_val: Positive | None
-    accumulate_grad_batches: Count
-    log_every_n_steps: Count
-    deterministic: Flag | Literal["warn"]
-    detect_anomaly: Flag
-    enable_progress_bar: Flag
-    profiler: Target | None
+# A torch.optim.lr_scheduler class, and when it steps.
+Scheduler = _open(
+    _target_=Text,
+    interval=NotRequired[Literal["epoch", "step"]],
+    frequency=NotRequired[Count],
+    monitor=NotRequired[Text | None],
+)
+# Arguments of `pytorch_lightning.Trainer`, under its names.
+Trainer = _open(
+    accelerator=Text,
+    devices=Count | Text | list[Size],
+    strategy=Text,
+    precision=Literal["32-true", "64-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"],
+    max_epochs=Limit | None,
+    gradient_clip_val=Positive | None,
+    accumulate_grad_batches=Count,
+    log_every_n_steps=Count,
+    deterministic=Flag | Literal["warn"],
+    detect_anomaly=Flag,
+    enable_progress_bar=Flag,
+    profiler=Target | None,
     # What is not there is left to Lightning.
-    max_steps: Limit = -1
-    min_epochs: Size | None = None
-    min_steps: Size | None = None
-    limit_train_batches: SomeBatches | None = None
-    limit_val_batches: Literal[0] | SomeBatches | None = None
-    limit_test_batches: SomeBatches | None = None
-    overfit_batches: Literal[0] | SomeBatches = 0
-    check_val_every_n_epoch: Count | None = 1
-    fast_dev_run: Flag | Count = False
-    num_nodes: Count = 1
+    max_steps=NotRequired[Limit],
+    min_epochs=NotRequired[Size | None],
+    min_steps=NotRequired[Size | None],
+    limit_train_batches=NotRequired[SomeBatches | None],
+    limit_val_batches=NotRequired[Literal[0] | SomeBatches | None],
+    limit_test_batches=NotRequired[SomeBatches | None],
+    overfit_batches=NotRequired[Literal[0] | SomeBatches],
+    check_val_every_n_epoch=NotRequired[Count | None],
+    fast_dev_run=NotRequired[Flag | Count],
+    num_nodes=NotRequired[Count],
+)
 
+_OF_STUDIES: dict[str, Any] = {
+    "study": Text,
+    "by": Text | None,
+    "where": Text | None,
+    "replicates": Text,
+    "trust": Text | None,
+    "paths": Paths,
+}
+_OF_RUN: dict[str, Any] = {"run": Text, "checkpoint": Literal["last", "best"], "trust": Text | None}
+_OF_DATA: dict[str, Any] = {
+    "split": Literal["train", "val", "test"],
+    "paths": Paths,
+    "data": NotRequired[Target | None],
+}
 
-@dataclass(config=closed)
-class Checkpoint:
-    """When a run's state is saved within an epoch (after every epoch it always is), what stays."""
-
-    every_n_steps: Count | None
-    every_n_minutes: Positive | None
-    keep: Literal["all", "weights", "none"]
-
-
-@dataclass(config=closed)
-class Trial:
-    """The trial of an Optuna study that a run belongs to."""
-
-    storage: Text
-    study: Text
-    number: Size
-
-
-@dataclass(config=closed)
-class Train:
-    """`stelab train`."""
-
-    study: Name
-    seed: Seed
-    threads: Threads
-    rerun: Flag
-    dry_run: Flag
-    monitor: Monitor
-    retries: Size
-    on_failure: Literal["continue", "stop"]
-    only: Literal["failed"] | None
-    checkpoint: Checkpoint
-    trial: Trial | None
-    names: Names
-    estimator: Target
-    threshold: Target
-    model: Target
-    loss: Target
-    data: Target
-    optimizer: Optimizer
-    scheduler: Scheduler
-    trainer: Trainer
-    logger: dict[str, Target]
-    callbacks: dict[str, Target]
-    paths: Paths
-    better: Literal["lower", "higher"] | None = None
-    tags: list[RunTag] | None = None
-    from_checkpoint: Text | None = None
-
-
-@dataclass(config=closed)
-class Status:
-    """`stelab status`."""
-
-    study: Name
-    watch: Flag
-    paths: Paths
-
-
-@dataclass(config=closed)
-class _OfStudies:
-    """A command on the runs of studies."""
-
-    study: Text
-    by: Text | None
-    where: Text | None
-    replicates: Text
-    trust: Text | None
-    paths: Paths
-
-
-@dataclass(config=closed, kw_only=True)
-class Compare(_OfStudies):
-    """`stelab compare`."""
-
-    against: Text | None
-    metric: Text
-    better: Text
-    baseline: Text | None
-    confidence: Annotated[float, Field(strict=True, gt=0, lt=1)]
-    interval: Literal["t", "bootstrap"]
-    log_scale: Flag
-    report: Flag
-    output: Text | None
-    data: Target | None = None
-
-
-@dataclass(config=closed)
-class Tensorboard(_OfStudies):
-    """`stelab tensorboard`."""
-
-    embeddings: Flag
-    host: Text
-    port: Annotated[int, Field(strict=True, ge=0, lt=2**16)]
-    serve: Flag
-
-
-@dataclass(config=closed)
-class _OfRun:
-    """A command on a finished run."""
-
-    run: Text
-    checkpoint: Literal["last", "best"]
-    trust: Text | None
-
-
-@dataclass(config=closed)
-class Evaluate(_OfRun):
-    """`stelab evaluate`."""
-
-    split: Literal["train", "val", "test"]
-    paths: Paths
-    data: Target | None = None
-
-
-@dataclass(config=closed, kw_only=True)
-class Encode(Evaluate):
-    """`stelab encode`."""
-
-    images: Text | None
-    output: Text
-    overwrite: Flag
-
-
-@dataclass(config=closed)
-class Decode(_OfRun):
-    """`stelab decode`."""
-
-    codes: Text
-    output: Text
-    overwrite: Flag
-
-
-@dataclass(config=closed)
-class MeasuredNames:
-    """What the groups were set to; they name rows of the table."""
-
-    estimator: Name
-    problem: Name
-
-
-@dataclass(config=closed)
-class Gradients:
-    """`stelab gradients`."""
-
-    study: Name
-    bits: FewBits
-    seed: Seed
-    samples: Annotated[int, Field(strict=True, ge=2, le=10**8)]
-    adapt: Annotated[int, Field(strict=True, ge=0, le=10**6)]
-    progress: Annotated[float, Field(strict=True, ge=0, le=1)]
-    run: Text | None
-    trust: Text | None
-    names: MeasuredNames
-    problem: Target
-    estimator: Target
-    paths: Paths
-
-
-SCHEMAS: dict[str, type[Any]] = {
-    schema.__name__.lower(): schema
-    for schema in (Train, Status, Compare, Tensorboard, Evaluate, Encode, Decode, Gradients)
+SCHEMAS: dict[str, Any] = {
+    "train": _closed(
+        study=Name,
+        seed=Seed,
+        threads=Threads,
+        rerun=Flag,
+        dry_run=Flag,
+        monitor=Monitor,
+        retries=Size,
+        on_failure=Literal["continue", "stop"],
+        only=Literal["failed"] | None,
+        checkpoint=Checkpoint,
+        trial=Trial | None,
+        names=Names,
+        estimator=Target,
+        threshold=Target,
+        model=Target,
+        loss=Target,
+        data=Target,
+        optimizer=Optimizer,
+        scheduler=Scheduler,
+        trainer=Trainer,
+        logger=dict[str, Target],
+        callbacks=dict[str, Target],
+        paths=Paths,
+        better=NotRequired[Literal["lower", "higher"] | None],
+        tags=NotRequired[list[RunTag] | None],
+        from_checkpoint=NotRequired[Text | None],
+    ),
+    "status": _closed(study=Name, watch=Flag, paths=Paths),
+    "compare": _closed(
+        **_OF_STUDIES,
+        against=Text | None,
+        metric=Text,
+        better=Text,
+        baseline=Text | None,
+        confidence=Annotated[float, Field(strict=True, gt=0, lt=1)],
+        interval=Literal["t", "bootstrap"],
+        log_scale=Flag,
+        report=Flag,
+        output=Text | None,
+        data=NotRequired[Target | None],
+    ),
+    "tensorboard": _closed(
+        **_OF_STUDIES,
+        embeddings=Flag,
+        host=Text,
+        port=Annotated[int, Field(strict=True, ge=0, lt=2**16)],
+        serve=Flag,
+    ),
+    "evaluate": _closed(**_OF_RUN, **_OF_DATA),
+    "encode": _closed(**_OF_RUN, **_OF_DATA, images=Text | None, output=Text, overwrite=Flag),
+    "decode": _closed(**_OF_RUN, codes=Text, output=Text, overwrite=Flag),
+    "gradients": _closed(
+        study=Name,
+        bits=FewBits,
+        seed=Seed,
+        samples=Annotated[int, Field(strict=True, ge=2, le=10**8)],
+        adapt=Annotated[int, Field(strict=True, ge=0, le=10**6)],
+        progress=Annotated[float, Field(strict=True, ge=0, le=1)],
+        run=Text | None,
+        trust=Text | None,
+        names=_closed(estimator=Name, problem=Name),
+        problem=Target,
+        estimator=Target,
+        paths=Paths,
+    ),
 }

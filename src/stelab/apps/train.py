@@ -15,14 +15,14 @@ from omegaconf import DictConfig
 from stelab.apps.main import command_line, study_command
 from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.input_errors import reading_input
-from stelab.engine.config.writable import require_folder
 from stelab.engine.errors import InputError
+from stelab.engine.files import require_folder
 from stelab.engine.project import project
 from stelab.engine.report.numbers import count_kinds
 from stelab.engine.report.status_table import print_states
 from stelab.engine.studies import Run, finished_run
 from stelab.engine.studies.run_folder import RunFolder
-from stelab.engine.studies.status import RunState, names_of, state_of
+from stelab.engine.studies.status import names_of, state_of
 from stelab.engine.studies.sweep import differing_overrides, driving, record_sweep
 from stelab.engine.sweepers.plan import Plan
 from stelab.engine.terminal import undisturbed, visible
@@ -63,14 +63,19 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
         for folder in folders:
             if not os.path.isfile(folder.record):
                 require_folder(folder.path)
-        states = [state_of(folder.path) for folder in folders]
-        _check(plan, states)
+        states = [state_of(folder.path).state for folder in folders]
+        jobs = zip(plan.jobs, states, strict=True)
+        # What is finished was built before.
+        if waiting := [job for job, state in jobs if state != "finished" or job.rerun]:
+            from stelab.lab.training.check import check
+
+            check(waiting)
     with undisturbed():
         if plan.multirun or plan.shared.dry_run:
             _announce(plan, states)
         if plan.shared.dry_run:
             for state, (name, settings) in zip(states, _named(plan), strict=True):
-                print(visible("  ".join(filter(None, (name, state.state, settings)))))
+                print(visible("  ".join(filter(None, (name, state, settings)))))
         elif plan.multirun:
             _sweep(plan, launch)
         else:
@@ -78,39 +83,28 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
                 launch()
 
 
-def _announce(plan: Plan, states: Sequence[RunState]) -> None:
+def _announce(plan: Plan, states: Sequence[str]) -> None:
     """Print the number of jobs, and of those that are finished where they are known."""
-    finished = sum(state.state == "finished" for state in states)
     if plan.whole:
         jobs = "1 job" if plan.count == 1 else f"{plan.count} jobs"
-        print(f"{jobs}, {finished} finished already", flush=True)
+        print(f"{jobs}, {states.count('finished')} finished already", flush=True)
     elif plan.count is not None:
         print(f"at most {plan.count} jobs, such as these {len(states)}", flush=True)
 
 
-def _check(plan: Plan, states: Sequence[RunState]) -> None:
-    """Build what the jobs that will train will need; what is finished was built before."""
-    waiting = [
-        job
-        for job, state in zip(plan.jobs, states, strict=True)
-        if state.state != "finished" or job.rerun
-    ]
-    if waiting:
-        from stelab.lab.training.check import check
-
-        check(waiting)
-
-
 def _sweep(plan: Plan, launch: Callable[[], None]) -> None:
     command = command_line()
+    studies: dict[Path, dict[str, list[str]]] = {}
+    for job in plan.jobs:
+        folder = RunFolder.of(job)
+        studies.setdefault(folder.study, {})[folder.name] = overrides_of(job)
     try:
-        studies = {RunFolder.of(job).study for job in plan.jobs}
         with driving(studies), _on_interruption(plan):
-            if plan.whole:
-                _record(plan, command)
+            for study, jobs in studies.items() if plan.whole else ():
+                record_sweep(study, command, jobs)
             launch()
     except SystemExit as end:
-        if end.code != 1:  # not failed, but stopped: who did it waits
+        if end.code != 1:  # stopped rather than failed: whoever stopped it waits
             raise
     if _sum_up(plan, command):
         sys.exit(1)
@@ -122,24 +116,14 @@ def _on_interruption(plan: Plan) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
-        if getattr(stop, "code", None) not in (0, 1, 2):  # not ended, but stopped
+        if getattr(stop, "code", None) not in (0, 1, 2):  # stopped before its end
             counts = Counter(state_of(folder).state for folder in _folders(plan))
             print(f"{count_kinds(counts)}; the same command continues", flush=True)
         raise
 
 
-def _record(plan: Plan, command: str) -> None:
-    """Note in each study what the sweep is to run there."""
-    studies: dict[Path, dict[str, list[str]]] = {}
-    for job in plan.jobs:
-        folder = RunFolder.of(job)
-        studies.setdefault(folder.study, {})[folder.name] = overrides_of(job)
-    for study, jobs in studies.items():
-        record_sweep(study, command, jobs)
-
-
 def _folders(plan: Plan) -> list[Path]:
-    """Return the folders of a sweep's runs; if a sweeper chooses as it goes, all in its study."""
+    """Return the folders of a sweep's runs: all in its study where they are chosen as it goes."""
     if plan.whole:
         return [*dict.fromkeys(RunFolder.of(job).path for job in plan.jobs)]
     study = RunFolder.of(plan.jobs[0]).study
@@ -148,20 +132,18 @@ def _folders(plan: Plan) -> list[Path]:
 
 def _named(plan: Plan) -> list[tuple[str, str]]:
     """Return each job's run id and what was swept."""
-    names = (RunFolder.of(job).name for job in plan.jobs)
-    return list(
-        zip(names, differing_overrides([overrides_of(job) for job in plan.jobs]), strict=True)
-    )
+    settings = differing_overrides([overrides_of(job) for job in plan.jobs])
+    return list(zip((RunFolder.of(job).name for job in plan.jobs), settings, strict=True))
 
 
 def _sum_up(plan: Plan, command: str) -> bool:
-    """Print what came out; return whether anything did not."""
+    """Print the results of a sweep; return whether any run is without one."""
     from stelab.engine.studies.tables import load
 
     folders = _folders(plan)
     tables = load(*(f.parent for f in folders), runs={f.name for f in folders})
     if not tables.finished.empty:
-        _conclude(plan, tables, list(dict.fromkeys(folder.parent for folder in folders)))
+        _conclude(plan, tables, [*dict.fromkeys(folder.parent for folder in folders)])
     lost = tables.left_out[["run", "state", "reason"]].itertuples(index=False, name=None)
     print_states(lost, settings=dict(_named(plan)))
     done = {*tables.finished["folder"]}
@@ -181,10 +163,8 @@ def _conclude(plan: Plan, tables: Study, studies: Sequence[Path]) -> None:
     print_comparison(comparison)
     trust = {name for job in plan.jobs for name in packages_of(job)}  # this very command's
     drawn, missing = draw_study(studies[0], comparison, trust=sorted(trust))
-    place = {
-        "study": ",".join(study.name for study in studies),
-        "outputs": str(plan.shared.paths.outputs),
-    }
+    names = ",".join(study.name for study in studies)
+    place = {"study": names, "outputs": str(plan.shared.paths.outputs)}
     choice = {"baseline": comparison.baseline} if plan.first_is_baseline else {}
     for line in missing:
         print(visible(line))

@@ -1,4 +1,4 @@
-"""Files that a reader never sees half written, and files of strangers, read within bounds."""
+"""Files: those of strangers read within bounds, our own written whole, where it is possible."""
 
 import errno
 import os
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stelab.engine.errors import InputError
+from stelab.engine.terminal import brief, visible
+
+_ROOM = "x" * 200  # for the names of what will lie in a folder
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -39,11 +42,34 @@ def read_bounded(path: Path, *, limit: int) -> bytes:
 
 def require_own(*paths: Path) -> None:
     """Refuse links where a run's or a study's own folders should be: they may lead anywhere."""
-    for path in paths:
-        if path.is_symlink():
-            raise InputError(
-                f"{path} must be a folder, but is a link, which is not written to: remove it"
-            )
+    for link in filter(Path.is_symlink, paths):
+        raise InputError(
+            f"{link} must be a folder, but is a link, which is not written to: remove it"
+        )
+
+
+def require_folder(path: Path | str) -> None:
+    """Raise InputError if no folder can be made, or written to, at `path`."""
+    existing = folder = Path(os.path.abspath(path))
+    missing = []
+    while existing != existing.parent and not _exists(existing):
+        missing.append(existing.name)
+        existing = existing.parent
+    for name in missing:
+        _exists(existing / name)  # only the folder that is there limits the length of a name
+    _exists(folder / _ROOM)
+    if not existing.is_dir():
+        raise InputError(f"{visible(str(existing))} must be a folder to write to, but is none")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{visible(str(existing))} must be writable, but is read-only")
+
+
+def require_file(path: Path | str) -> None:
+    """Raise InputError if no file can be made, or written anew, at `path`."""
+    require_folder(Path(path).parent)
+    _exists(Path(path))
+    if os.path.isdir(path):
+        raise InputError(f"{visible(str(path))} must be a file to write, but is a folder")
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
@@ -70,12 +96,12 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def filled_atomically(folder: Path) -> Iterator[Path]:
     """Yield a folder to write files to, which appear in `folder` when all are written."""
-    beside = not folder.exists()  # else within: the same disk, whatever is mounted there
-    temporary = _temporary(folder if beside else folder / folder.name)
+    is_new = not folder.exists()  # else the files wait within: the disk that is mounted there
+    temporary = _temporary(folder if is_new else folder / folder.name)
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        if beside:
+        if is_new:
             temporary.rename(folder)
         else:
             for path in temporary.iterdir():
@@ -98,3 +124,16 @@ def link_atomically(source: Path, path: Path) -> None:
 def _temporary(path: Path) -> Path:
     """Name a hidden neighbour of `path` that no other process writes."""
     return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there; raise InputError if nothing can be."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        name = brief(visible(str(path)))
+        raise InputError(f"nothing can be written to {name}: {reason}") from error
+    return True

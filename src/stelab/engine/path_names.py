@@ -1,13 +1,17 @@
-"""Names that become folders and files: one component of a path, whatever they were."""
+"""Names: several in one text, and those that become folders and files."""
 
 from __future__ import annotations
 
 import re
 
-MOST = 100
-"""Bytes of a name in a configuration: a run id joins several, and file systems have 255."""
+MOST = 100  # bytes of a name in a configuration: a run id joins several, file systems have 255
 
 _FORBIDDEN = r'[\x00-\x1f\x7f<>:"/\\|?*]'  # by some file system
+
+
+def split_commas(text: str | None) -> list[str]:
+    """Split ``a,b`` into its names; None gives an empty list."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def path_name(text: str, *, most: int = 200) -> str:

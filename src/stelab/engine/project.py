@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import Any
 
 from omegaconf import DictConfig
 
-Mistake = tuple[tuple[str | int, ...], str]
-"""The path of a key, and what it must be."""
+from stelab.engine.errors import InputError
+
+Mistake = tuple[tuple[str | int, ...], str]  # The path of a key, and what it must be.
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,14 @@ class Component:
 
 @dataclass(frozen=True)
 class Project:
-    """What a project declares to the engine, once; objects are named, not imported.
+    """What a project declares to the engine, once; most objects are named, not imported.
 
     Some keys of a run are the engine's own and in every project's schema of ``"train"``: study,
     seed, rerun, dry_run, retries, on_failure, only, monitor, better, tags, trial, names and paths.
     """
 
     # Configurations.
-    schemas: Mapping[str, type[Any]]  # The keys of each command; "train" is what a run is.
+    schemas: Mapping[str, Any]  # The keys of each command, a TypedDict; "train" is what a run is.
     classes: Mapping[str, str]  # Nodes without a _target_: the arguments of one class.
     apart: Mapping[str, tuple[str, ...]]  # Keys of nodes that are not for their _target_.
     contradictions: Callable[[dict[str, Any]], Iterator[Mistake]]  # What is wrong between keys.
@@ -61,7 +63,7 @@ class Project:
     parts: Mapping[str, Component]  # By the name of a node, wherever it stands.
     members: Mapping[str, Component]  # By the name of the table that a node stands in.
     products: Mapping[str, str]  # The class that building a group must give.
-    # Functions.
+    # Functions, as "module:function".
     train: str  # Of a configuration: trains, or returns what is finished.
     reconstructions: str  # Of a comparison: draws test images and what is left of them.
     read_codes: str  # Of a run: what the projector shows of it.
@@ -71,14 +73,14 @@ class Project:
 @cache
 def project() -> Project:
     """Return the declaration; it is read when it is first needed."""
-    declared: Project = load("stelab.project.PROJECT")
+    declared: Project = resolve_name("stelab.project:PROJECT")
     return declared
 
 
-def load(name: str) -> Any:
-    """Import what a declaration names."""
-    module, _, attribute = name.rpartition(".")
-    return getattr(import_module(module), attribute)
+def require_package(package: str, *, extra: str, user: str) -> None:
+    """Raise InputError if a package is not installed that `user`, e.g. ``sweep=optuna``, needs."""
+    if find_spec(package) is None:
+        raise InputError(f"{user} needs {package}: pip install 'stelab[{extra}]'")
 
 
 def now_called(target: str) -> str:

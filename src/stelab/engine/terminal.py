@@ -6,13 +6,13 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
 
 def visible(text: str) -> str:
-    """Escape, as in a Python literal, what a terminal would obey, hide or cannot encode."""
+    """Escape, as in a Python literal, what a terminal would obey or hide, or cannot encode."""
     return "".join(
         c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
@@ -37,13 +37,16 @@ def brief(value: object) -> str:
 def robust_streams() -> Iterator[None]:
     """Give this process a stdout and a stderr that take any text; none fails when it is closed.
 
-    A character that the terminal's encoding lacks is escaped. A stream that was closed before
-    this process began is one that refuses to be written to, instead of the next file that is
-    opened. What a logger cannot write is lost without a traceback.
+    A character that the terminal's encoding lacks is escaped. A stream that was closed before this
+    process began refuses to be written to; else its number would be that of the next file opened.
+    What a logger cannot write is lost without a traceback.
     """
     for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:
-            setattr(sys, name, _unwritable(number))
+        if getattr(sys, name) is None:  # a descriptor of its own: no other file gets it
+            if (null := os.open(os.devnull, os.O_RDONLY)) != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
         if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     before, logging.raiseExceptions = logging.raiseExceptions, False
@@ -53,15 +56,6 @@ def robust_streams() -> Iterator[None]:
         logging.raiseExceptions = before
         for stream in (sys.stdout, sys.stderr):
             _let_close(stream)
-
-
-def _unwritable(number: int) -> TextIO:
-    """Open a stream with a descriptor of its own, so that no other file gets it."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    if null != number:
-        os.dup2(null, number)
-        os.close(null)
-    return open(number, "w", encoding="utf-8", closefd=False)
 
 
 def flush_output() -> None:
@@ -100,22 +94,18 @@ class _Output:
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
-        try:
-            return self.stream.write(text)
-        except OSError as error:
-            return self._lose(error)
+        return self._try(self.stream.write, text) or 0
 
     def flush(self) -> None:
-        try:
-            self.stream.flush()
-        except OSError as error:
-            self._lose(error)
+        self._try(self.stream.flush)
 
-    def _lose(self, error: OSError) -> int:
-        error.filename = "stdout"
-        self.error = self.error or error
-        _let_close(self.stream)
-        return 0
+    def _try(self, operation: Callable[..., Any], *arguments: str) -> Any:
+        try:
+            return operation(*arguments)
+        except OSError as error:
+            error.filename = "stdout"
+            self.error = self.error or error
+            _let_close(self.stream)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

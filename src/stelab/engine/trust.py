@@ -16,11 +16,10 @@ from inspect import isfunction
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import ValidationError
 
-from stelab.engine.config.lists import split_commas
 from stelab.engine.config.signature import HYDRA_KEYS
 from stelab.engine.errors import InputError
+from stelab.engine.path_names import split_commas
 from stelab.engine.project import Component, project
 from stelab.engine.studies.record import Run
 from stelab.engine.terminal import brief, one_line, visible
@@ -52,11 +51,7 @@ def packages_of(cfg: DictConfig) -> tuple[str, ...]:
 
 
 def require_trusted(run: Run, groups: Sequence[str], trust: Sequence[str] = ()) -> None:
-    """Judge what groups of a run name, by names alone, so that nothing is imported.
-
-    Raises:
-        InputError: A group is absent, or names what it may not.
-    """
+    """Judge what groups of a run name, by names alone, so that nothing is imported."""
     for group in groups:
         _require(_judge_name, run, group, trust)
 
@@ -64,28 +59,21 @@ def require_trusted(run: Run, groups: Sequence[str], trust: Sequence[str] = ()) 
 def rebuild(run: Run, group: str, *, trust: Sequence[str] = ()) -> Any:
     """Build a group of a run's configuration, such as ``"model"``, as the run names it.
 
-    Args:
-        run: The run.
-        group: ``"model"``, ``"loss"`` or ``"data"``.
-        trust: Packages that are trusted besides stelab and the modules of torch and torchvision.
-
-    Raises:
-        InputError: The group is absent, names what it may not, or refuses its arguments.
+    The packages of `trust` are trusted besides stelab and the modules of torch and torchvision. An
+    InputError says that the group is absent, names what it may not, or refuses its arguments.
     """
     require_trusted(run, [group], trust)
     _require(_judge_object, run, group, trust)
-    where = visible(str(run.folder))
     try:
         made = _make(_group(run, group), (group,))
+        product = _locate(project().products[group])
+        if not isinstance(made, product):
+            got = type(made).__name__
+            raise InputError(f"{group} must be of {product.__name__}, got {got}")
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(f"{visible(str(run.folder))}: {error}") from error
     except RecursionError as error:
-        raise InputError(f"{where}: {group} is nested too deep") from error
-    product = _locate(project().products[group])
-    if not isinstance(made, product):
-        raise InputError(
-            f"{where}: {group} must be of {product.__name__}, got {type(made).__name__}"
-        )
+        raise InputError(f"{visible(str(run.folder))}: {group} is nested too deep") from error
     return made
 
 
@@ -142,14 +130,11 @@ def _judge_name(target: Any, allowed: Component | None, trust: tuple[str, ...]) 
         return "is not a dotted name like package.module.Name"
     if any(part.startswith("__") for part in target.split(".")):
         return "is no component"
-    roots = map(_root, allowed.homes) if allowed else ()
+    roots = []  # starts of names that lead to what is allowed: torch.nn, stelab
+    for home in allowed.homes if allowed else ():
+        top, *rest = home.split(".")
+        roots.append(f"{top}.{rest[0]}" if top in ("torch", "torchvision") else top)
     return "" if _is_in(target, (*trust, *roots)) else "is not of a package that is trusted"
-
-
-def _root(home: str) -> str:
-    """Return the start of the names that lead to `home`: ``torch.nn``, ``stelab``."""
-    top, *rest = home.split(".")
-    return f"{top}.{rest[0]}" if top in ("torch", "torchvision") else top
 
 
 def _judge_object(target: str, allowed: Component | None, trust: tuple[str, ...]) -> str:
@@ -157,7 +142,7 @@ def _judge_object(target: str, allowed: Component | None, trust: tuple[str, ...]
     try:
         located = _locate(target)
     except Exception as error:  # whatever the import of a trusted package raises
-        return f"cannot be imported ({brief(visible(_described(error)))})"
+        return f"cannot be imported ({_described(error)})"
     home = getattr(located, "__module__", None)
     if not isinstance(home, str):
         return "is no class"
@@ -165,19 +150,15 @@ def _judge_object(target: str, allowed: Component | None, trust: tuple[str, ...]
         return ""
     if allowed is None:
         return "is no component"
-    return "" if _is_allowed(located, home, allowed) else f"is no {allowed.base.rpartition('.')[2]}"
-
-
-def _is_allowed(located: Any, home: str, allowed: Component) -> bool:
-    """Whether an object that is defined in the module `home` is a component of a kind."""
     if not _is_in(home, allowed.homes):
-        return False
-    if isinstance(located, type):
-        return issubclass(located, _locate(allowed.base))
-    builders = vars(import_module(allowed.builders)) if allowed.builders else {}
-    return isfunction(located) and any(
-        builders[name] is located for name in builders.get("__all__", ())
-    )
+        is_allowed = False
+    elif isinstance(located, type):
+        is_allowed = issubclass(located, _locate(allowed.base))
+    else:
+        module = import_module(allowed.builders) if allowed.builders else None
+        exported = [getattr(module, name) for name in getattr(module, "__all__", ())]
+        is_allowed = isfunction(located) and located in exported
+    return "" if is_allowed else f"is no {allowed.base.rpartition('.')[2]}"
 
 
 def _is_in(name: str, places: Sequence[str]) -> bool:
@@ -209,13 +190,10 @@ def _make(node: Any, path: _Path) -> Any:
         call = partial(target, *positional, **named)
         return call if node.get("_partial_") else call()
     except Exception as error:  # a constructor may raise anything
-        key, reason = visible(".".join(path))[-80:], brief(visible(_described(error)))
-        raise InputError(f"{key} refuses its arguments: {reason}") from error
+        key = visible(".".join(path))[-80:]
+        raise InputError(f"{key} refuses its arguments: {_described(error)}") from error
 
 
 def _described(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        return f"{where}: {first['msg']}, got {first['input']!r}"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return brief(visible(text))

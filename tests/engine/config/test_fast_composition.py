@@ -8,9 +8,11 @@ from typing import Any
 import hydra
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from stelab.engine.config.compose import compose_job, search, strip
+from stelab.engine.config.compose import compose_job, search
+from stelab.engine.config.validate import validate, without_hydra
 from stelab.engine.errors import InputError
 from stelab.engine.sweepers.plan import plan
 
@@ -60,13 +62,30 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return mine, other
 
 
+def composed_by_hydra(job: list[str]) -> DictConfig:
+    """Compose all of a job's overrides at once, and check it."""
+    whole = hydra.compose("train", job, return_hydra_config=True)
+    cfg = without_hydra(whole)
+    OmegaConf.set_struct(cfg, True)
+    HydraConfig.instance().set_config(whole)
+    names = OmegaConf.to_container(cfg.names, resolve=True)
+    HydraConfig.instance().cfg = None
+    with open_dict(cfg):
+        cfg.names = names
+    validate(cfg, "train")
+    return cfg
+
+
 @pytest.mark.parametrize("job", JOBS, ids=" ".join)
-def test_a_job_is_what_hydra_composes(job: list[str], folders: tuple[Path, Path]) -> None:
+def test_a_job_is_what_hydra_composes(
+    job: list[str], folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     mine, other = folders
     job = [line.replace("OTHER", str(other)) for line in job]
     with search(str(mine)) as loader:
         try:
-            plain = strip(hydra.compose("train", job, return_hydra_config=True), "train")
+            plain = composed_by_hydra(job)
         except InputError as error:
             with pytest.raises(InputError) as fast:
                 compose_job(loader, "train", job)

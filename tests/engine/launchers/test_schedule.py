@@ -14,10 +14,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from stelab.engine.errors import InputError
-from stelab.engine.extras import require_package
 from stelab.engine.launchers import schedule
 from stelab.engine.launchers.job import Attempt, Outcome
 from stelab.engine.launchers.schedule import Job, Schedule
+from stelab.engine.project import require_package
 from stelab.engine.studies import run_folder
 
 OK, FAILED = (

@@ -154,7 +154,7 @@ def test_without_optuna_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
 
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        "stelab.engine.extras.find_spec",
+        "stelab.engine.project.find_spec",
         lambda name: None if name == "optuna" else real(name),
     )
     with pytest.raises(InputError, match=r"pip install 'stelab\[optuna\]'"):

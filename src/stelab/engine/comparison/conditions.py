@@ -14,9 +14,9 @@ import pandas as pd
 
 from stelab.engine.config import compose
 from stelab.engine.config.composition import composition_of
-from stelab.engine.config.lists import split_commas
 from stelab.engine.config.validate import plain, suggestion
 from stelab.engine.errors import InputError
+from stelab.engine.path_names import split_commas
 from stelab.engine.studies.settings import plain_value
 from stelab.engine.studies.tables import COMPARISON
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -30,6 +30,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.types import RunMode
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -40,14 +41,14 @@ from stelab.engine.config.input_errors import mistake
 from stelab.engine.config.signature import import_signature, why_not_found
 from stelab.engine.config.validate import keys_of, require_keys, suggestion, validate, without_hydra
 from stelab.engine.errors import InputError
-from stelab.engine.extras import require_package
-from stelab.engine.project import project
+from stelab.engine.project import project, require_package
 from stelab.engine.terminal import one_line, shortened
 
+# The YAML groups: inside the installed package, or at the top of a checkout.
 _PACKAGE = Path(__file__).resolve().parents[2]
 CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
-"""The YAML groups: inside the installed package, or at the top of a checkout."""
 
+Composed = TypeVar("Composed")
 _GIVEN = "command-line"  # Hydra's name for where --config-dir comes from
 
 
@@ -63,25 +64,19 @@ def compose(*overrides: str, command: str = "train", config_dir: str | None = No
         InputError: Names every mistake.
     """
     with search(config_dir) as loader:
-        whole = compose_whole(loader, command, overrides)
-        cfg = strip(whole, command)
-        _remember(cfg, loader, overrides, whole.hydra.runtime.choices)
-        return cfg
+        return compose_job(loader, command, overrides, fix_folder=False)
 
 
 @contextmanager
 def search(config_dir: str | None) -> Iterator[ConfigLoader]:
-    """Yield the loader of an `application`, to compose configurations."""
+    """Yield the loader of an `application`, which composes configurations."""
     with application(config_dir) as hydra:
         yield hydra.config_loader
 
 
 @contextmanager
 def application(config_dir: str | None) -> Iterator[Hydra]:
-    """Make a Hydra application; one that is running, such as a command's, is put aside meanwhile.
-
-    `config_dir` is a folder with further groups, as with ``--config-dir``.
-    """
+    """Make a Hydra application; a running one, such as a command's, is put aside meanwhile."""
     if config_dir is not None and not Path(config_dir).is_dir():
         raise InputError(f"--config-dir must be a folder, got '{config_dir}'")
     register_resolvers()
@@ -108,66 +103,53 @@ def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) 
 
 
 def compose_job(
-    loader: ConfigLoader, command: str, overrides: Sequence[str], *, swept: Sequence[str] = ()
+    loader: ConfigLoader,
+    command: str,
+    overrides: Sequence[str],
+    *,
+    swept: Sequence[str] = (),
+    fix_folder: bool = True,
 ) -> DictConfig:
-    """Compose and check one of many jobs; `paths.run`, if there is one, is resolved.
+    """Compose and check one of many jobs, whose `swept` keys differ; resolve its `paths.run`.
 
     It is what Hydra composes, in a tenth of the time: jobs that choose the same groups share one
     composition of them, and each sets its values in a copy, with Hydra's own function. (So
     ``${hydra:overrides}`` and what is made of it are of the groups alone.)
-
-    Args:
-        loader: Hydra's. It reads the files of a choice of groups once.
-        command: Whose defaults to start from.
-        overrides: All of the job's, those of Hydra's own keys (``hydra.*``) too.
-        swept: The keys that differ between the jobs.
     """
-    return _compose_explained(
-        loader, command, overrides, lambda lines: _compose_job(loader, command, lines, swept)
-    )
+    compose = partial(_compose_job, loader, command, fix_folder)
+    cfg, choices = _compose_explained(loader, command, overrides, compose)
+    kept = [line for line in overrides if not _parse(loader, line).is_hydra_override()]
+    entries = loader.get_search_path().get_path()
+    given = next((str(entry.path) for entry in entries if entry.provider == _GIVEN), None)
+    config_dir = given and given.removeprefix("file://")
+    remember(cfg, kept, choices, swept=swept, config_dir=config_dir)
+    return cfg
 
 
 def _compose_job(
-    loader: ConfigLoader, command: str, overrides: Sequence[str], swept: Sequence[str]
-) -> DictConfig:
+    loader: ConfigLoader, command: str, fix_folder: bool, overrides: Sequence[str]
+) -> tuple[DictConfig, Any]:
+    """Return a job's configuration, and the option that was chosen of each group."""
     choices, values = _split(loader, command, overrides)
     shared, hydra_node = _composed(loader, command, choices)
     cfg = copy.deepcopy(shared)
     ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
-    _resolve_names(cfg, hydra_node, command)
+    require_keys(cfg, command)
+    if OmegaConf.is_dict(cfg.get("names")):  # `validate` says that it must be
+        with _hydra_node(hydra_node):
+            names = OmegaConf.to_container(cfg.names, resolve=True)
+        with open_dict(cfg):
+            cfg.names = names
     with suppress(OmegaConfBaseException, AttributeError):  # `validate` says what is wrong
-        if folder := cfg.get("paths", {}).get("run"):
+        if fix_folder and (folder := cfg.get("paths", {}).get("run")):
             cfg.paths.run = folder  # computed once, not for each that refers to it
     validate(cfg, command)
-    _remember(cfg, loader, overrides, hydra_node.hydra.runtime.choices, swept)
-    return cfg
-
-
-def _remember(
-    cfg: DictConfig,
-    loader: ConfigLoader,
-    overrides: Sequence[str],
-    choices: Any,
-    swept: Sequence[str] = (),
-) -> None:
-    kept = [line for line in overrides if not _parse(loader, line).is_hydra_override()]
-    entries = loader.get_search_path().get_path()
-    folders = [str(entry.path) for entry in entries if entry.provider == _GIVEN]
-    config_dir = folders[0].removeprefix("file://") if folders else None
-    remember(cfg, kept, choices, swept=swept, config_dir=config_dir)
+    return cfg, hydra_node.hydra.runtime.choices
 
 
 def parse(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:
     """Parse overrides; raise InputError for the first one that is none."""
     return [_parse(loader, line) for line in overrides]
-
-
-def strip(cfg: DictConfig, command: str) -> DictConfig:
-    """Resolve what needs the `hydra` node, drop the node, and check the rest."""
-    rest, hydra_node = _divide(cfg)
-    _resolve_names(rest, hydra_node, command)
-    validate(rest, command)
-    return rest
 
 
 def build(node: Any, *args: Any, **kwargs: Any) -> Any:
@@ -176,8 +158,6 @@ def build(node: Any, *args: Any, **kwargs: Any) -> Any:
     Raises:
         InputError: The target cannot be found, or refuses its arguments.
     """
-    from hydra.utils import instantiate
-
     register_resolvers()  # a node that was not composed may refer to them too
     target = node.get("_target_") if isinstance(node, dict | DictConfig) else None
     if package := project().extras.get(str(target)):
@@ -218,28 +198,33 @@ def _refusing_target(node: Any, error: Exception) -> str:
 
 
 def _load(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
-    return loader.load_configuration(
-        command, list(overrides), run_mode=RunMode.RUN, from_shell=False
-    )
+    return loader.load_configuration(command, [*overrides], RunMode.RUN, from_shell=False)
 
 
 @lru_cache(maxsize=1024)
 def _composed(
     loader: ConfigLoader, command: str, choices: tuple[str, ...]
 ) -> tuple[DictConfig, Any]:
-    return _divide(_load(loader, command, choices))
+    """Compose groups: the part that is not Hydra's, and what ``${hydra:...}`` refers to."""
+    cfg = _load(loader, command, choices)
+    rest = without_hydra(cfg)
+    OmegaConf.set_struct(rest, True)
+    with _hydra_node(None):
+        HydraConfig.instance().set_config(cfg)
+        return rest, HydraConfig.instance().cfg
 
 
 @lru_cache(maxsize=8192)
 def _parse(loader: ConfigLoader, line: str) -> Override:
+    message = f"'{one_line(line)}' is not an override: "
     try:
         (override,) = OverridesParser.create(config_loader=loader).parse_overrides([line])
-    except OverrideParseException as error:
-        raise InputError(f"'{one_line(line)}' is not an override: write key=value") from error
     except Exception as error:
-        raise InputError(f"'{one_line(line)}' is not an override: {mistake(error)}") from error
+        bad_syntax = isinstance(error, OverrideParseException)
+        reason = "write key=value" if bad_syntax else mistake(error)
+        raise InputError(message + reason) from error
     if not override.key_or_group:
-        raise InputError(f"'{one_line(line)}' is not an override: write key=value")
+        raise InputError(f"{message}write key=value")
     return override
 
 
@@ -249,7 +234,7 @@ def _split(
     """Separate what decides which files are read, or what Hydra itself does, from values."""
     search_path = tuple(line for line in overrides if line.lstrip("+").startswith("hydra.search"))
     files = _files(loader, command, search_path)
-    choices, values = [], []
+    choices, values = list[str](), list[Override]()
     for override in parse(loader, overrides):
         key = override.key_or_group
         is_value = isinstance(override.value(), dict) or not files.group_exists(key)
@@ -268,15 +253,6 @@ def _files(
     return impl._parse_overrides_and_create_caching_repo(command, list(search_path))[1]
 
 
-def _divide(cfg: DictConfig) -> tuple[DictConfig, Any]:
-    """Return the part that is not Hydra's, and what ``${hydra:...}`` refers to."""
-    rest = without_hydra(cfg)
-    OmegaConf.set_struct(rest, True)
-    with _hydra_node(None):
-        HydraConfig.instance().set_config(cfg)
-        return rest, HydraConfig.instance().cfg
-
-
 @contextmanager
 def _hydra_node(node: Any) -> Iterator[None]:
     """Make ``${hydra:...}`` refer to `node` meanwhile."""
@@ -288,22 +264,12 @@ def _hydra_node(node: Any) -> Iterator[None]:
         state.cfg = previous
 
 
-def _resolve_names(cfg: DictConfig, hydra_node: Any, command: str) -> None:
-    require_keys(cfg, command)
-    if not OmegaConf.is_dict(cfg.get("names")):  # `validate` says that it must be
-        return
-    with _hydra_node(hydra_node):
-        names = OmegaConf.to_container(cfg.names, resolve=True)
-    with open_dict(cfg):
-        cfg.names = names
-
-
 def _compose_explained(
     loader: ConfigLoader,
     command: str,
     overrides: Sequence[str],
-    compose: Callable[[Sequence[str]], DictConfig],
-) -> DictConfig:
+    compose: Callable[[Sequence[str]], Composed],
+) -> Composed:
     """Return what `compose` makes; raise an InputError that names the override it fails for."""
     try:
         with warnings.catch_warnings():
@@ -314,45 +280,44 @@ def _compose_explained(
     except MissingConfigException as error:
         options = sorted(error.options or [])
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        raise InputError(
-            f"{group or 'config'}={name} does not exist{suggestion(name, options)}"
-            + (f" (available: {', '.join(options)})" if options else "")
-        ) from error
+        message = f"{group or 'config'}={name} does not exist{suggestion(name, options)}"
+        available = f" (available: {', '.join(options)})" if options else ""
+        raise InputError(message + available) from error
     except OverrideParseException as error:
         raise InputError(f"'{error.override}' is not an override: write key=value") from error
+    except RecursionError as error:
+        loop = self_inclusion(error, loader.get_sources())
+        raise InputError(loop or _failing_override(error, loader, overrides, compose)) from error
     except Exception as error:
-        if unknown := _unknown_key(error, loader, command, overrides):
-            raise InputError(unknown) from error
-        if isinstance(error, RecursionError):
-            if included := self_inclusion(error, loader.get_sources()):
-                raise InputError(included) from error
-        culprit = _first_failing(compose, overrides)
-        text = (culprit and _no_option(loader, culprit)) or mistake(error)
-        where = "" if culprit is None or culprit in text else f"'{culprit}' cannot be applied: "
-        raise InputError(one_line(where + text)) from error
+        key = _unknown_key(error, loader, command, overrides)
+        raise InputError(key or _failing_override(error, loader, overrides, compose)) from error
 
 
-def _first_failing(
-    compose: Callable[[Sequence[str]], object], overrides: Sequence[str]
-) -> str | None:
-    """Return the first override with which composing fails; None if it fails without any."""
+def _failing_override(
+    error: Exception,
+    loader: ConfigLoader,
+    overrides: Sequence[str],
+    compose: Callable[[Sequence[str]], object],
+) -> str:
+    """Describe an error with the first override for which composing fails, if it needs one."""
+    message = mistake(error)
     for count in range(len(overrides) + 1):
         try:
             compose(overrides[:count])
         except InputError:
             continue
         except Exception:
-            return overrides[count - 1] if count else None
-    return None
-
-
-def _no_option(loader: ConfigLoader, line: str) -> str | None:
-    """Return which options a group has, if an override gives it something that is no name."""
+            break
+    else:
+        count = 0
+    if count == 0:  # no override is to blame
+        return one_line(message)
+    line = overrides[count - 1]
     override = _parse(loader, line)
     options = loader.get_group_options(override.key_or_group)
-    if not options or isinstance(override.value(), str):
-        return None
-    return f"{override.key_or_group} takes one of {', '.join(options)}"
+    if options and not isinstance(override.value(), str):
+        message = f"{override.key_or_group} takes one of {', '.join(options)}"
+    return one_line(message if line in message else f"'{line}' cannot be applied: {message}")
 
 
 def _unknown_key(
@@ -360,23 +325,18 @@ def _unknown_key(
 ) -> str | None:
     """Return which keys there are, if an override was of one that is not there."""
     text = str(error)
-    if not isinstance(error, ConfigCompositionException) or not text.startswith("Could not"):
+    if not isinstance(error, ConfigCompositionException) or "already" in text:
         return None
-    if "'" not in text or "already" in text:
+    if not (quoted := re.match(r"Could not[^']*'([^']*)", text)):
         return None
-    key = getattr(error.__cause__, "full_key", None) or text.split("'")[1]
-    tree = _tree(loader, command, overrides)
+    key = getattr(error.__cause__, "full_key", None) or quoted[1]
+    tree: Any = {}  # what the groups alone compose, as far as they do
+    choices = [o for o in overrides if loader.get_group_options(o.partition("=")[0])]
+    for lines in ([], choices):
+        with suppress(Exception):
+            tree = OmegaConf.to_container(_load(loader, command, lines), resolve=False)
     known = [k for k in keys_of(tree) if not f"{key}.".startswith(f"{k}.") and k != "hydra"]
     parent = key.rpartition(".")[0]
     siblings = [k for k in known if k.rpartition(".")[0] == parent and not k.endswith("_target_")]
     hint = suggestion(key, known) or (f" (there are: {', '.join(siblings)})" if siblings else "")
     return f"{key} is not a key here{hint}"
-
-
-def _tree(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> Any:
-    """Return what the groups alone compose, as far as they do."""
-    choices = [o for o in overrides if loader.get_group_options(o.partition("=")[0])]
-    for lines in (choices, []):
-        with suppress(Exception):
-            return OmegaConf.to_container(_load(loader, command, lines), resolve=False)
-    return {}

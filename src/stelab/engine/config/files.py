@@ -19,19 +19,16 @@ from stelab.engine.errors import InputError
 from stelab.engine.files import read_bounded
 from stelab.engine.terminal import one_line
 
-BYTES = 2**18
-"""The most that a file may hold."""
-NODES = 10_000
-"""The most entries that a file may have, with all that its aliases repeat."""
-DEPTH = 50
-"""The most tables and lists that may be inside one another."""
+BYTES = 2**18  # that a file may hold
+NODES = 10_000  # entries that a file may have, with all that its aliases repeat
+DEPTH = 50  # tables and lists that may be inside one another
 
 
 class CheckedFiles(FileConfigSource):
     """A folder in which Hydra finds groups."""
 
     def is_config(self, config_path: str) -> bool:
-        """Whether there is such a name, whatever it is: `load_config` says what is wrong."""
+        """Whether there is such a name, whatever it is: `load_config` tells what is wrong."""
         return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -39,8 +36,9 @@ class CheckedFiles(FileConfigSource):
         path = Path(os.path.realpath(Path(self.path, self._normalize_file_name(config_path))))
         text = _read(path)
         config = _table(path, text)
-        if "/" in config_path:  # of a group, whose keys are more than a file states: `validate`
-            OmegaConf.set_struct(config, False)  # knows them, by the signature of what it names
+        # A group has more keys than its file: `validate` knows them, by the target's signature.
+        if "/" in config_path:
+            OmegaConf.set_struct(config, False)
         return ConfigResult(
             config=config,
             path=f"{self.scheme()}://{self.path}",
@@ -57,8 +55,8 @@ def self_inclusion(error: RecursionError, sources: Iterable[ConfigSource]) -> st
     loop = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if not loop:
         return None
-    places = (Path(source.path, f"{loop[0]}.yaml") for source in sources)
-    path = next((place for place in places if place.is_file()), Path(loop[0]))
+    files = (Path(source.path, f"{loop[0]}.yaml") for source in sources)
+    path = next(filter(Path.is_file, files), Path(loop[0]))
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     line = next((i for i, text in enumerate(lines, 1) if text.startswith("defaults:")), 1)
     return f"{path}:{line}: its defaults lead back to itself: {' > '.join([*loop, loop[0]])}"
@@ -66,15 +64,13 @@ def self_inclusion(error: RecursionError, sources: Iterable[ConfigSource]) -> st
 
 def _read(path: Path) -> str:
     try:
-        content = read_bounded(path, limit=BYTES)
+        return read_bounded(path, limit=BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: this is no UTF-8 text") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{path} cannot be read: {reason}") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: this is no UTF-8 text") from error
 
 
 def _table(path: Path, text: str) -> DictConfig:
@@ -89,9 +85,8 @@ def _table(path: Path, text: str) -> DictConfig:
         raise InputError(f"{path}:{line}: YAML has no character {error.character:#x}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        context = f" {error.context}" if error.context else ""
-        raise InputError(one_line(f"{path}:{line}: {error.problem}{context}")) from error
+        where = f"{path}:{mark.line + 1 if mark else 1}"
+        raise InputError(one_line(f"{where}: {error.problem} {error.context or ''}")) from error
     except ValueError as error:
         raise InputError(f"{path}: {one_line(str(error))}") from error
     except Exception as error:

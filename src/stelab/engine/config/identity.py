@@ -27,7 +27,7 @@ def run_id(cfg: DictConfig) -> str:
 
 
 def fingerprint(cfg: DictConfig) -> str:
-    """Return 64 hexadecimal digits: SHA-256 of everything in `cfg` that can change the result.
+    """Return the SHA-256, in hexadecimal, of everything in `cfg` that can change the result.
 
     ``1`` and ``1.0`` are the same value. `paths` are masked wherever they are interpolated.
     ``trainer=auto`` hashes as written, so a study may move between machines.
@@ -63,10 +63,9 @@ def checkpoint_file(source: str) -> Path:
 
 
 def pinned(key: str, source: str) -> str:
-    """Return the value of `key` with the checksum of the file's content at its end.
+    """Return `source`, the value of `key`, with the checksum of its file's content at its end.
 
-    Raises:
-        InputError: There is no such file, or `source` has another checksum already.
+    It is refused where there is no such file, or `source` has another checksum already.
     """
     name, _, known = source.partition(_MARK)
     path = checkpoint_file(source)
@@ -77,9 +76,8 @@ def pinned(key: str, source: str) -> str:
         if known:  # a finished run needs it no more
             return source
         reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{key} must be a run's folder or a checkpoint, but {reason}: {path}"
-        ) from error
+        message = f"{key} must be a run's folder or a checkpoint, but {reason}: {path}"
+        raise InputError(message) from error
     if known not in ("", digest):
         raise InputError(f"{key}: {path} holds something else than when it was recorded")
     return f"{name}{_MARK}{digest}"

@@ -1,7 +1,7 @@
 """The boundary to what strangers write: arguments, YAML files, the code that these name.
 
-Until a command starts, nothing can go wrong but by such input. Whatever exception a library, or
-stelab itself, raises then is told as what it is to the user: a mistake, in one line.
+Until a command starts, only such input can go wrong. So whatever exception a library, or stelab
+itself, raises until then reaches the user as what it is: a mistake, in one line.
 """
 
 from __future__ import annotations
@@ -45,11 +45,10 @@ class Mistakes:
 
     def raise_any(self) -> None:
         """Raise one InputError that names all that was gathered, if anything was."""
-        lines: list[str] = []
+        lines = list[str]()
         for message, jobs in self._jobs_of.items():
-            lines.append(message)
-            if self.jobs > 1:
-                lines.append(f"  in {len(jobs)} of {self.jobs} jobs, the first: {jobs[0]}")
+            where = f"  in {len(jobs)} of {self.jobs} jobs, the first: {jobs[0]}"
+            lines += [message, where] if self.jobs > 1 else [message]
         if lines:
             raise InputError("\n".join(lines))
 

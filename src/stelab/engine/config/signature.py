@@ -27,8 +27,8 @@ from stelab import arguments
 from stelab.arguments import Only
 from stelab.engine.errors import first_line
 
+# Keys of a node that are Hydra's, not arguments of its target.
 HYDRA_KEYS = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
-"""Keys of a node that are Hydra's, not arguments of its target."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,8 @@ class Signature:
 def read_signature(target: str) -> Signature:
     """Return the keyword parameters of the class or function with the dotted name `target`.
 
-    They are read from its source where that is plain. What they would refuse of a target that is
-    not stelab's, `import_signature` may accept. Both raise LookupError if there is no such thing,
-    its import fails, or it cannot be called.
+    What they refuse of a target that is not stelab's, `import_signature` may accept. Both raise
+    LookupError if there is no such thing, its import fails, or it cannot be called.
     """
     module, _, name = target.rpartition(".")
     if not module or not all(part.isidentifier() for part in target.split(".")):
@@ -115,7 +114,7 @@ def why_not_found(target: str, error: BaseException) -> str:
 
 
 class _NoSource(Exception):
-    """The source says nothing: it is compiled, or what stands there is no class or function."""
+    """The source does not tell: it is compiled, or what stands there is no class or function."""
 
 
 def _signature(module: str, node: ast.AST, *, strict: bool) -> Signature:
@@ -145,7 +144,7 @@ def _parameters(arguments: ast.arguments, *, strict: bool) -> Signature:
     )
 
 
-_NAMES = {**vars(typing), **vars(arguments)}
+_NAMES = {**vars(typing), **vars(arguments)}  # what annotations in a source are made of
 
 
 def _judged(annotation: Any, names: dict[str, Any], *, strict: bool) -> Any:
@@ -164,10 +163,9 @@ def _judged(annotation: Any, names: dict[str, Any], *, strict: bool) -> Any:
 
 def _has_range(kind: Any) -> bool:
     """Whether a type is of `stelab.arguments`, or made of one."""
-    metadata = getattr(kind, "__metadata__", ())
-    return any(isinstance(entry, Only) for entry in metadata) or any(
-        map(_has_range, typing.get_args(kind))
-    )
+    if any(isinstance(entry, Only) for entry in getattr(kind, "__metadata__", ())):
+        return True
+    return any(map(_has_range, typing.get_args(kind)))
 
 
 def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
@@ -178,9 +176,12 @@ def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
         if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
             return module, node
         if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return _find(_absolute(module, node), alias.name)
+            names = {alias.asname or alias.name: alias.name for alias in node.names}
+            if name in names:
+                is_package = node.level and _source(module).name == "__init__.py"
+                package = module if is_package else module.rpartition(".")[0]
+                home = resolve_name("." * node.level + (node.module or ""), package)
+                return _find(home, names[name])
     return None
 
 
@@ -192,21 +193,14 @@ def _flat(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _flat([*node.body, *node.orelse])
 
 
-def _absolute(module: str, node: ast.ImportFrom) -> str:
-    is_package = node.level and _source(module).name == "__init__.py"
-    package = module if is_package else module.rpartition(".")[0]
-    return resolve_name("." * node.level + (node.module or ""), package)
-
-
 @cache
 def _statements(module: str) -> list[ast.stmt]:
     path = _source(module)
     try:
         return ast.parse(path.read_bytes()).body
     except SyntaxError as error:
-        raise LookupError(
-            f"{path}:{error.lineno or 1}: its source is broken: {error.msg}"
-        ) from error
+        error.filename = str(path)
+        raise LookupError(why_not_found(module, error)) from error
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise LookupError(f"{path}: its source cannot be read: {error}") from error
 

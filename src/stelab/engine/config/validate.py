@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,7 +23,7 @@ from stelab.engine.config.signature import (
     read_signature,
 )
 from stelab.engine.errors import InputError, first_line
-from stelab.engine.project import project
+from stelab.engine.project import Mistake, project
 from stelab.engine.terminal import shortened
 
 Path = tuple[str | int, ...]
@@ -34,42 +33,43 @@ _DELETED = "must be given (it cannot be deleted)"
 def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
     """Check `cfg` against the schema of `command`; return it as plain containers, resolved.
 
-    Raises:
-        InputError: Names every unknown, missing, mistyped or out-of-range key.
+    An InputError names every unknown, missing, mistyped or out-of-range key.
     """
+    schema = _schema(command)
     try:
         tree = plain(cfg)
-    except InputError:  # for a mistake that can be named better, maybe
+    except InputError:  # the schema may name the mistake better
         written: Any = OmegaConf.to_container(without_hydra(cfg), resolve=False)
-        _raise([m for m in _against_schema(written, command) if "${" not in m[1]], cfg)
+        _raise([m for m in _mistakes(schema, written) if "${" not in m[1]], cfg)
         raise
-    _raise(list(_mistakes(tree, command)), cfg)
+    mistakes = [*_missing_or_not_finite(tree), *_mistakes(schema, tree)]
+    mistakes += [*project().contradictions(tree), *_against_signatures(_with_targets(tree))]
+    _raise(mistakes, cfg)
     return tree
-
-
-def _mistakes(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
-    yield from _missing_or_not_finite(tree)
-    yield from _against_schema(tree, command)
-    yield from project().contradictions(tree)
-    yield from _against_signatures(_with_targets(tree))
 
 
 def validate_node(cfg: DictConfig, key: str) -> None:
     """Check the node at `key`, and those in it, against the signatures of their targets."""
     tree = OmegaConf.to_container(OmegaConf.select(cfg, key), resolve=True)
-    _raise(list(_against_signatures(tree, tuple(key.split(".")))), cfg)
+    _raise([*_against_signatures(tree, tuple(key.split(".")))], cfg)
 
 
-def _raise(mistakes: list[tuple[Path, str]], cfg: DictConfig) -> None:
-    if mistakes:
-        first = {_dotted(_stated(path, cfg)): text for path, text in reversed(mistakes)}
+def _raise(mistakes: list[Mistake], cfg: DictConfig) -> None:
+    first = {_dotted(_stated(path, cfg)): text for path, text in reversed(mistakes)}
+    if first:
         raise InputError("\n".join(f"{key} {first[key]}" for key in sorted(first)))
+
+
+def table(extra: Literal["allow", "forbid"], /, **keys: Any) -> Any:
+    """Make the schema of a table of these keys, and of others where `extra` allows them."""
+    schema = TypedDict("schema", keys)  # type: ignore[misc]
+    schema.__pydantic_config__ = ConfigDict(extra=extra)  # type: ignore[attr-defined]
+    return schema
 
 
 def require_keys(cfg: DictConfig, command: str) -> None:
     """Raise InputError if a top-level key of `command` was deleted."""
-    fields = dataclasses.fields(project().schemas[command])
-    needed = {f.name for f in fields if f.default is dataclasses.MISSING}
+    needed: frozenset[str] = project().schemas[command].__required_keys__
     deleted = sorted(needed - {str(key) for key in cfg})
     if deleted:
         raise InputError("\n".join(f"{key} {_DELETED}" for key in deleted))
@@ -120,19 +120,12 @@ def _walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from _walk(value, (*path, key))
 
 
-def _missing_or_not_finite(tree: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+def _missing_or_not_finite(tree: dict[str, Any]) -> Iterator[Mistake]:
     for path, node in _walk(tree):
         if node == "???":
             yield path, f"must be given: {_dotted(path)}=..."
         if isinstance(node, float) and not math.isfinite(node):
             yield path, f"must be a finite number, got {node}"
-
-
-def _against_schema(tree: dict[str, Any], command: str) -> Iterator[tuple[Path, str]]:
-    try:
-        _schema(command).validate_python(tree)
-    except ValidationError as error:
-        yield from _explain(error, tree, ())
 
 
 @cache
@@ -150,7 +143,7 @@ def _with_targets(tree: dict[str, Any]) -> dict[str, Any]:
     return tree | nodes
 
 
-def _against_signatures(tree: Any, where: Path = ()) -> Iterator[tuple[Path, str]]:
+def _against_signatures(tree: Any, where: Path = ()) -> Iterator[Mistake]:
     for path, node in _nodes(tree, where):
         target = str(node["_target_"])
         try:
@@ -174,16 +167,11 @@ def _nodes(node: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield from _nodes(value, (*path, key))
 
 
-def _against_signature(
-    signature: Signature, node: dict[str, Any], path: Path
-) -> Iterator[tuple[Path, str]]:
+def _against_signature(signature: Signature, node: dict[str, Any], path: Path) -> Iterator[Mistake]:
     arguments = {key: value for key, value in node.items() if key not in HYDRA_KEYS}
-    try:
-        _adapter(signature).validate_python(arguments)
-    except ValidationError as error:
-        for where, text in _explain(error, arguments, path, signature):
-            if text != _DELETED or not node.get("_partial_"):
-                yield where, text
+    for where, text in _mistakes(_adapter(signature), arguments, path, signature):
+        if text != _DELETED or not node.get("_partial_"):
+            yield where, text
 
 
 @cache
@@ -195,32 +183,37 @@ def _adapter(signature: Signature) -> TypeAdapter[Any]:
         return _arguments(signature, dict.fromkeys(signature.annotations, Any))
 
 
-def _arguments(signature: Signature, annotations: dict[str, Any]) -> TypeAdapter[Any]:
-    fields = {
-        name: annotation if name in signature.required else NotRequired[annotation]
-        for name, annotation in annotations.items()
-    }
-    arguments = TypedDict("arguments", fields)  # type: ignore[misc]
-    config = ConfigDict(extra="allow" if signature.open else "forbid")
-    arguments.__pydantic_config__ = config  # type: ignore[attr-defined]
-    adapter = TypeAdapter[Any](arguments)
+def _arguments(signature: Signature, types: dict[str, Any]) -> TypeAdapter[Any]:
+    required = signature.required
+    keys = {n: kind if n in required else NotRequired[kind] for n, kind in types.items()}
+    adapter = TypeAdapter[Any](table("allow" if signature.open else "forbid", **keys))
     adapter.rebuild(raise_errors=True)  # now, not when it is used
     return adapter
 
 
-def _explain(
-    error: ValidationError, tree: dict[str, Any], path: Path, signature: Signature | None = None
-) -> Iterator[tuple[Path, str]]:
-    for entry in error.errors():
-        where = (*path, *(part for part in entry["loc"] if _is_key(part, tree)))
-        if entry["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+def _mistakes(
+    schema: TypeAdapter[Any],
+    tree: dict[str, Any],
+    path: Path = (),
+    signature: Signature | None = None,
+) -> Iterator[Mistake]:
+    """Yield what pydantic finds wrong with `tree`, which stands at `path`, in our words."""
+    try:
+        schema.validate_python(tree)
+        return
+    except ValidationError as error:
+        entries = error.errors()
+    keys = {part for where, _ in _walk(tree) for part in where}
+    for entry in entries:
+        # A location has the names of a union's members too.
+        where = (*path, *(p for p in entry["loc"] if isinstance(p, int) or p in keys))
+        if entry["type"] == "extra_forbidden":
             yield (*path, *entry["loc"]), _unknown(path, entry["loc"], tree, signature)
-        elif entry["type"] in ("missing", "missing_argument"):
+        elif entry["type"] == "missing":
             yield (*path, *entry["loc"]), _DELETED
         elif not (isinstance(entry["input"], dict) and "_target_" in entry["input"]):
-            # (What such a node makes may be anything.)
+            # What such a node makes may be anything.
             text = entry["msg"].replace("Input should be", "must be").replace("Value error, ", "")
-            text = re.sub(r"a dictionary or an instance of \w+", "a valid dictionary", text)
             yield where, f"{text[0].lower()}{text[1:]}, got {shortened(repr(entry['input']))}"
 
 
@@ -235,14 +228,8 @@ def _unknown(path: Path, loc: Path, tree: dict[str, Any], signature: Signature |
         return "is taken by position only: write it in the list _args_"
     else:
         names = [*signature.annotations]
-    within = "".join(f"{part}." for part in (*path, *loc[:-1]))
-    near = suggestion(key, names, within=within)
+    near = suggestion(key, names, within="".join(f"{part}." for part in (*path, *loc[:-1])))
     return "is not a key here" + (near or (f" (there are: {', '.join(names)})" if names else ""))
-
-
-def _is_key(part: str | int, tree: dict[str, Any]) -> bool:
-    """Whether it is a key, not the name of a union's member that pydantic puts in a location."""
-    return isinstance(part, int) or any(part in path for path, _ in _walk(tree))
 
 
 # ${key}, or ${oc.select:key,default}

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any, Literal, Protocol
 
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
 from stelab.engine.errors import InputError
-from stelab.engine.project import load, project
+from stelab.engine.project import project
 from stelab.engine.studies.record import Pruned, Run
 
 _abandoned = threading.Event()
@@ -46,7 +47,7 @@ class Attempt:
     def __call__(self) -> Outcome:
         """Train in this process; what is no `Exception`, such as a signal, ends the process."""
         try:
-            value, summary = load(project().train)(self.cfg, self.finished)
+            value, summary = resolve_name(project().train)(self.cfg, self.finished)
             return Outcome("finished", value=value, summary=summary)
         except Pruned as error:
             return Outcome("pruned", reason=str(error))

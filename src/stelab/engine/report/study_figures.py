@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 
 from stelab.engine.comparison import Comparison
 from stelab.engine.errors import InputError
-from stelab.engine.project import load, project
+from stelab.engine.project import project
 from stelab.engine.report.curves import draw_curves, draw_panels
 from stelab.engine.report.drawing import Drawn, style
 from stelab.engine.report.forest_plot import draw_forest_plot
@@ -47,7 +48,7 @@ def draw_study(
         if curves := draw_curves(comparison, log_scale=True):
             curves.save_png(loss)
         try:
-            picture = load(project().reconstructions)(comparison, trust=trust)
+            picture = resolve_name(project().reconstructions)(comparison, trust=trust)
             picture.save_png(reconstructions)
             missing = [*picture.drawn.missing]
         except InputError as error:

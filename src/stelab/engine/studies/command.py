@@ -8,7 +8,7 @@ import pandas as pd
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 
-from stelab.engine.config.compose import compose_whole, parse, search, strip
+from stelab.engine.config.compose import compose_job, compose_whole, parse, search
 from stelab.engine.config.composition import Composition
 from stelab.engine.config.identity import fingerprint
 from stelab.engine.errors import InputError
@@ -75,7 +75,7 @@ def _overrides(
     choice = tuple(chosen)
     if choice not in modes:
         whole = compose_whole(loader, "train", kept)
-        if fingerprint(strip(whole, "train")) != composition.fingerprint:
+        if fingerprint(compose_job(loader, "train", kept)) != composition.fingerprint:
             raise InputError("the installed groups do not make its configuration")
         # The options would make a sweep.
         modes[choice] = ["hydra.mode=RUN"] * (whole.hydra.mode == RunMode.MULTIRUN)

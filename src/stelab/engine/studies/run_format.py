@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ def problem_with_config(config: Any) -> str:
     has_groups = isinstance(groups, dict) and project().named_groups[0] in groups
     if not (has_groups and isinstance(trainer, dict)):
         return "config.yaml is not one of stelab's"
-    keys = {field.name for field in dataclasses.fields(project().schemas["train"])}
+    keys = project().schemas["train"].__annotations__
     if strange := [key for key in config if key not in keys]:
         return f"config.yaml: {brief(strange[0])} is not a key of a run"
     tables = ("names", "paths", *dict.fromkeys((*project().named_groups, *project().groups)))

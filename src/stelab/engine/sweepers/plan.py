@@ -16,7 +16,7 @@ from stelab.engine.config.compose import compose_job, compose_whole, parse, sear
 from stelab.engine.config.input_errors import Mistakes
 from stelab.engine.config.validate import keys_of, suggestion, validate_node, without_hydra
 from stelab.engine.errors import InputError
-from stelab.engine.extras import require_package
+from stelab.engine.project import require_package
 from stelab.engine.studies.run_folder import RunFolder
 from stelab.engine.sweepers.base import StudySweeper
 

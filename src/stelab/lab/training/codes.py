@@ -16,9 +16,14 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
-from stelab.engine.config.writable import require_file, require_folder
 from stelab.engine.errors import InputError, first_line
-from stelab.engine.files import filled_atomically, open_regular, written_atomically
+from stelab.engine.files import (
+    filled_atomically,
+    open_regular,
+    require_file,
+    require_folder,
+    written_atomically,
+)
 from stelab.engine.studies import Run
 from stelab.lab.data import denormalize, normalize
 from stelab.lab.data.batches import Batches

@@ -12,8 +12,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from stelab.arguments import Text, checked
-from stelab.engine.config.writable import require_file
-from stelab.engine.files import write_atomically
+from stelab.engine.files import require_file, write_atomically
 
 
 class MetricsFile(Logger):

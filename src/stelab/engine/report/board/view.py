@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,6 @@ from stelab.engine.comparison.conditions import comparison_folder, require_colum
 from stelab.engine.comparison.groups import label
 from stelab.engine.errors import InputError
 from stelab.engine.path_names import path_name
-from stelab.engine.project import load as load_named
 from stelab.engine.project import project
 from stelab.engine.report.board.summaries import Settings
 from stelab.engine.studies.record import read_run
@@ -79,7 +79,7 @@ def read_view(
 
 def _codes(comparison: Comparison, trust: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Encode with the first replicate of each group, by its folder; say what cannot be encoded."""
-    read_codes = load_named(project().read_codes)
+    read_codes = resolve_name(project().read_codes)
     codes: dict[str, Any] = {}
     missing: list[str] = []
     for group in comparison.groups:

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from pkgutil import resolve_name
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from stelab.engine.errors import InputError
-from stelab.engine.project import load, project
+from stelab.engine.project import project
 from stelab.engine.report.board import summaries
 from stelab.engine.report.board.view import ShownRun, View, folder_names
 
@@ -74,7 +75,7 @@ def _write_run(run: ShownRun, folder: Path) -> None:
         shown = [ended, *summaries.pictures(run.folder / "figures")]
         write_events(folder / LAST, [(0, summary) for summary in shown])
     if run.codes and not (folder / "projector_config.pbtxt").exists():
-        load(project().write_codes)(folder, run.codes)
+        resolve_name(project().write_codes)(folder, run.codes)
 
 
 def _write_study(view: View, folder: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stelab.engine.config.writable import require_file, require_folder
 from stelab.engine.errors import InputError
+from stelab.engine.files import require_file, require_folder
 
 
 def test_what_can_be_made_passes_and_nothing_is_made(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 READ_ONLY = """
 mkdir sealed && mount -t tmpfs -o ro none sealed || exit 99
-"$PYTHON" -c 'from stelab.engine.config import writable; writable.require_folder("sealed/new")'
+"$PYTHON" -c 'from stelab.engine import files; files.require_folder("sealed/new")'
 """
 
 
