@@ -82,7 +82,7 @@ def _nodes(canary: Path, kept: Path, pickle: Path) -> dict[str, dict[str, Any]]:
             "config": system,
         },
         "build": {"_target_": "stelab.engine.config.build", "node": system},
-        "empty": {"_target_": "stelab.engine.studies.run_folder.shutil.rmtree", "path": str(kept)},
+        "empty": {"_target_": "stelab.engine.studies.record.shutil.rmtree", "path": str(kept)},
         "write": {
             "_target_": "stelab.engine.files.write_atomically",
             "path": str(canary),

@@ -20,7 +20,7 @@ from conftest import train
 from stelab.engine.errors import InputError
 from stelab.engine.report.board.view import folder_names
 from stelab.engine.studies import Run, read_run
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 from stelab.engine.studies.sweep import jobs_of
 from stelab.engine.trust import packages, rebuild
 from stelab.lab.training.checkpoint_file import SealedCheckpointIO

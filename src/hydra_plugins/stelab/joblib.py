@@ -29,8 +29,7 @@ class JoblibLauncher(StudyLauncher):
         super().__init__(retries=retries, on_failure=on_failure)
         self.n_jobs = jobs_at_once(threads) if n_jobs == "auto" else n_jobs
 
-    def executor(self) -> Processes:
-        """Make what runs the jobs."""
+    def _executor(self) -> Processes:
         return Processes([{}] * self.n_jobs)
 
 
@@ -49,11 +48,9 @@ class GpuLauncher(StudyLauncher):
         on_failure: OnFailure,
     ):
         super().__init__(retries=retries, on_failure=on_failure)
-        self.devices = devices
-        self.per_device = per_device
+        self.devices, self.per_device = devices, per_device
 
-    def executor(self) -> Processes:
-        """Make what runs the jobs; refuse a machine without a GPU."""
+    def _executor(self) -> Processes:
         if self.devices != "auto":
             devices = [str(device) for device in self.devices]
         elif (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:

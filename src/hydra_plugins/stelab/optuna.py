@@ -16,7 +16,7 @@ from stelab.engine.config import build
 from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.identity import fingerprint
 from stelab.engine.errors import InputError, first_line
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 from stelab.engine.sweepers.base import StudySweeper
 from stelab.engine.sweepers.space import Search
 
@@ -51,13 +51,10 @@ class OptunaSweeper(StudySweeper):
         self.pruner = _node("pruner", pruner) if pruner else None
         self.storage = storage
 
-    def jobs(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
-        """Return jobs that stand for all; see `StudySweeper.jobs`."""
-        return self._search(loader, arguments).examples()
-
-    def count(self, loader: ConfigLoader, arguments: Sequence[str]) -> int:
-        """Return how many jobs there will be at most."""
-        return self._search(loader, arguments).count(self.n_trials)
+    def jobs(self, loader: ConfigLoader, arguments: Sequence[str]) -> tuple[list[list[str]], int]:
+        """Return jobs that stand for all, and how many there will be at most."""
+        search = self._search(loader, arguments)
+        return search.examples(), search.count(self.n_trials)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until the Optuna study has `n_trials`, and print the best."""
@@ -85,7 +82,7 @@ class OptunaSweeper(StudySweeper):
         with trials.driven(failed_again=self.config.only == "failed"):
             self.launcher.stream(
                 trials.jobs(),
-                trials.done,
+                lambda job, _: trials.done(job.cfg),
                 count=f"at most {search.count(self.n_trials)}",
                 title=lambda job: search.title(overrides_of(job)),
             )

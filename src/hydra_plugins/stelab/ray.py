@@ -26,8 +26,7 @@ class RayLauncher(StudyLauncher):
         super().__init__(retries=retries, on_failure=on_failure)
         self.address, self.num_cpus, self.num_gpus = address, num_cpus, num_gpus
 
-    def executor(self) -> Executor:
-        """Make what runs the jobs."""
+    def _executor(self) -> Executor:
         require_package("ray", extra="ray", user="this launcher")
         # Ray would report usage to its makers, and write a token into the home folder.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

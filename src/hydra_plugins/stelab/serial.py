@@ -7,6 +7,5 @@ from stelab.engine.launchers.job import InThisProcess
 class SerialLauncher(StudyLauncher):
     """Runs one job after another in this process."""
 
-    def executor(self) -> InThisProcess:
-        """Make what runs the jobs."""
+    def _executor(self) -> InThisProcess:
         return InThisProcess()

@@ -20,8 +20,7 @@ class SlurmLauncher(StudyLauncher):
         super().__init__(retries=retries, on_failure=on_failure)
         self.parameters = parameters
 
-    def executor(self) -> Executor:
-        """Make what runs the jobs."""
+    def _executor(self) -> Executor:
         require_package("submitit", extra="slurm", user="this launcher")
         from stelab.engine.launchers.submission import SubmittedToSlurm
 
@@ -36,8 +35,7 @@ class LocalLauncher(StudyLauncher):
         self.slots = jobs_at_once(threads)
         self.parameters = parameters
 
-    def executor(self) -> Executor:
-        """Make what runs the jobs."""
+    def _executor(self) -> Executor:
         require_package("submitit", extra="slurm", user="this launcher")
         from stelab.engine.launchers.submission import SubmittedHere
 

@@ -8,8 +8,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from stelab.engine.errors import InputError
-from stelab.engine.sweepers.axes import Point, one_at_a_time, product, values_of
-from stelab.engine.sweepers.base import ListSweeper
+from stelab.engine.sweepers.base import ListSweeper, Point, one_at_a_time, product, values_of
 
 
 class GridSweeper(ListSweeper):

@@ -21,7 +21,7 @@ from stelab.engine.project import project
 from stelab.engine.report.numbers import count_kinds
 from stelab.engine.report.status_table import print_states
 from stelab.engine.studies import Run, finished_run
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 from stelab.engine.studies.status import names_of, state_of
 from stelab.engine.studies.sweep import differing_overrides, driving, record_sweep
 from stelab.engine.sweepers.plan import Plan

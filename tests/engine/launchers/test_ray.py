@@ -65,7 +65,7 @@ class Attempt:
         return Outcome("finished", value=os.getpid())
 
 def change():
-    cluster._own[cluster._GPUS] = "5"
+    cluster._first_given[cluster._GPUS] = "5"
 
 tasks = cluster.RayTasks(address=None, num_cpus=1, num_gpus=0)
 task = ray.remote(num_cpus=1, max_retries=0, max_calls=0)

@@ -18,7 +18,6 @@ from stelab.engine.launchers import schedule
 from stelab.engine.launchers.job import Attempt, Outcome
 from stelab.engine.launchers.schedule import Job, Schedule
 from stelab.engine.project import require_package
-from stelab.engine.studies import run_folder
 
 OK, FAILED = (
     Outcome("finished", value=0.5, summary="val/loss 0.5000"),
@@ -72,7 +71,7 @@ def run(
 
 def make(folder: Path, name: str, number: int = 0) -> Job:
     tree = {"paths": {"run": str(folder / name)}, "rerun": False, "monitor": "val/loss"}
-    return Job(number, OmegaConf.create(tree), f"{number + 1} of 3: {name}")
+    return Job(OmegaConf.create(tree), f"{number + 1} of 3: {name}")
 
 
 def test_a_failure_stays_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +183,7 @@ def test_each_lock_is_looked_at_a_few_times_only(
         looks += 1
         return True
 
-    monkeypatch.setattr(run_folder, "is_locked", is_locked)
+    monkeypatch.setattr(schedule, "is_locked", is_locked)
     jobs = iter([make(tmp_path, str(number), number) for number in range(500)])
     assert len(run(tmp_path, Script({}, slots=None), "", jobs=jobs)) == 500
     assert looks == 2 * 500

@@ -122,7 +122,7 @@ def test_more_jobs_than_an_array_and_a_user_may_have(
             paths = {"run": str(tmp_path / f"run{seed}")}
             tree = {"paths": paths, "seed": seed, "rerun": False, "monitor": "loss"}
             title = f"{seed + 1} of {number}"
-            yield Job(seed, OmegaConf.create(tree), title)
+            yield Job(OmegaConf.create(tree), title)
 
     def run(number: int) -> dict[int, float | None]:
         values: dict[int, float | None] = {}
@@ -131,7 +131,7 @@ def test_more_jobs_than_an_array_and_a_user_may_have(
         Schedule(
             executor=executor,
             jobs=jobs(number),
-            done=lambda job, outcome: values.update({job.number: outcome.value}),
+            done=lambda job, outcome: values.update({job.cfg.seed: outcome.value}),
             logging={},
             retries=0,
             on_failure="continue",

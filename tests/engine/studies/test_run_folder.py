@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 
 
 def test_only_what_a_run_writes_is_removed(tmp_path: Path) -> None:

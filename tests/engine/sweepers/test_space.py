@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from stelab.engine.config.compose import search
 from stelab.engine.config.composition import overrides_of
 from stelab.engine.errors import InputError
-from stelab.engine.sweepers.axes import read_axes
+from stelab.engine.sweepers.base import read_axes
 from stelab.engine.sweepers.plan import Plan, plan
 from stelab.engine.sweepers.space import Dimension, point, read_dimension, size
 

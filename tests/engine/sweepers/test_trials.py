@@ -12,13 +12,12 @@ from typing import Any
 
 import optuna
 import pytest
-from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
 from stelab.engine.config.composition import overrides_of, remember
 from stelab.engine.errors import InputError
-from stelab.engine.sweepers.axes import Point
+from stelab.engine.sweepers.base import Point
 from stelab.engine.sweepers.space import Choice, Dimension, Numbers
 from stelab.engine.sweepers.trials import Trials
 
@@ -103,7 +102,7 @@ class Sweep:
                     return self.ran
                 done = running.pop(0)
                 self.train(done, how)
-                self.trials.done(done, JobReturn())
+                self.trials.done(done)
                 ended += 1
 
     def states(self) -> list[TrialState]:
@@ -144,11 +143,11 @@ def test_slots_are_kept_busy(tmp_path: Path) -> None:
         for job in first[:5]:
             assert job is not None
             sweep.train(job, loss)
-            sweep.trials.done(job, JobReturn())
+            sweep.trials.done(job)
         assert next(jobs) is None
         assert first[5] is not None
         sweep.train(first[5], loss)
-        sweep.trials.done(first[5], JobReturn())
+        sweep.trials.done(first[5])
         assert list(jobs) == []
     assert sweep.states() == [COMPLETE] * 3
 
@@ -236,7 +235,7 @@ def test_sweeps_at_once_leave_each_others_trials_alone(tmp_path: Path) -> None:
                 job = running.pop(0)
                 if job is not None:
                     sweep.train(job, lambda overrides: 1.0)
-                    sweep.trials.done(job, JobReturn())
+                    sweep.trials.done(job)
     ran = one.ran + two.ran
     assert sorted(ran) == [f"letter={x} seed={seed}" for x in "abcd" for seed in (0, 1)]
     assert RUNNING not in one.states()

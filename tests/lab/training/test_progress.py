@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 from stelab.lab.training.progress import ProgressFile
 
 

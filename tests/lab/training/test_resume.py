@@ -302,7 +302,7 @@ def test_who_was_taken_for_dead_writes_nothing_more(
             losses[0]()
 
     with monkeypatch.context() as patched, pytest.raises(LockLost, match="another process"):
-        patched.setattr("stelab.engine.studies.run_folder.locked", locked)
+        patched.setattr("stelab.lab.training.run.locked", locked)
         patched.setattr(ProgressFile, "on_train_batch_end", on_train_batch_end)
         train(tmp_path, *THREE_EPOCHS)
     (folder,) = (tmp_path / "debug").iterdir()

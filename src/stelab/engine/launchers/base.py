@@ -46,15 +46,14 @@ class StudyLauncher(Launcher):
         self.on_failure = on_failure
 
     @abstractmethod
-    def executor(self) -> Executor:
+    def _executor(self) -> Executor:
         """Make what runs the jobs; refuse what cannot be had."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Take what the sweep is, but its closure, which no worker could be sent; see `Attempt`."""
-        self.hydra_context = hydra_context
-        self.config = config
+        self.hydra_context, self.config = hydra_context, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -69,22 +68,25 @@ class StudyLauncher(Launcher):
 
     def run(self, jobs: Sequence[DictConfig], *, first: int = 0) -> list[JobReturn]:
         """Run all jobs; return the results of those that were started, in their order."""
-        titles = differing_overrides([overrides_of(job) for job in jobs])
-        title_of = dict(zip(map(id, jobs), titles, strict=True))
+        titles = iter(differing_overrides([overrides_of(job) for job in jobs]))
         results: dict[int, JobReturn] = {}
-        self.stream(
-            iter(jobs),
-            lambda job, result: results.update({id(job): result}),
-            count=str(len(jobs)),
-            title=lambda job: title_of[id(job)],
-            first=first,
-        )
+
+        def done(job: Job, outcome: Outcome) -> None:
+            is_finished = outcome.status == "finished"
+            result = JobReturn() if is_finished else FailedReturn()
+            result.status = JobStatus.COMPLETED if is_finished else JobStatus.FAILED
+            result.return_value, result.task_name = outcome.value, "train"
+            result.overrides, result.cfg = overrides_of(job.cfg), job.cfg
+            results[id(job.cfg)] = result
+
+        count = str(len(jobs))
+        self.stream(iter(jobs), done, count=count, title=lambda _: next(titles), first=first)
         return [results[id(job)] for job in jobs if id(job) in results]
 
     def stream(
         self,
         jobs: Iterator[DictConfig | None],
-        done: Callable[[DictConfig, JobReturn], None],
+        done: Callable[[Job, Outcome], None],
         *,
         count: str,
         title: Callable[[DictConfig], str],
@@ -92,41 +94,25 @@ class StudyLauncher(Launcher):
     ) -> None:
         """Run jobs that are asked for one by one, whenever a slot is free.
 
-        Args:
-            jobs: Gives the next job, composed; None: none before another one has ended.
-            done: Called, in this thread, with a job and its result.
-            count: How many there are: ``"18"``, or ``"at most 18"``.
-            title: Returns what was swept in a job, for messages.
-            first: The number of the first job.
+        While `jobs` gives None, no job comes before another one has ended. Messages call a job by
+        its number, their `count`, such as ``"at most 18"``, and its title: what was swept.
         """
-
-        def numbered() -> Iterator[Job | None]:
-            numbers = itertools.count(first)
-            for cfg in jobs:
-                if cfg is None:
-                    yield None
-                else:
-                    number = next(numbers)
-                    place = f"{number + 1} of {count}"
-                    yield Job(number, cfg, f"{place}: {title(cfg)}".removesuffix(": "))
-
-        def report(job: Job, outcome: Outcome) -> None:
-            is_finished = outcome.status == "finished"
-            result = JobReturn() if is_finished else FailedReturn()
-            result.status = JobStatus.COMPLETED if is_finished else JobStatus.FAILED
-            result.return_value, result.task_name = outcome.value, "train"
-            result.overrides, result.cfg = overrides_of(job.cfg), job.cfg
-            done(job.cfg, result)
-
+        numbers = itertools.count(first + 1)
+        titled = (
+            None
+            if cfg is None
+            else Job(cfg, f"{next(numbers)} of {count}: {title(cfg)}".removesuffix(": "))
+            for cfg in jobs
+        )
         hydra = self.config.hydra
-        executor = self.executor()
+        executor = self._executor()
         try:
             configure_log(hydra.job_logging, hydra.verbose)
             with _terminable():
                 Schedule(
                     executor=executor,
-                    jobs=numbered(),
-                    done=report,
+                    jobs=titled,
+                    done=done,
                     logging=cast(dict[str, Any], OmegaConf.to_container(hydra.job_logging)),
                     retries=self.retries,
                     on_failure=self.on_failure,

@@ -29,11 +29,7 @@ class RayTasks:
 
     A cluster that grows is shown that more is wanted than it has: twice as many jobs as it takes
     now, and one where it takes none. All of them at once would leave a search nothing to learn.
-
-    Args:
-        address: Of a cluster; None: start one on this machine, for this sweep.
-        num_cpus: What a job takes.
-        num_gpus: What a job takes; 0.5: two jobs share a GPU.
+    Without an address, a cluster of this machine is started for this sweep.
     """
 
     interval = 0.1
@@ -49,18 +45,13 @@ class RayTasks:
             if address and (parts := re.fullmatch(r"([^:]+):(\d+)", address)):
                 # Ray itself would try for minutes.
                 socket.create_connection((parts[1], int(parts[2])), timeout=10).close()
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **options,
-            )
+            options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+            ray.init(address=address or "local", **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"hydra.launcher.address={address}: {brief(error)}") from error
         # Retries are the launcher's. Ray would end a worker that has GPUs after each call.
-        self._task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0, max_calls=0)(
-            _work
-        )
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": 0, "max_calls": 0}
+        self._task = ray.remote(**options)(_work)
         try:
             self._require_room()
         except InputError:
@@ -138,22 +129,24 @@ class RayTasks:
 def _outcome_of(task: ObjectRef[Outcome]) -> Outcome:
     try:
         return ray.get(task)
-    except (NodeDiedError, ObjectLostError) as error:
-        return Outcome("lost", reason=_first_sentence(error))
     except RayError as error:
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # Ray colours some of it
+        reason = f"{type(error).__name__}: {text.splitlines()[0].split('. ')[0]}"
+        if isinstance(error, NodeDiedError | ObjectLostError):
+            return Outcome("lost", reason=reason)
         if _internal_kv_exists(_left_key(task.task_id().hex())):
             return Outcome("lost", reason="its worker process had other GPUs before")
-        return Outcome("died", reason=_first_sentence(error))
+        return Outcome("died", reason=reason)
 
 
-_own: dict[str, str] = {}
+_first_given: dict[str, str] = {}
 
 
 def _work(attempt: Attempt, folder: str, path: list[str]) -> Outcome:
     """Train where relative paths and imports mean what they mean in the driver."""
     # CUDA looks only once at which GPUs a process has; Ray may give it others the next time.
     gpus = os.environ.get(_GPUS, "")
-    if _own.setdefault(_GPUS, gpus) != gpus:
+    if _first_given.setdefault(_GPUS, gpus) != gpus:
         # No death of the task, which another process will take; and what its exception says does
         # not depend on how its process ended.
         _internal_kv_put(_left_key(ray.get_runtime_context().get_task_id()), b"")
@@ -166,8 +159,3 @@ def _work(attempt: Attempt, folder: str, path: list[str]) -> Outcome:
 def _left_key(task: str | None) -> bytes:
     """Return the key that says, in Ray's store, that the process of a task left it."""
     return f"stelab: left {task}".encode()
-
-
-def _first_sentence(error: Exception) -> str:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # Ray colours some of it
-    return f"{type(error).__name__}: {text.splitlines()[0].split('. ')[0]}"

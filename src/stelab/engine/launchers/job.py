@@ -68,10 +68,7 @@ class Executor(Protocol):
         """How many attempts it takes at once; None: all."""
 
     def start(self, attempts: Sequence[Attempt]) -> list[Future[Outcome]]:
-        """Start attempts, no more than there are free slots; InputError if none can ever start.
-
-        Return the outcomes to come of those that were taken, in their order: maybe not all.
-        """
+        """Start attempts in free slots, maybe not all; InputError if none can ever start."""
 
     def poll(self) -> None:
         """Resolve the futures of all attempts that have ended."""

@@ -51,20 +51,12 @@ class _Worker:
     def __init__(self, environment: Mapping[str, str]):
         from joblib.externals.loky import ProcessPoolExecutor
 
-        self._new_pool = partial(
-            ProcessPoolExecutor,
-            max_workers=1,
-            env=dict(environment),
-            initializer=begin,
-            initargs=(os.getpid(),),
-        )
+        options = {"env": dict(environment), "initializer": begin, "initargs": (os.getpid(),)}
+        self._new_pool = partial(ProcessPoolExecutor, max_workers=1, **options)
         self.pool = self._new_pool()
-        self._is_broken = False
         self.call: Future[Outcome] | None = None  # the attempt that it runs, as its pool has it
 
     def start(self, attempt: Attempt) -> Future[Outcome]:
-        if self._is_broken:
-            self.pool, self._is_broken = self._new_pool(), False
         self.call = self.pool.submit(serve, attempt)
         self._outcome = Future[Outcome]()
         return self._outcome
@@ -76,7 +68,7 @@ class _Worker:
         try:
             self._outcome.set_result(call.result())
         except BrokenExecutor as error:
-            self._is_broken = True
+            self.pool = self._new_pool()
             self._outcome.set_result(Outcome("died", reason=_explain(error)))
 
     def terminate(self) -> None:

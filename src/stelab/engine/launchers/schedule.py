@@ -22,8 +22,8 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from stelab.engine.launchers.job import Attempt, Executor, Outcome
-from stelab.engine.studies.record import finished_run, record_death
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.lock import is_locked
+from stelab.engine.studies.record import RunFolder, finished_run, record_death
 from stelab.engine.terminal import visible
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,10 @@ OnFailure = Literal["continue", "stop"]  # "stop": no further job is started aft
 class Job:
     """A run that a sweep wants, composed and checked."""
 
-    number: int  # from 0
     cfg: DictConfig
     title: str  # in messages: its place in the sweep and what was swept
     failures: int = 0
+    is_announced: bool = False
 
     @property
     def folder(self) -> RunFolder:
@@ -59,8 +59,7 @@ class Schedule:
     def __post_init__(self) -> None:
         self._waiting: deque[Job] = deque()  # that failed, or were not taken
         self._trained_elsewhere: deque[Job] = deque()  # by another process, when last looked
-        self._running: dict[int, tuple[Job, Future[Outcome]]] = {}
-        self._announced: set[int] = set()
+        self._running: dict[Future[Outcome], Job] = {}
         self._stopped = False
         self._exhausted = False  # there is no job before one has ended
         self._pause = self.executor.interval
@@ -70,15 +69,14 @@ class Schedule:
         self._fill()
         while self._running or (self._waiting and not self._stopped):
             self.executor.poll()
-            ended = [(job, future) for job, future in self._running.values() if future.done()]
+            ended = [future for future in self._running if future.done()]
             if ended:
                 self._pause = self.executor.interval
             else:  # wait, the longer the longer none has ended
                 time.sleep(self._pause)
                 self._pause = min(1.5 * self._pause, self.executor.patience)
-            for job, future in ended:
-                del self._running[job.number]
-                self._settle(job, future.result())
+            for future in ended:
+                self._settle(self._running.pop(future), future.result())
             if ended or not self._exhausted:
                 self._fill()
 
@@ -94,14 +92,13 @@ class Schedule:
             if finished := finished_run(job.cfg):  # which needs no slot
                 self._settle(job, Attempt(job.cfg, self.logging, finished)())
                 continue
-            if job.number not in self._announced:
-                self._announced.add(job.number)
+            if not job.is_announced:
                 log.info("%s", job.title)
+                job.is_announced = True
             batch.append(job)
         if batch:
             futures = self.executor.start([Attempt(job.cfg, self.logging) for job in batch])
-            for job, future in zip(batch, futures, strict=False):
-                self._running[job.number] = (job, future)
+            self._running |= zip(futures, batch, strict=False)
             self._waiting.extendleft(reversed(batch[len(futures) :]))
             self._exhausted &= not self._waiting
 
@@ -115,13 +112,13 @@ class Schedule:
         for new in self.jobs:
             if new is None:
                 break
-            if new.folder.is_locked():
+            if is_locked(new.folder.path):
                 elsewhere.append(new)
             else:
                 yield new
         for _ in range(len(elsewhere)):
             job = elsewhere.popleft()
-            if job.folder.is_locked():
+            if is_locked(job.folder.path):
                 elsewhere.append(job)
             else:
                 yield job
@@ -137,15 +134,6 @@ class Schedule:
         has_failed = outcome.status in ("failed", "died")
         job.failures += has_failed
         retry = outcome.status == "lost" or (has_failed and job.failures <= self.retries)
-        self._report(job, outcome, retry=retry)
-        if retry and not self._stopped:
-            self._waiting.append(job)
-            return
-        if outcome.status not in ("finished", "pruned"):
-            self._stopped |= self.on_failure == "stop"
-        self.done(job, outcome)
-
-    def _report(self, job: Job, outcome: Outcome, *, retry: bool) -> None:
         if outcome.status in ("finished", "pruned"):
             print(visible(f"{job.title}: {outcome.summary or outcome.status}"), flush=True)
         else:
@@ -153,3 +141,8 @@ class Schedule:
             next_ = "; trying again" if retry else ""
             message = f"{job.title}: {outcome.status}: {outcome.reason}{where}{next_}"
             print(visible(message), file=sys.stderr, flush=True)
+            if retry and not self._stopped:
+                self._waiting.append(job)
+                return
+            self._stopped |= self.on_failure == "stop"
+        self.done(job, outcome)

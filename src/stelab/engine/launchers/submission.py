@@ -36,7 +36,7 @@ _QUEUE_AGE = 10.0  # seconds after which SLURM is asked for its queue again
 _MAX_ARRAY_SIZE = 1001  # SLURM's default, where it does not say
 
 
-class Refused(Exception):
+class _Refused(Exception):
     """Jobs were not taken, now or ever: the message is the reason."""
 
 
@@ -45,10 +45,6 @@ class Submitted(ABC):
 
     Where jobs are refused, fewer are submitted together, down to a single one. What was taken
     runs; of the rest some are tried again at each poll, more when they are taken.
-
-    Args:
-        folder: Where submitit keeps its files and what jobs print, in a folder for this sweep.
-        parameters: What jobs need, as submitit calls it.
     """
 
     cluster: str
@@ -70,6 +66,7 @@ class Submitted(ABC):
             raise InputError(f"submitit refuses hydra.launcher: {error}") from error
         except OSError as error:
             raise InputError(f"{self.folder} cannot be made: {error}") from error
+        self._parallelism: int | None = parameters.get("slurm_array_parallelism")
         self._driver: Path | None = None  # locked while the process lives that jobs end with
         self._futures: dict[SubmittedJob[Outcome], Future[Outcome]] = {}  # of jobs under way
         self._size = self.largest
@@ -87,10 +84,13 @@ class Submitted(ABC):
         refused = False
         while rest := attempts[len(started) :]:
             chunk = [SubmittedAttempt(attempt, self._driver) for attempt in rest[: self._size]]
-            share = (len(started), len(started) + len(chunk), len(attempts))
+            if self._parallelism is not None:  # each array gets its share of it
+                ends = (len(started), len(started) + len(chunk))
+                begin, end = (self._parallelism * place // len(attempts) for place in ends)
+                self._executor.update_parameters(slurm_array_parallelism=max(1, end - begin))
             try:
-                futures = {job: Future[Outcome]() for job in self._submit(chunk, share)}
-            except Refused as error:
+                futures = {job: Future[Outcome]() for job in self._submit(chunk)}
+            except _Refused as error:
                 refused = True
                 self._size = max(1, len(chunk) // 2)
                 if len(chunk) == 1:
@@ -104,13 +104,8 @@ class Submitted(ABC):
                     self._size = min(2 * self._size, self.largest)
         return started
 
-    def _submit(
-        self, attempts: Sequence[SubmittedAttempt], share: tuple[int, int, int]
-    ) -> list[SubmittedJob[Outcome]]:
-        """Submit jobs together, or raise `Refused` where none of them was taken.
-
-        Their share is their begin and end among all that are started now, and how many those are.
-        """
+    def _submit(self, attempts: Sequence[SubmittedAttempt]) -> list[SubmittedJob[Outcome]]:
+        """Submit jobs together, or raise `_Refused` where none of them was taken."""
         # A job ends at SIGTERM; of Ctrl-C, which goes to all processes, submitit's own would die.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -125,7 +120,7 @@ class Submitted(ABC):
             else:
                 lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
                 reason = "; ".join(filter(None, lines)) or repr(error)
-            raise Refused(reason) from error
+            raise _Refused(reason) from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
@@ -146,27 +141,25 @@ class Submitted(ABC):
 
     def poll(self) -> None:
         """Resolve the futures of jobs that have ended."""
-        for job in [job for job in self._futures if self.has_ended(job)]:
-            self._futures.pop(job).set_result(self._outcome_of(job))
+        for job in [job for job in self._futures if self._has_ended(job)]:
+            if not job.paths.result_pickle.exists():
+                outcome = self._explain(job)
+            else:
+                try:
+                    outcome = job.result()
+                except UncompletedJobError as error:  # not the run's: the job could not be read
+                    outcome = Outcome("died", reason=str(error).strip().splitlines()[-1])
+            self._futures.pop(job).set_result(outcome)
 
-    def running(self) -> list[SubmittedJob[Outcome]]:
-        """Return the jobs that have not ended."""
-        return [job for job in self._futures if not self.has_ended(job)]
-
-    def _outcome_of(self, job: SubmittedJob[Outcome]) -> Outcome:
-        if not job.paths.result_pickle.exists():
-            return self.explain(job)
-        try:
-            return job.result()
-        except UncompletedJobError as error:  # not the run's: the job could not be read
-            return Outcome("died", reason=str(error).strip().splitlines()[-1])
+    def _running(self) -> list[SubmittedJob[Outcome]]:
+        return [job for job in self._futures if not self._has_ended(job)]
 
     @abstractmethod
-    def has_ended(self, job: SubmittedJob[Outcome]) -> bool:
+    def _has_ended(self, job: SubmittedJob[Outcome]) -> bool:
         """Return whether a job has ended, maybe without a result."""
 
     @abstractmethod
-    def explain(self, job: SubmittedJob[Outcome]) -> Outcome:
+    def _explain(self, job: SubmittedJob[Outcome]) -> Outcome:
         """Return why a job is gone that left no result."""
 
 
@@ -187,24 +180,14 @@ class SubmittedToSlurm(Submitted):
         limits = re.findall(r"\b(?:MaxArraySize\s*=\s*|max_array_tasks=)(\d+)", shown)
         self.largest = max(1, min(map(int, limits), default=_MAX_ARRAY_SIZE))
         super().__init__(folder, parameters)
-        self._parallelism: int | None = parameters.get("slurm_array_parallelism")
         self._names: set[str] = set()
         self._absences: Counter[str] = Counter()
         self._asked = time.monotonic()
 
-    def _submit(
-        self, attempts: Sequence[SubmittedAttempt], share: tuple[int, int, int]
-    ) -> list[SubmittedJob[Outcome]]:
-        if self._parallelism is not None:
-            begin, end, number = share
-            at_once = self._parallelism * end // number - self._parallelism * begin // number
-            self._executor.update_parameters(slurm_array_parallelism=max(1, at_once))
-        return super()._submit(attempts, share)
-
     def stop(self) -> None:
         """Cancel jobs that wait, send SIGINT to the others, once, and wait."""
         self._names = set(os.listdir(self.folder))
-        ids = {job.job_id for job in self.running()}
+        ids = {job.job_id for job in self._running()}
         signalled = set[str]()
         while ids:
             arrays = {job_id.partition("_")[0] for job_id in ids}
@@ -226,12 +209,12 @@ class SubmittedToSlurm(Submitted):
             if (queue := _queue()) is not None:
                 self._absences.update({job.job_id for job in self._futures} - queue)
 
-    def has_ended(self, job: SubmittedJob[Outcome]) -> bool:
+    def _has_ended(self, job: SubmittedJob[Outcome]) -> bool:
         """Return whether it left a result, which may be seen late, or the queue lacked it twice."""
         # As `job.paths.result_pickle` is called, which is slow for each of thousands of jobs.
         return f"{job.job_id}_0_result.pkl" in self._names or self._absences[job.job_id] > 1
 
-    def explain(self, job: SubmittedJob[Outcome]) -> Outcome:
+    def _explain(self, job: SubmittedJob[Outcome]) -> Outcome:
         """Ask SLURM; what it took a machine from may run on another one."""
         shown = _ask("scontrol", "show", "job", "--oneliner", job.job_id) or ""
         fields = dict(re.findall(r"(\w+)=(\S*)", shown))
@@ -276,19 +259,18 @@ class SubmittedHere(Submitted):
 
     def stop(self) -> None:
         """Send SIGTERM, which submitit's processes pass on, and wait."""
-        for job in self.running():
+        for job in self._running():
             with suppress(ProcessLookupError):
                 os.kill(int(job.job_id), signal.SIGTERM)
-        while self.running():
+        while self._running():
             time.sleep(self.interval)
         self._lock.close()
         Path(self._lock.name).unlink()
 
-    def has_ended(self, job: SubmittedJob[Outcome]) -> bool:
-        """Return whether its process has ended."""
+    def _has_ended(self, job: SubmittedJob[Outcome]) -> bool:
         return job.done()
 
-    def explain(self, job: SubmittedJob[Outcome]) -> Outcome:
+    def _explain(self, job: SubmittedJob[Outcome]) -> Outcome:
         """Quote the last line that it printed."""
         lines = (job.stderr() or "").strip().splitlines() or ["nothing"]
         return Outcome("died", reason=f"its process ended without a result: {lines[-1]}")
@@ -297,12 +279,10 @@ class SubmittedHere(Submitted):
 def _is_locked(file: Path) -> bool:
     """Return whether a living process locks a file, which the system unlocks when it ends."""
     try:
-        with file.open() as opened:
+        with suppress(FileNotFoundError), file.open() as opened:
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:
-        return False
     return False
 
 

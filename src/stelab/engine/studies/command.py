@@ -21,14 +21,10 @@ _MAX_OVERRIDES, _MAX_LENGTH = 200, 1000  # of a command, and in characters of an
 
 
 def with_commands(runs: pd.DataFrame) -> pd.DataFrame:
-    """Add `command`: how to train each run again.
+    """Add `command`: how to train each run again, or a sentence that says why there is no command.
 
-    E.g. ``stelab train estimator=identity threshold.value=0.5 study=ablation seed=0``: the
-    overrides that run.json has, but for those that cannot change a result (so not ``data.root``).
-    Where there is none, as for a run of old or one of a ``--config-dir``, the cell is a sentence
-    that says why.
-
-    A run.json may be anybody's. So a command only chooses among installed options and sets plain
+    It has the overrides of run.json, but for those that cannot change a result (``data.root``).
+    That file may be anybody's. So a command only chooses among installed options and sets plain
     values: no override of it names a class, interpolates, sweeps or sets a key of Hydra.
     """
     modes: dict[tuple[str, ...], list[str]] = {}

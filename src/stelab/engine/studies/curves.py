@@ -28,14 +28,19 @@ def read_curves(path: Path, *, epochs: int | None) -> Curves:
     """
     rows = _rows(path)
     header = next(rows)
-    _check_header(header)
+    if header[:2] != ["epoch", "step"]:
+        raise ValueError("it does not begin with epoch,step")
+    for name, times in Counter(header).items():
+        if times > 1:
+            raise ValueError(f"it has {times} columns {brief(name)}")
+        if not is_name(name) or name in _TAKEN:
+            raise ValueError(f"{brief(name)!r} cannot be the name of a metric")
     columns = [array("d") for _ in header]
-    count = 0
-    for row in rows:
-        _check_row(row, header, epoch=count)
+    for epoch, row in enumerate(rows):
+        _check_row(row, header, epoch=epoch)
         for column, cell in zip(columns, row, strict=True):
             column.append(_number(cell))
-        count += 1
+    count = len(columns[0])
     if not count or (epochs is not None and count != epochs):
         raise ValueError(f"it has {count} epochs, but {epochs} were trained")
     return dict(zip(header, columns, strict=True))
@@ -50,26 +55,12 @@ def _rows(path: Path) -> Iterator[list[str]]:
     lines = text.split("\n")[:-1]
     if len(lines) * (lines[0].count(",") + 1) > _MAX_CELLS:
         raise ValueError(f"it has more than {_MAX_CELLS} fields")
+    if any(line.count(",") >= _MAX_FIELDS for line in lines):
+        raise ValueError(f"a line has more than {_MAX_FIELDS} fields")
     try:
-        yield from csv.reader(map(_bounded, lines))
+        yield from csv.reader(lines)
     except csv.Error as error:
         raise ValueError(str(error)) from error
-
-
-def _bounded(line: str) -> str:
-    if line.count(",") >= _MAX_FIELDS:
-        raise ValueError(f"a line has more than {_MAX_FIELDS} fields")
-    return line
-
-
-def _check_header(header: Sequence[str]) -> None:
-    if header[:2] != ["epoch", "step"]:
-        raise ValueError("it does not begin with epoch,step")
-    for name, times in Counter(header).items():
-        if times > 1:
-            raise ValueError(f"it has {times} columns {brief(name)}")
-        if not is_name(name) or name in _TAKEN:
-            raise ValueError(f"{brief(name)!r} cannot be the name of a metric")
 
 
 def _check_row(row: Sequence[str], header: Sequence[str], *, epoch: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,12 +23,7 @@ _KEY = 100  # characters
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
 _SAFE = SafeConstructor()
-_SCALARS: dict[str, Callable[[yaml.ScalarNode], Any]] = {
-    "int": lambda node: _SAFE.construct_yaml_int(node),
-    "float": lambda node: _SAFE.construct_yaml_float(node),
-    "bool": lambda node: _SAFE.construct_yaml_bool(node),
-    "null": lambda node: None,
-}
+_SCALARS = ("int", "float", "bool", "null")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -40,23 +34,13 @@ def read_json(path: Path, *, limit: int) -> Any:
     """
     content = read_bounded(path, limit=limit)
     try:
-        value = json.loads(content.decode())
-        return _encodable(value) if b"\\u" in content else _not_deep(value)
+        return _encodable(json.loads(content.decode()))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not UTF-8 ({error.reason})") from error
     except RecursionError:
         raise ValueError(f"{path.name} is nested more than {DEPTH} deep") from None
     except ValueError as error:
         raise ValueError(f"{path.name} is not JSON: {error}") from error
-
-
-def _not_deep(value: Any, depth: int = 0) -> Any:
-    if isinstance(value, dict | list):
-        if depth == DEPTH:
-            raise RecursionError
-        for entry in value.values() if isinstance(value, dict) else value:
-            _not_deep(entry, depth + 1)
-    return value
 
 
 def _encodable(value: Any, depth: int = 0) -> Any:
@@ -141,7 +125,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     if len(text) > _NUMBER:
         _refuse(node, f"a number has over {_NUMBER} characters")
     try:
-        value = _SCALARS[kind](node)
+        value = getattr(_SAFE, f"construct_yaml_{kind}")(node)
     except (ValueError, LookupError):  # of what has the tag, but does not look like it
         _refuse(node, f"{brief(text)} is no {kind}")
     if isinstance(value, float) and not math.isfinite(value):

@@ -25,19 +25,13 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def locked(folder: Path, *, on_loss: Callable[[], None]) -> Iterator[bool]:
-    """Hold the lock of a run's folder; wait, and say so, while another process holds it.
+    """Hold the lock of a run's folder; yield whether another process held it, and was waited for.
 
     The holder touches the lock file three times in `LEASE`. A lock whose process is dead is void
     at once on the same host; on another host, which cannot look for the process, after `LEASE`
-    seconds without a touch, on the waiting process's own clock.
-
-    Args:
-        folder: The run's folder; made where it does not exist.
-        on_loss: Called from another thread when this process was taken for dead, as after a
-            suspension of the machine, and another one holds the lock now.
-
-    Yields:
-        Whether another process held the lock before.
+    seconds without a touch, on the waiting process's own clock. `on_loss` is called from another
+    thread when this process was taken for dead, as after a suspension of the machine, and another
+    one holds the lock now.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

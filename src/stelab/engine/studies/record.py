@@ -1,20 +1,21 @@
-"""run.json: what a run was, how it went, on what it ran."""
+"""A run's folder: what lies where in it; and run.json: what the run is and how it went."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -37,15 +38,48 @@ from stelab.engine.studies.run_format import (
 )
 from stelab.engine.terminal import brief, visible
 
-RECORD, CONFIG = "run.json", "config.yaml"
-PROGRESS = "progress.json"  # how far a run has come, while it is running
-
 # The most bytes that are read: about a thousand times what stelab writes.
 _MAX_RECORD, _MAX_CONFIG = 4 * 2**20, 2**20
 
 
 class Pruned(Exception):
     """A sweeper stopped a run because it was not worth finishing."""
+
+
+class RunFolder:
+    """The folder of one run, ``outputs/<study>/<run id>``, whether it is there or not."""
+
+    def __init__(self, path: Path):
+        self.path, self.name, self.study = path, path.name, path.parent
+        self.config = path / "config.yaml"  # resolved
+        self.record = path / "run.json"
+        self.metrics = path / "metrics.csv"  # a row an epoch
+        self.progress = path / "progress.json"  # how far training has come, while it goes on
+        self.unfinished_progress = path / "progress.new"  # becomes the other once it is whole
+        self.checkpoints = path / "checkpoints"
+        self.events = path / "tb"  # TensorBoard's
+        self.figures = path / "figures"
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> RunFolder:
+        """Return the folder of a run's configuration."""
+        return cls(Path(cfg.paths.run))
+
+    def empty(self) -> None:
+        """Remove what a run writes, but for the lock; what somebody else has put there stays."""
+        files = (self.config, self.record, self.metrics, self.progress, self.unfinished_progress)
+        names = {path.name for path in (*files, self.checkpoints, self.events, self.figures)}
+        for path in self.path.iterdir():
+            half_written = path.name.startswith(".") and path.name[1:].rpartition(".")[0] in names
+            if path.name in names or half_written:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def status(self) -> str | None:
+        """Return its run's status, as run.json says; None where that cannot be read."""
+        try:
+            return str(read_record(self.path)["status"])
+        except InputError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -95,22 +129,19 @@ class Run:
 def read_record(folder: Path | str) -> dict[str, Any]:
     """Read run.json alone; InputError where it is absent or unreadable."""
     with _explained(Path(folder)):
-        record = read_json(Path(folder) / RECORD, limit=_MAX_RECORD)
+        record: dict[str, Any] = read_json(RunFolder(Path(folder)).record, limit=_MAX_RECORD)
         if problem := problem_with_record(record):
             raise ValueError(problem)
-    return cast(dict[str, Any], record)
+    return record
 
 
 def read_run(folder: Path | str, *, record: dict[str, Any] | None = None) -> Run:
-    """Read a run's folder; InputError where run.json or config.yaml is absent or unreadable.
-
-    Its `record` is its run.json, where that was read a moment ago.
-    """
+    """Read a run's folder, but run.json where it was just read; InputError if it is unreadable."""
     folder = Path(folder)
     record = record or read_record(folder)
     with _explained(folder):
         # Written resolved: plain YAML, which needs no OmegaConf.
-        config = read_yaml(folder / CONFIG, limit=_MAX_CONFIG)
+        config = read_yaml(RunFolder(folder).config, limit=_MAX_CONFIG)
         if problem := problem_with_config(config):
             raise ValueError(problem)
     return Run(folder, record["status"], _with_present_names(config), record["metrics"], record)
@@ -171,24 +202,19 @@ def read_finished(folder: Path | str) -> Run:
 class Recorder:
     """Writes config.yaml and run.json of a run as it goes on.
 
-    Each attempt to train it, from a checkpoint or from scratch, has an entry in
+    Each attempt to train it, from scratch or from a checkpoint at `from_step`, has an entry in
     ``timings.attempts``; ``timings.seconds`` is their sum, as far as their ends are known.
-
-    Args:
-        folder: The run's folder.
-        cfg: Its configuration.
-        from_step: Optimizer steps that the checkpoint continued from has taken; 0 without one.
     """
 
     def __init__(self, folder: Path, cfg: DictConfig, *, from_step: int):
-        self.folder = folder
+        self.folder = RunFolder(folder)
         self.started = time.time()
         earlier: list[dict[str, Any]] = []
         if from_step:
             with suppress(InputError):
                 earlier = part_of(read_record(folder), "timings").get("attempts") or []
         self.attempt: dict[str, Any] = {
-            "started": _timestamp(self.started),
+            "started": time.strftime(TIME, time.gmtime(self.started)),
             "from_step": from_step,
             "host": platform.node(),
             "pid": os.getpid(),
@@ -210,23 +236,17 @@ class Recorder:
             },
             "error": None,
         }
-        write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-        _write_record(folder, self.record)
+        write_atomically(self.folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
+        _write_record(self.folder, self.record)
 
-    def finish(
-        self,
-        metrics: dict[str, float],
-        *,
-        epochs: int,
-        arithmetic: dict[str, Any],
-        effect: str | None,
-    ) -> None:
-        """Record the final metrics, the epochs trained and, in ``machine``, what computed it.
+    def finish(self, metrics: dict[str, float], *, arithmetic: dict[str, Any], **rest: Any) -> None:
+        """Record the final metrics, in ``machine`` what computed them, and the rest.
 
-        The metric `effect` is 0 while what sets the run apart from others does nothing.
+        That is `epochs`, those trained, and `effect`, the metric that is 0 while what sets the run
+        apart from others does nothing.
         """
         self.record["machine"] |= arithmetic
-        self._end("finished", metrics=metrics, epochs=epochs, effect=effect)
+        self._end("finished", metrics=metrics, **rest)
 
     def stop(self, error: BaseException, *, status: str) -> None:
         """Record why it ended before its end, with the traceback of a failure."""
@@ -236,13 +256,13 @@ class Recorder:
 
     def _end(self, status: str, **changes: Any) -> None:
         now = time.time()
-        self.attempt |= {"ended": _timestamp(now), "seconds": round(now - self.started, 3)}
-        timings = self.record["timings"]
-        timings["ended"] = self.attempt["ended"]
+        timings, ended = self.record["timings"], time.strftime(TIME, time.gmtime(now))
+        self.attempt |= {"ended": ended, "seconds": round(now - self.started, 3)}
+        timings["ended"] = ended
         timings["seconds"] = round(sum(a.get("seconds", 0) for a in timings["attempts"]), 3)
         self.record |= {"status": status, **changes}
         _write_record(self.folder, self.record)
-        (self.folder / PROGRESS).unlink(missing_ok=True)
+        self.folder.progress.unlink(missing_ok=True)
 
 
 def record_death(folder: Path, cfg: DictConfig, reason: str) -> None:
@@ -253,33 +273,23 @@ def record_death(folder: Path, cfg: DictConfig, reason: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         record = Recorder(folder, cfg, from_step=0).record
     if record["status"] in ("running", "interrupted") and not is_locked(folder):
-        _write_record(folder, {**record, "status": "failed", "error": reason})
+        _write_record(RunFolder(folder), {**record, "status": "failed", "error": reason})
 
 
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    write_atomically(folder / RECORD, json.dumps(record, indent=2) + "\n")
-
-
-def _timestamp(seconds: float) -> str:
-    return time.strftime(TIME, time.gmtime(seconds))
+def _write_record(folder: RunFolder, record: dict[str, Any]) -> None:
+    write_atomically(folder.record, json.dumps(record, indent=2) + "\n")
 
 
 @cache
 def git_state() -> dict[str, Any] | None:
-    """Return commit and dirtiness of the checkout that stelab runs from; None for a wheel.
-
-    As they were when this process first asked: what it runs, it has imported.
-    """
+    """Return commit and dirtiness of the checkout that was imported; None for a wheel."""
     source = Path(__file__).resolve().parents[4]
     if not (source / ".git").exists():
         return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(source), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    ask = partial(subprocess.check_output, cwd=source, text=True, stderr=subprocess.DEVNULL)
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        commit, changes = ask(["git", "rev-parse", "HEAD"]), ask(["git", "status", "--porcelain"])
+        return {"commit": commit.strip(), "dirty": bool(changes.strip())}
     except (OSError, subprocess.CalledProcessError):
         return None
 

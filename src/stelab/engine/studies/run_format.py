@@ -37,16 +37,10 @@ def problem_with_config(config: Any) -> str:
     names = {**config["names"], "study": config.get("study")}
     if wrong := [key for key, value in names.items() if not is_name(value)]:
         return f"config.yaml: {brief(wrong[0])} must be a name, got {brief(names[wrong[0]])}"
-    numbers = {"seed": config.get("seed"), "trainer.max_epochs": _max_epochs(config) or 1}
+    numbers = {"seed": config.get("seed"), "trainer.max_epochs": trainer.get("max_epochs") or 1}
     if wrong := [key for key, value in numbers.items() if not is_integer(value)]:
         return f"config.yaml: {wrong[0]} must be an integer, got {brief(numbers[wrong[0]])}"
     return ""
-
-
-def _max_epochs(config: dict[str, Any]) -> Any:
-    """Return the epochs after which training ends; None where steps alone end it."""
-    epochs = config["trainer"].get("max_epochs")
-    return None if epochs == -1 else epochs
 
 
 def problem_with_record(record: Any) -> str:
@@ -90,8 +84,8 @@ def problem_with_run(run: Run) -> str:
     missing = [key for key in project().groups if key not in run.config]
     if missing and not is_as_recorded(run):
         return f"config.yaml is cut off: it has no {', '.join(missing)}"
-    epochs, limit = run.record.get("epochs", 1), _max_epochs(run.config)
-    if limit is not None and epochs > limit:
+    epochs, limit = run.record.get("epochs", 1), run.config["trainer"].get("max_epochs")
+    if limit not in (None, -1) and epochs > limit:  # -1: steps alone end training
         return f"run.json: epochs is {epochs}, but trainer.max_epochs {limit}"
     return ""
 
@@ -128,7 +122,7 @@ def _is_text(value: Any) -> bool:
 
 def are_texts(value: Any) -> bool:
     """Return whether it is a list of texts."""
-    return isinstance(value, list) and all(map(_is_text, value))
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
 def _are_choices(value: Any) -> bool:

@@ -35,19 +35,15 @@ _WORD = re.compile(r"[\w-]+").fullmatch
 def swept(runs: Sequence[Run]) -> list[Flat]:
     """Return for each run the settings in which the runs differ, groups' before others.
 
-    A group's value is its option, any other key's its value in config.yaml. A run without a key has
-    none in its dictionary.
+    A group's value is its option, any other key's its value in config.yaml, if it is there.
     """
     compositions = [composition for run in runs if (composition := run.composition)]
     if len(compositions) == len(runs):
         flats = _composed(runs, compositions)
         # Runs of the same settings must be runs of the same configuration.
-        known: dict[frozenset[tuple[str, Value]], str] = {}
-        if all(
-            known.setdefault(frozenset(flat.items()), composition.fingerprint)
-            == composition.fingerprint
-            for flat, composition in zip(flats, compositions, strict=True)
-        ):
+        kinds = [frozenset(flat.items()) for flat in flats]
+        identities = [composition.fingerprint for composition in compositions]
+        if len({*kinds}) == len({*zip(kinds, identities, strict=True)}):
             return flats
     return _configured(runs)
 
@@ -99,8 +95,7 @@ def _configured(runs: Sequence[Run]) -> list[Flat]:
 
 def _is_copy(key: str, flats: Sequence[Flat]) -> bool:
     """Return whether a key, such as ``data.seed``, is in all runs what another is: ``seed``."""
-    parts = key.split(".")
-    ends = [".".join(parts[i:]) for i in range(1, len(parts))]
+    ends = [key[match.end() :] for match in re.finditer(r"\.", key)]
     having = [flat for flat in flats if key in flat]
     return any(all(flat.get(end) == flat[key] for flat in having) for end in ends)
 

@@ -15,7 +15,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.project import project
 from stelab.engine.studies.documents import read_json
 from stelab.engine.studies.lock import holder, is_locked
-from stelab.engine.studies.record import PROGRESS, Run, read_record, read_run, reason
+from stelab.engine.studies.record import Run, RunFolder, read_record, read_run, reason
 from stelab.engine.studies.run_format import is_finite, part_of, problem_with_run
 from stelab.engine.studies.settings import swept
 from stelab.engine.studies.sweep import planned, settings_of
@@ -26,14 +26,11 @@ _MAX_BYTES = 2**16  # of progress.json
 
 @dataclass(frozen=True)
 class RunState:
-    """How far a run has come.
-
-    Its state is ``"running"`` where a living process holds its lock, ``"interrupted"`` where it was
-    stopped by a signal or killed, ``"missing"`` where a sweep was to run it, ``"unreadable"``, or
-    what run.json says: ``"finished"``, ``"failed"``, ``"pruned"``.
-    """
+    """How far a run has come."""
 
     name: str
+    # "running": a living process holds its lock; "interrupted": a signal stopped or killed it;
+    # "missing": a sweep was to run it; "unreadable"; or run.json's "finished", "failed", "pruned".
     state: str
     note: str = ""  # why it failed or is unreadable, or who runs it
     settings: str = ""  # what was swept, where several runs were asked for
@@ -77,10 +74,9 @@ def has_begun(folder: Path) -> bool:
 
 
 def time_left(states: Sequence[RunState]) -> float | None:
-    """Estimate the seconds until all runs of a study have ended, while a sweep goes on.
+    """Estimate the seconds until all runs have ended; None if none is left or nothing is known.
 
-    What has not begun is taken to need as long as those that are finished did on the average, with
-    as many at once as are running now. None where nothing is left, or nothing is known yet.
+    The others are taken to need as long as the finished ones on average, as many at once as now.
     """
     running = [state for state in states if state.state == "running"]
     waiting = sum(state.state in ("missing", "interrupted") for state in states)
@@ -136,15 +132,13 @@ def state_of(folder: Path) -> RunState:
 
 def _progress(folder: Path) -> dict[str, Any]:
     """Read progress.json as far as it makes sense: it may be anybody's, or of an older stelab."""
-    path = folder / PROGRESS
+    path = RunFolder(folder).progress
     try:
         content = read_json(path, limit=_MAX_BYTES)
         age = time.time() - path.stat().st_mtime
-    except (OSError, ValueError):
+        step, steps, left = (content.get(name) for name in ("step", "steps", "left"))
+    except (OSError, ValueError, AttributeError):  # the last of what is no table
         return {}
-    if not isinstance(content, dict):
-        return {}
-    step, steps, left = (content.get(name) for name in ("step", "steps", "left"))
     if not (is_finite(step) and is_finite(steps)):
         return {}
     return {

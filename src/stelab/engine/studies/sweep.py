@@ -24,16 +24,12 @@ from stelab.engine.studies.lock import LEASE, is_locked, locked_while_alive
 from stelab.engine.studies.run_format import are_texts, is_name
 from stelab.engine.terminal import brief, visible
 
-FOLDER = "sweeps"
-
+FOLDER, _DRIVERS = "sweeps", "driver-*"
 _MAX_BYTES = 16 * 2**20  # of some 80,000 jobs
 
 
 def record_sweep(study: Path, command: str, jobs: Mapping[str, Sequence[str]]) -> None:
-    """Write ``sweeps/<hash>.json``: the command, and the overrides of every job by its run id.
-
-    The same sweep again writes the same file.
-    """
+    """Write ``sweeps/<hash>.json``: the command, and the overrides of every job by its run id."""
     content = json.dumps({"command": command, "jobs": dict(jobs)}, indent=2) + "\n"
     name = hashlib.sha256(content.encode()).hexdigest()[:8]
     try:
@@ -45,19 +41,13 @@ def record_sweep(study: Path, command: str, jobs: Mapping[str, Sequence[str]]) -
 
 
 def differing_overrides(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Name each job by what was swept: those of its overrides that not all jobs have.
-
-    E.g. ``"model.bits=256 optimizer.lr=0.002"``; empty where there is a single job.
-    """
+    """Name each job by those of its overrides that not all jobs have; a single one by nothing."""
     counts = Counter(override for job in jobs for override in set(job))
     return [" ".join(o for o in job if counts[o] < len(jobs)) for job in jobs]
 
 
 def planned(study: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Return the overrides of each job of all sweeps of a study by its run id, in their order.
-
-    And why files of sweeps are unreadable, by their names below the study.
-    """
+    """Return the overrides of all sweeps' jobs by run id, and why files are unreadable by name."""
     jobs: dict[str, list[str]] = {}
     unreadable = {}
     for path in sorted((study / FOLDER).glob("*.json")):
@@ -96,7 +86,7 @@ def driving(studies: Collection[Path]) -> Iterator[None]:
     """Show that a sweep of these studies is under way; remove what killed drivers left behind."""
     with ExitStack() as stack:
         for study in studies:
-            for driver in _drivers(study):
+            for driver in sorted((study / FOLDER).glob(_DRIVERS)):
                 with suppress(FileNotFoundError):  # another driver clears, too
                     if not _is_alive(driver) and time.time() - driver.stat().st_mtime > 2 * LEASE:
                         shutil.rmtree(driver, ignore_errors=True)
@@ -107,11 +97,7 @@ def driving(studies: Collection[Path]) -> Iterator[None]:
 
 def is_driven(study: Path) -> bool:
     """Return whether the driver of any sweep of a study lives."""
-    return any(map(_is_alive, _drivers(study)))
-
-
-def _drivers(study: Path) -> list[Path]:
-    return sorted((study / FOLDER).glob("driver-*"))
+    return any(map(_is_alive, (study / FOLDER).glob(_DRIVERS)))
 
 
 def _is_alive(driver: Path) -> bool:

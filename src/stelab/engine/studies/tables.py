@@ -17,8 +17,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
 from stelab.engine.project import project
 from stelab.engine.studies.curves import Curves, read_curves
-from stelab.engine.studies.record import Run, read_run
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import Run, RunFolder, read_run
 from stelab.engine.studies.run_format import (
     is_as_recorded,
     is_finite,
@@ -72,9 +71,8 @@ class Study:
 
     def only(self, studies: Collection[str]) -> Study:
         """Return the tables of some of the studies."""
-        tables = {name: getattr(self, name) for name in TABLES}
-        kept = {name: table[table["study"].isin(studies)] for name, table in tables.items()}
-        return replace(self, **kept)
+        tables = ((name, getattr(self, name)) for name in TABLES)
+        return replace(self, **{n: table[table["study"].isin(studies)] for n, table in tables})
 
     def write(self, folder: Path) -> None:
         """Write ``runs``, ``curves`` and ``left_out``, each as .csv and as .parquet."""
@@ -123,10 +121,10 @@ def named(folders: Iterable[Path | str]) -> dict[str, Path]:
 
 @dataclass
 class _Entry:
-    """A folder in a study's (or a sweep's list), and why it cannot be compared, if it cannot."""
+    """A folder of a study, or one that a sweep was to fill."""
 
-    study: str  # the study's name
-    run: str  # the folder's name
+    study: str  # by their names
+    run: str
     state: str = "finished"  # or why it cannot be compared, in a word
     reason: str = ""  # the same in a sentence
     content: Run | None = None  # where it is a run
@@ -166,18 +164,14 @@ def _may_be_a_run(path: Path) -> bool:
         return False
     if path.name == COMPARISON or path.name.startswith(f"{COMPARISON}-with-"):
         return has_begun(path)
-    return path.is_dir() or _is_dangling(path)
-
-
-def _is_dangling(path: Path) -> bool:
-    return path.is_symlink() and not path.exists()
+    return path.is_dir() or (path.is_symlink() and not path.exists())
 
 
 def _read(study: str, folder: Path, *, planned: bool) -> _Entry:
     entry = _Entry(study, visible(folder.name))
     if not (planned or has_begun(folder)):
-        nothing = "a link to nothing" if _is_dangling(folder) else "there is no run.json in it"
-        return entry.leave_out("foreign", nothing)
+        reason = "there is no run.json in it" if folder.exists() else "a link to nothing"
+        return entry.leave_out("foreign", reason)
     if not is_name(folder.name):
         return entry.leave_out("unreadable", "its name cannot be written: rename the folder")
     state = state_of(folder)
@@ -205,17 +199,17 @@ def _read(study: str, folder: Path, *, planned: bool) -> _Entry:
 
 def _leave_out_other_versions(entries: Sequence[_Entry]) -> None:
     """Compare only runs of the version of stelab that most of a study were made with."""
-    versions = {
-        index: str(part_of(entry.content.record, "versions").get("stelab", "unknown"))
-        for index, entry in enumerate(entries)
+    versions = [
+        (entry, str(part_of(entry.content.record, "versions").get("stelab", "unknown")))
+        for entry in entries
         if entry.content is not None and entry.curves is not None
-    }
-    counts = Counter(versions.values())
+    ]
+    counts = Counter(version for _, version in versions)
     usual = max(counts, key=lambda version: (counts[version], version), default="")
-    for index, version in versions.items():
+    for entry, version in versions:
         if version != usual:
             reason = f"made by stelab {version}, most of its study by {usual}"
-            entries[index].leave_out("other version", reason)
+            entry.leave_out("other version", reason)
 
 
 def _tables(entries: Sequence[_Entry]) -> Study:
@@ -266,11 +260,7 @@ def _cell(value: Any) -> Any:
 def _without_mixtures(table: pd.DataFrame) -> pd.DataFrame:
     """Make columns of several types texts: Parquet has none such."""
     for name in table.columns:
-        types = {
-            next((kind for kind in (str, bool) if isinstance(value, kind)), float)
-            for value in table[name].dropna()
-        }
-        if len(types) > 1:
+        if pd.api.types.infer_dtype(table[name]) in ("mixed", "mixed-integer"):
             table[name] = [v if pd.isna(v) else str(v) for v in table[name]]
     return table
 
@@ -284,8 +274,7 @@ def _curves(entries: Sequence[_Entry]) -> pd.DataFrame:
         for name in ("study", "run")
     }
     for name in names:
-        parts = (own.get(name, np.full(len(own["epoch"]), math.nan)) for _, own in curves)
+        parts = (cols.get(name, np.full(len(cols["epoch"]), math.nan)) for _, cols in curves)
         table[name] = np.concatenate([np.empty(0), *parts])
     frame = pd.DataFrame(table)
-    counts = {"epoch": frame["epoch"].astype(int) + 1, "step": frame["step"].astype(int)}
-    return frame.assign(**counts)
+    return frame.assign(epoch=frame["epoch"].astype(int) + 1, step=frame["step"].astype(int))

@@ -17,27 +17,19 @@ from stelab.engine.config.input_errors import Mistakes
 from stelab.engine.config.validate import keys_of, suggestion, validate_node, without_hydra
 from stelab.engine.errors import InputError
 from stelab.engine.project import require_package
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 from stelab.engine.sweepers.base import StudySweeper
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Checked configurations, one a job, in the order they will run.
+    """Checked configurations, one a job, in the order they will run."""
 
-    Attributes:
-        jobs: The configurations; with ``only=failed``, those of failed runs, maybe none.
-        whole: Whether they are all that will run. If not, they stand for what a sweeper will
-            choose as it goes.
-        count: How many will run, at most; None where only a foreign sweeper knows.
-        shared: What all jobs share: the configuration without what is swept, not checked.
-    """
-
-    jobs: list[DictConfig]
+    jobs: list[DictConfig]  # with only=failed, those of failed runs, maybe none
     multirun: bool
-    whole: bool
-    count: int | None
-    shared: DictConfig
+    whole: bool  # or the jobs stand for what a sweeper will choose as it goes
+    count: int | None  # of those that will run, at most; None where only a foreign sweeper knows
+    shared: DictConfig  # the configuration without what is swept, not checked
     replicates: tuple[str, ...] = ("seed",)  # keys that repeat a setting
     first_is_baseline: bool = False  # which the other jobs are compared with
 
@@ -52,12 +44,7 @@ def plan(
 ) -> Plan:
     """Compose and check every job of a command line; refuse it with the mistakes of all jobs.
 
-    Args:
-        command: Its name.
-        arguments: Its overrides.
-        multirun: Whether lists of values are a sweep.
-        config_dir: A folder with further groups.
-        sweeps: Whether the command takes sweeps at all.
+    Lists of values are a sweep with `multirun`, which only some commands take (`sweeps`).
     """
     with search(config_dir) as loader:
         overrides = parse(loader, arguments)
@@ -88,9 +75,8 @@ def _plan_sweep(
         lists = [_lines(o for o in own if not o.is_sweep_override())]
         keys, whole, count = list[str](), False, None
     else:
-        lists, whole = sweeper.jobs(loader, others), sweeper.whole
+        (lists, count), whole = sweeper.jobs(loader, others), sweeper.whole
         keys = sweeper.swept(loader, others)
-        count = None if whole else sweeper.count(loader, others)
     jobs, mistakes = list[DictConfig](), Mistakes(len(lists))
     for job in lists:
         with mistakes.of(job):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 
 from stelab.engine.errors import InputError
-from stelab.engine.sweepers.axes import Point, one_at_a_time, overrides_of_axis, product, values_of
+from stelab.engine.sweepers.base import Point, one_at_a_time, overrides_of_axis, product, values_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -30,7 +30,6 @@ from typing import Any
 
 import optuna
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -39,10 +38,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from stelab.engine.config import build
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.studies.lock import LEASE, is_locked, locked_while_alive
-from stelab.engine.studies.record import read_record
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder, read_record
 from stelab.engine.studies.run_format import is_finite
-from stelab.engine.sweepers.axes import Point
+from stelab.engine.sweepers.base import Point
 from stelab.engine.sweepers.space import Dimension, point, size
 
 
@@ -61,24 +59,16 @@ class Trials:
 
     Parameters count once, however often they were tried: a trial that a killed sweep left behind
     and its second try are one of `n_trials`, and so are two that are alike.
-
-    Attributes:
-        replicate: Makes a trial's jobs of its overrides; those of the second list are of its first
-            job alone, and say where it reports to.
-        n_trials: How many parameters the study is to have tried.
-        sampler: A node; to its seed the number of trials so far, second tries apart, is added.
-        report_to: The study's storage, where a trial's first job reports how it goes on and is
-            told when it is pruned, and with it the trial; None: nothing is pruned.
-        drivers: A folder for a lock that tells others that this sweep is alive.
     """
 
     optuna_study: optuna.Study
     space: Sequence[Dimension]
+    # Makes a trial's jobs of its overrides, and of those of its first job alone: where to report.
     replicate: Callable[[Point, list[str]], list[DictConfig]]
     n_trials: int
-    sampler: dict[str, Any]
-    report_to: str | None
-    drivers: Path
+    sampler: dict[str, Any]  # a node, to whose seed the number of first tries so far is added
+    report_to: str | None  # the storage that tells a trial's first job, and so the trial, to stop
+    drivers: Path  # a folder for a lock that tells others that this sweep is alive
 
     def __post_init__(self) -> None:
         self._name = uuid.uuid4().hex[:8]
@@ -114,7 +104,7 @@ class Trials:
             else:
                 return
 
-    def done(self, job: DictConfig, result: JobReturn) -> None:
+    def done(self, job: DictConfig) -> None:
         """Take what came of a job, from its run's folder; tell what came of its trial."""
         trial = self._running.pop(id(job))
         if trial.number not in self._open:
@@ -148,15 +138,17 @@ class Trials:
             self._enqueue_untried(trial.number)
             return
         chosen = {d.key: d.override(trial.params[d.key]) for d in self.space}
-        report = [self._report_override(trial.number, self.report_to)] if self.report_to else []
         try:
-            jobs = self.replicate(chosen, report)
+            jobs = self.replicate(chosen, self._report_override(trial))
         except InputError as error:
             print(f"stelab: trial {trial.number}: {error}", file=sys.stderr)
             self._tell(trial.number, TrialState.FAIL)
             return
         trial.set_user_attr("runs", [str(RunFolder.of(job).path) for job in jobs])
-        self._repeat_reports(trial)
+        for other in self.optuna_study.get_trials(deepcopy=False):
+            if other.number == trial.user_attrs.get("again"):  # whose runs go on where they were
+                for step, value in other.intermediate_values.items():
+                    trial.report(value, step)
         self._open[trial.number] = opened = _OpenTrial(trial.number, jobs)
         self._ready.extend((opened, job) for job in (jobs[:1] if self.report_to else jobs))
 
@@ -195,21 +187,13 @@ class Trials:
         with quiet():
             self.optuna_study.enqueue_trial(params, user_attrs=attributes)
 
-    def _repeat_reports(self, trial: Trial) -> None:
-        """Let a second try, whose runs go on where they were, have the reports of the first."""
-        again = trial.user_attrs.get("again")
-        for other in self.optuna_study.get_trials(deepcopy=False):
-            if other.number == again:
-                for step, value in other.intermediate_values.items():
-                    trial.report(value, step)
-
-    def _report_override(self, number: int, storage: str) -> str:
-        """Return the override that lets a run report to a trial."""
-        where, study = (
-            QuotedString(text, Quote.double).with_quotes()
-            for text in (storage, self.optuna_study.study_name)
-        )
-        return f"trial={{storage:{where},study:{study},number:{number}}}"
+    def _report_override(self, trial: Trial) -> list[str]:
+        """Return the override that lets a run report to a trial, if runs are pruned."""
+        if self.report_to is None:
+            return []
+        names = (self.report_to, self.optuna_study.study_name)
+        where, study = (QuotedString(name, Quote.double).with_quotes() for name in names)
+        return [f"trial={{storage:{where},study:{study},number:{trial.number}}}"]
 
     def _close(self, trial: _OpenTrial, state: TrialState, value: float | None = None) -> None:
         del self._open[trial.number]
@@ -254,9 +238,8 @@ def quiet() -> Iterator[None]:
 def open_storage(url: str) -> str | BaseStorage:
     """Return what Optuna takes as a storage; refuse a journal that is damaged or cannot be opened.
 
-    Args:
-        url: ``journal:///FILE``, as in ``sqlite:///FILE`` a path from here or, with a fourth
-            slash, from the root; or any URL of SQLAlchemy, which is returned as it is.
+    It is ``journal:///FILE``, as in ``sqlite:///FILE`` a path from here or, with a fourth slash,
+    from the root; or any URL of SQLAlchemy, which is returned as it is.
     """
     file = url.removeprefix("journal:///")
     if file == url:

@@ -26,7 +26,7 @@ from torch import distributed
 from stelab.engine.config.validate import suggestion
 from stelab.engine.errors import RunError
 from stelab.engine.files import link_atomically
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 from stelab.lab.data.batches import Batches
 from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS
 from stelab.lab.training.interrupts import Interrupted, Interrupts

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from stelab.engine.config import build
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 from stelab.engine.terminal import visible
 from stelab.engine.trust import rebuild
 from stelab.lab.data import ImageDataModule

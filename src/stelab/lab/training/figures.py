@@ -14,7 +14,7 @@ from torch import Tensor
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.files import read_bounded, require_own
 from stelab.engine.report.drawing import COLOURS, DASHES, fit, panels, set_log, write_figure
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 
 _LARGEST = 2**26  # bytes of metrics.csv
 _CELL = 0.62  # inches of an image

@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 
 SECONDS = 1.0
 PARTS = 100

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from stelab.binarizer import Binarizer
 from stelab.engine.errors import InputError, first_line
-from stelab.engine.studies.record import Run
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import Run, RunFolder
 from stelab.engine.trust import rebuild, require_trusted
 from stelab.estimators import Estimator
 from stelab.lab.models import Autoencoder

@@ -13,7 +13,7 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from stelab.engine.errors import InputError
 from stelab.engine.files import link_atomically, require_own, write_atomically
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.record import RunFolder
 from stelab.lab.training.checkpoint_file import (
     BEST,
     LAST,

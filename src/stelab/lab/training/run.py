@@ -17,8 +17,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from stelab.engine.config.identity import pinned
 from stelab.engine.config.validate import plain, validate
 from stelab.engine.errors import RunError, first_line
-from stelab.engine.studies.record import Pruned, Recorder, Run, finished_run
-from stelab.engine.studies.run_folder import RunFolder
+from stelab.engine.studies.lock import locked
+from stelab.engine.studies.record import Pruned, Recorder, Run, RunFolder, finished_run, read_run
 from stelab.lab.data import ImageDataModule
 from stelab.lab.training.building import build_data, build_module, build_trainer
 from stelab.lab.training.checkpoint_file import PREVIOUS
@@ -76,13 +76,14 @@ def train_checked(cfg: DictConfig) -> Run:
         data = build_data(cfg)
         module = build_module(cfg)
         interrupts = Interrupts()
-        with _full_disk_explained(folder), folder.locked(on_loss=interrupts.lose_lock) as waited:
+        lock = locked(folder.path, on_loss=interrupts.lose_lock)
+        with _full_disk_explained(folder), lock as waited:
             # The process that held the lock may have finished since the first look.
             if finished := _made_by_another(folder) if waited else finished_run(cfg):
                 return finished
             with interrupts:
                 _train_locked(cfg, folder, module, data, interrupts)
-    return folder.read()
+    return read_run(folder.path)
 
 
 class OtherProcessFailed(RunError):
@@ -90,7 +91,7 @@ class OtherProcessFailed(RunError):
 
 
 def _made_by_another(folder: RunFolder) -> Run | None:
-    run = folder.read() if folder.record.exists() else None
+    run = read_run(folder.path) if folder.record.exists() else None
     if run is not None and run.status == "failed":
         raise OtherProcessFailed(f"{run.name} failed in another process: {run.reason}")
     return run if run is not None and run.status == "finished" else None
