@@ -26,8 +26,7 @@ from stelab.engine.studies import Run
 from stelab.lab.data import denormalize
 from stelab.lab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
 from stelab.lab.training.codes import decode, encode, pack, unpack
-from stelab.lab.training.evaluate import evaluate, load_data
-from stelab.lab.training.restore import restore
+from stelab.lab.training.restore import evaluate, load_data, restore
 from waiting import PATIENCE, wait_until
 
 

@@ -24,8 +24,7 @@ from stelab.engine.studies.record import RunFolder
 from stelab.engine.studies.sweep import jobs_of
 from stelab.engine.trust import packages, rebuild
 from stelab.lab.training.checkpoint_file import SealedCheckpointIO
-from stelab.lab.training.evaluate import evaluate, load_data
-from stelab.lab.training.restore import restore
+from stelab.lab.training.restore import evaluate, load_data, restore
 from stelab.lab.training.resume import rewind
 from strangers import SECRET, Payloads, edited
 

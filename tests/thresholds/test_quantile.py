@@ -19,8 +19,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
 from stelab.estimators import Identity
 from stelab.lab.training.codes import encode, unpack
-from stelab.lab.training.evaluate import load_data
-from stelab.lab.training.restore import restore
+from stelab.lab.training.restore import load_data, restore
 from stelab.thresholds import BatchQuantileThreshold, RunningQuantileThreshold, Threshold
 from stelab.thresholds.quantile import channel_quantile
 

@@ -14,7 +14,7 @@ def start(cfg: DictConfig) -> None:
     """Evaluate and print the metrics."""
     run, trust = read_finished(cfg.run), packages(cfg.trust)  # before torch is imported
     require_trusted(run, ["model", "loss", *(["data"] if cfg.get("data") is None else [])], trust)
-    from stelab.lab.training.evaluate import evaluate
+    from stelab.lab.training.restore import evaluate
 
     metrics = evaluate(
         run, checkpoint=cfg.checkpoint, split=cfg.split, data=cfg.get("data"), trust=trust

@@ -31,8 +31,7 @@ from stelab.engine.report.board.view import View, folder_names, read_view
 from stelab.engine.report.board.writing import FIRST, LAST, link_events, write_view
 from stelab.engine.studies.record import Run, read_run
 from stelab.lab.data import MNIST5k
-from stelab.lab.training.evaluate import load_data
-from stelab.lab.training.restore import restore
+from stelab.lab.training.restore import load_data, restore
 from waiting import wait_until
 
 IDENTITY, NONE = "identity, threshold.value=0.5", "none, threshold.value=0"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stelab.lab.data.batches import Batches
+from stelab.lab.data.datamodule import Batches
 
 IMAGES = torch.arange(100.0)
 

@@ -10,8 +10,7 @@ from stelab.engine.studies import Run
 from stelab.estimators import LocalExpectation
 from stelab.lab.gradients import AutoencoderLoss, Enumeration, Subcode
 from stelab.lab.gradients.measure import estimates
-from stelab.lab.training.evaluate import load_data
-from stelab.lab.training.restore import restore
+from stelab.lab.training.restore import load_data, restore
 
 
 def squares(codes: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from conftest import Cli, train
 from stelab.engine.studies import read_run
-from stelab.lab.training.finite import NonFiniteError, require_finite
+from stelab.lab.training.module import NonFiniteError, require_finite
 
 
 class Overflows(nn.Module):

@@ -28,10 +28,10 @@ def written(
     monkeypatch.setattr("stelab.lab.training.progress.time", clock)
     file, found = ProgressFile(RunFolder(folder)), list[int]()
     path = RunFolder(folder).progress
-    file.on_train_start(trainer, None)  # type: ignore[arg-type]
+    file.on_train_start(trainer, None)
     for step in range(1, steps + 1):
         trainer.global_step = step
-        file.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
+        file.on_train_batch_end(trainer, None, None, None, 0)
         if path.exists():
             found.append(json.loads(path.read_text())["step"])
             path.unlink()

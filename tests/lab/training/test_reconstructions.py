@@ -17,10 +17,9 @@ from stelab.engine.errors import InputError
 from stelab.engine.report.drawing import style
 from stelab.engine.studies import Run
 from stelab.engine.studies.tables import load
-from stelab.lab.training.evaluate import load_data
 from stelab.lab.training.figures import reconstruct
 from stelab.lab.training.reconstructions import draw_reconstructions, picture_reconstructions
-from stelab.lab.training.restore import restore
+from stelab.lab.training.restore import load_data, restore
 
 Runs = dict[str, Run]
 

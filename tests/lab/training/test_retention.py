@@ -13,7 +13,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.studies import Run, read_run
 from stelab.lab.training.checkpoint_file import read_checkpoint, write_sealed
 from stelab.lab.training.codes import encode
-from stelab.lab.training.evaluate import evaluate
+from stelab.lab.training.restore import evaluate
 from stelab.lab.training.resume import retain
 
 # RELAX has parameters, and an optimizer, of its own; the last epoch is not the best.

@@ -166,7 +166,7 @@ def test_run_json_says_what_ran_where(two_epochs: Run) -> None:
 
 
 def test_metrics_are_those_of_the_last_checkpoint_in_eval_mode(two_epochs: Run) -> None:
-    from stelab.lab.training.evaluate import evaluate
+    from stelab.lab.training.restore import evaluate
 
     metrics = evaluate(two_epochs, checkpoint="last", split="test")
     assert metrics["test/mse"] == pytest.approx(two_epochs.metrics["test/mse"], abs=1e-7)
@@ -179,8 +179,7 @@ def test_checkpoints_hold_plain_values_only(two_epochs: Run) -> None:
 
 
 def test_code_statistics_are_what_they_say(two_epochs: Run) -> None:
-    from stelab.lab.training.evaluate import load_data
-    from stelab.lab.training.restore import restore
+    from stelab.lab.training.restore import load_data, restore
 
     module = restore(two_epochs, checkpoint="last")
     with torch.no_grad():

@@ -1,8 +1,7 @@
 """Image datasets as Lightning data modules: one tensor, normalized once, batches indexed."""
 
 from stelab.lab.data.datamodule import ImageDataModule, denormalize, normalize
-from stelab.lab.data.digits5k import MNIST5k
-from stelab.lab.data.idx import KMNIST, MNIST, FashionMNIST
+from stelab.lab.data.mnist import KMNIST, MNIST, FashionMNIST, MNIST5k
 
 __all__ = [
     "KMNIST",

@@ -1,13 +1,15 @@
-"""What all image datasets share: splits, normalization, loaders."""
+"""What all image datasets share: splits, normalization, and which images make which batch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from stelab.engine.errors import InputError
-from stelab.lab.data.batches import Batches
 
 MEAN, STD = 0.5, 0.5
 
@@ -21,6 +23,77 @@ def normalize(pixels: Tensor) -> Tensor:
 def denormalize(images: Tensor) -> Tensor:
     """Map images ``(n, 1, 28, 28)`` in [-1, 1] to uint8 pixels ``(n, 28, 28)``, rounding."""
     return ((images.float() * STD + MEAN) * 255).round().clamp(0, 255).to(torch.uint8).squeeze(1)
+
+
+class Batches:
+    """Iterate over images in batches; the last, smaller batch is kept.
+
+    Their order depends on `seed` and epoch; without a seed it stays as it is. `batch_size` counts
+    the images of all processes together, so that a run takes the same optimizer steps on one device
+    and on several: process `rank` takes every `world_size`-th image of each batch.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        *,
+        batch_size: int,
+        seed: int | None,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        last = len(images) % batch_size or batch_size
+        if last < world_size:
+            raise ValueError(
+                f"every process needs an image of every batch, but {len(images)} images in batches "
+                f"of {batch_size} leave {last} for {world_size} processes in the last; "
+                "change data.batch_size"
+            )
+        self.images = images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.resume = (0, 0)  # epoch and batch
+
+    # Lightning reads these two names of a torch DataLoader, to call `set_epoch` on the sampler.
+    batch_sampler = None
+
+    @property
+    def sampler(self) -> Batches:
+        """Return what decides the order: these batches themselves."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def state_dict(self) -> dict[str, tuple[int, int]]:
+        """Return where to resume."""
+        return {"resume": self.resume}
+
+    def load_state_dict(self, state: dict[str, tuple[int, int]]) -> None:
+        """Skip the batches before that batch in that epoch."""
+        self.resume = state["resume"]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        epoch, start = self.resume
+        order = torch.arange(len(self.images))
+        if self.seed is not None:
+            order = torch.randperm(len(order), generator=seeded(self.seed, self.epoch))
+        batches = order.to(self.images.device).split(self.batch_size)
+        for batch in batches[start if self.epoch == epoch else 0 :]:
+            yield self.images[batch[self.rank :: self.world_size]]
+
+
+def seeded(*numbers: int, device: torch.device | str = "cpu") -> Generator:
+    """Return a generator, seeded with a hash: (0, 1) is another seed than (1, 0) or (1,)."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state[0]) >> 1)
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -105,10 +178,7 @@ def hold_out(
 ) -> tuple[Tensor, Tensor]:
     """Split indices, stratified by label: ``(kept, held out)``, each in a shuffled order.
 
-    `labels` are the classes of all images, `size` of which are held out; the `seed` decides which.
-
-    Raises:
-        InputError: Nothing would be kept: `what` names the key of `size`, `among` what is split.
+    `what` names the key of `size`, and `among` what is split, where nothing would be kept.
     """
     if size >= len(labels):
         raise InputError(
@@ -116,8 +186,7 @@ def hold_out(
         )
     if size == 0:
         return torch.arange(len(labels)), torch.arange(0)
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=generator)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     # Rank images within their class, then cut at equal fractions of every class.
     position = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():

@@ -25,7 +25,6 @@ from stelab.engine.terminal import visible
 # Not EPS, for which Pillow would start Ghostscript.
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _WHITE_IS_65535 = ("PNG", "PPM")
-_EIGHT_BITS = ("|u1", "|b1")
 _MOST_PIXELS = 2**25
 _MOST_BYTES = 2**27
 _TOO_LARGE = f"it has more than {_MOST_PIXELS} pixels"
@@ -33,11 +32,7 @@ _SIZE = (28, 28)
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Return the files of a folder, sorted by name, without hidden ones.
-
-    Raises:
-        InputError: It is not a folder, or holds nothing.
-    """
+    """Return the files of a folder, sorted by name, without hidden ones."""
     try:
         paths = sorted(p for p in folder.iterdir() if not (p.is_dir() or p.name.startswith(".")))
     except (OSError, ValueError) as error:
@@ -48,11 +43,7 @@ def image_paths(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Tensor:
-    """Read an image file: uint8 pixels ``(28, 28)``, 255 white.
-
-    Raises:
-        InputError: It cannot be read, or not without a guess at what it shows.
-    """
+    """Read an image file: uint8 pixels ``(28, 28)``, 255 white."""
     try:
         content = io.BytesIO(read_bounded(path, limit=_MOST_BYTES))
         with warnings.catch_warnings():
@@ -80,7 +71,7 @@ def _grey(image: Image.Image) -> Image.Image:
     """Return 8-bit grey; size and mode are checked before anything is decoded."""
     if image.width * image.height > _MOST_PIXELS:
         raise ValueError(_TOO_LARGE)
-    deep = ImageMode.getmode(image.mode).typestr not in _EIGHT_BITS
+    deep = ImageMode.getmode(image.mode).typestr not in ("|u1", "|b1")
     if deep and image.format not in _WHITE_IS_65535:
         raise ValueError(
             f"where white is among its {image.mode} pixels is not known: save them with 8 bits, or "

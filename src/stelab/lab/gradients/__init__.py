@@ -3,15 +3,16 @@
 from stelab.lab.gradients.basket import GradientBasket
 from stelab.lab.gradients.measure import Measurement, adapt, measure, references
 from stelab.lab.gradients.problems import (
+    AutoencoderLoss,
     Cubic,
     Enumeration,
     Linear,
     MLPLoss,
     Problem,
     Quadratic,
+    Subcode,
     Toy,
 )
-from stelab.lab.gradients.subcode import AutoencoderLoss, Subcode
 
 __all__ = [
     "AutoencoderLoss",

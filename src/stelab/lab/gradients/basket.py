@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 
 from stelab.annealing import advance
 from stelab.arguments import AtLeastTwo, Count, FewBits, Seed, Size, checked
 from stelab.lab.gradients.measure import adapt, measure, references
-from stelab.lab.gradients.problems import Enumeration
-from stelab.lab.gradients.subcode import Subcode, reconstruction
-from stelab.lab.training.monitors import model_of
+from stelab.lab.gradients.problems import Enumeration, Subcode, reconstruction
 from stelab.lab.training.processes import EpochMeans
 
 
@@ -26,17 +24,17 @@ class GradientBasket(Callback):
     - ``gradients/<name>/cosine``: between exact gradient and mean estimate;
     - ``gradients/<name>/relative_bias`` and ``.../variance``: see `stelab.lab.gradients.measure`.
 
-    TensorBoard gets every look (``_step``), metrics.csv the epoch's means. The loss is the squared
-    error of the image, in eval mode.
+    TensorBoard gets every measurement (``_step``), metrics.csv the epoch's means. The loss is the
+    squared error of the image, in eval mode.
 
     Args:
         estimators: The basket, by name.
-        every_n_steps: Optimizer steps between two looks, the first at step 0.
+        every_n_steps: Optimizer steps between two measurements, the first at step 0.
         bits: Length of the sub-code, at most 16, or the whole code where that is shorter; the
             other bits are held.
         examples: Images, the first of the batch.
         samples: Estimates of those whose mean and variance cannot be enumerated.
-        adapt: Steps, before a look, in which estimators learn what lowers their variance.
+        adapt: Steps, before a measurement, in which estimators learn what lowers their variance.
         seed: Of the choice of bits and of the draws.
     """
 
@@ -61,13 +59,11 @@ class GradientBasket(Callback):
         self.seed = seed
         self.means = EpochMeans()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Look, every few steps."""
-        if trainer.global_step % self.every_n_steps or batch_idx % trainer.accumulate_grad_batches:
+    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
+        """Measure, every few steps."""
+        if trainer.global_step % self.every_n_steps or index % trainer.accumulate_grad_batches:
             return
-        s, loss = reconstruction(model_of(pl_module), batch[: self.examples])
+        s, loss = reconstruction(module.model, batch[: self.examples])
         bits = min(self.bits, s[0].numel())
         enumeration = Enumeration(Subcode(s, loss, bits=bits, seed=self.seed))
         progress = trainer.global_step / trainer.estimated_stepping_batches
@@ -75,13 +71,13 @@ class GradientBasket(Callback):
         with torch.enable_grad(), torch.autocast(s.device.type, enabled=False):
             for name, estimator in self.estimators.items():
                 advance(estimator, progress)
-                values |= self._look(name, estimator.to(s.device), enumeration)
+                values |= self._measure(name, estimator.to(s.device), enumeration)
         self.means.add(1, **{name: s.new_tensor(value) for name, value in values.items()})
         steps = {f"{name}_step": value for name, value in values.items()}
         for logger in trainer.loggers:
             logger.log_metrics(steps, step=trainer.global_step)
 
-    def _look(self, name: str, estimator: Any, enumeration: Enumeration) -> dict[str, float]:
+    def _measure(self, name: str, estimator: Any, enumeration: Enumeration) -> dict[str, float]:
         generator = torch.Generator(enumeration.codes.device).manual_seed(self.seed)
         *_, law = references(estimator).values()  # its own, where it has one
         exact = {"": enumeration.gradient(law)}
@@ -92,9 +88,9 @@ class GradientBasket(Callback):
         values = {"cosine": m.cosine, "relative_bias": m.bias, "variance": m.variance}
         return {f"gradients/{name}/{key}": value for key, value in values.items()}
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Log the epoch's means."""
-        pl_module.log_dict(self.means.reset(trainer.strategy), sync_dist=True)
+        module.log_dict(self.means.reset(trainer.strategy), sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch's means so far, and what the estimators have learned."""

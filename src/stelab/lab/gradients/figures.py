@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import attrgetter
+from itertools import cycle
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,10 +23,7 @@ _NEGLIGIBLE = 1e-12  # rounding, relative to the gradient
 
 
 def print_measurements(rows: Sequence[Row], *, to: PlainConsole | None = None) -> None:
-    """Print a line for each row, to standard output unless told otherwise.
-
-    A bias that was sampled has its interval of 95 %.
-    """
+    """Print a line for each row; a bias that was sampled has its interval of 95 %."""
     print_table(_COLUMNS, rows, to or console())
 
 
@@ -63,52 +63,57 @@ def draw_measurements(folder: Path, rows: Sequence[Row]) -> list[Path]:
     return list(paths)
 
 
-def _drawable(rows: Sequence[Row]) -> list[Row]:
+def _drawable(rows: Sequence[Row]) -> pd.DataFrame:
     """Keep one row an estimator, against its own noise where it has one, if it can be scaled."""
-    own = {row.label for row in rows if row.reference == "own"}
-    firsts = [row for row in rows if row.reference == "own" or row.label not in own]
-    return [row for row in firsts if not math.isnan(row.measurement.scaled_bias)]
+    table = pd.DataFrame([{**vars(row), **vars(row.measurement)} for row in rows])
+    own = table["reference"] == "own"
+    table["name"] = table["label"].where(~own, table["label"] + " (own noise)")
+    others = ~table["label"].isin(table.loc[own, "label"])
+    return table[own | others].dropna(subset=["scaled_bias"])
 
 
 def scatter(rows: Sequence[Row]) -> Figure:
-    """Draw bias against variance, both after scaling.
+    """Draw bias against variance, both after scaling, and rankings where log axes have no place.
 
-    Estimators without a bias that was found, and those without variance, have rankings of their
-    own: log axes have no place for 0.
+    These are of the estimators without variance, and of those without a bias that was found.
     """
     shown = _drawable(rows)
-    steady = [r for r in shown if r.measurement.variance < _NEGLIGIBLE]
-    unbiased = [r for r in shown if r not in steady and r.measurement.bias_low < _NEGLIGIBLE]
-    both = [r for r in shown if r not in steady and r not in unbiased]
-    height = 1.2 + 0.19 * max(len(steady), len(unbiased), 14)
+    is_steady = shown["variance"] < _NEGLIGIBLE
+    is_unbiased = ~is_steady & (shown["bias_low"] < _NEGLIGIBLE)
+    both = shown[~is_steady & ~is_unbiased]
+    height = 1.2 + 0.19 * max(is_steady.sum(), is_unbiased.sum(), 14)
     figure = Figure(figsize=(13, height), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.3, 1))
-    _ranking(left, unbiased, "scaled_variance", "no bias found: scaled variance")
-    for i, row in enumerate(both):
-        m = row.measurement
-        middle.plot(m.scaled_bias, m.scaled_variance, "o", color=COLOURS[i % len(COLOURS)])
-    _label(middle, both)
+    _ranking(left, shown[is_unbiased], "scaled_variance", "no bias found: scaled variance")
+    for x, y, colour in zip(
+        both["scaled_bias"], both["scaled_variance"], cycle(COLOURS), strict=False
+    ):
+        middle.plot(x, y, "o", color=colour)
+    last = -math.inf
+    for row in both.sort_values("scaled_variance", kind="stable").itertuples():
+        x, y = row.scaled_bias, row.scaled_variance
+        last = max(math.log10(y), last + 0.045)  # names stand at least a line apart
+        middle.annotate(row.name, (x, y), (x * 1.12, 10**last), fontsize=8, va="center")
     middle.margins(x=0.4, y=0.1)
-    if both:
+    if len(both):
         set_log(middle, "x")
         set_log(middle, "y")
     middle.set_xlabel("scaled bias")
     middle.set_ylabel("scaled variance")
     middle.set_title("bias and variance", fontsize=10)
     middle.grid(alpha=0.3, which="both")
-    _ranking(right, steady, "scaled_bias", "no variance: scaled bias")
+    _ranking(right, shown[is_steady], "scaled_bias", "no variance: scaled bias")
     return figure
 
 
-def _ranking(ax: Axes, rows: Sequence[Row], name: str, title: str) -> None:
+def _ranking(ax: Axes, table: pd.DataFrame, column: str, title: str) -> None:
     """Draw a dot a row, the smallest value on top."""
-    ranked = sorted(rows, key=lambda row: getattr(row.measurement, name), reverse=True)
-    values = [getattr(row.measurement, name) for row in ranked]
-    ax.plot(values, range(len(ranked)), "o", color=COLOURS[0])
-    ax.set_yticks(range(len(ranked)), [_name(row) for row in ranked], fontsize=8)
-    if any(value > _NEGLIGIBLE for value in values):
+    table = table.sort_values(column, ascending=False, kind="stable")
+    ax.plot(table[column], range(len(table)), "o", color=COLOURS[0])
+    ax.set_yticks(range(len(table)), table["name"], fontsize=8)
+    if (table[column] > _NEGLIGIBLE).any():
         _set_symlog(ax)
-        ax.set_xlim(0, 2 * max(values))
+        ax.set_xlim(0, 2 * table[column].max())
     ax.set_title(title, fontsize=10)
     ax.grid(alpha=0.3)
 
@@ -118,33 +123,18 @@ def _set_symlog(ax: Axes) -> None:
     ax.xaxis.set_major_formatter("{x:g}")  # its own would be in dollars, see `draw_measurements`
 
 
-def _label(ax: Axes, rows: Sequence[Row]) -> None:
-    """Write names beside points, from the lowest up, each at least a line above the last."""
-    last = -math.inf
-    for row in sorted(rows, key=lambda row: row.measurement.scaled_variance):
-        x, y = row.measurement.scaled_bias, row.measurement.scaled_variance
-        place = max(math.log10(y), last + 0.045)
-        last = place
-        ax.annotate(
-            _name(row), (x, y), (x * 1.12, 10**place), fontsize=8, verticalalignment="center"
-        )
-
-
-def _name(row: Row) -> str:
-    return row.label if row.reference == "logistic" else f"{row.label} (own noise)"
-
-
 def bars(rows: Sequence[Row]) -> Figure:
     """Draw squared bias and variance after scaling, the smallest sum on top."""
     shown = _drawable(rows)
-    pairs = [(r.measurement.scaled_bias**2, r.measurement.scaled_variance, r) for r in shown]
-    pairs.sort(key=lambda pair: pair[0] + pair[1], reverse=True)
+    shown["squared_bias"] = shown["scaled_bias"] ** 2
+    shown["error"] = shown["squared_bias"] + shown["scaled_variance"]
+    shown = shown.sort_values("error", ascending=False, kind="stable")
+    places = np.arange(len(shown))
     figure = Figure(figsize=(7, 1.2 + 0.24 * len(shown)), layout="constrained")
     ax = figure.subplots()
-    for i, (bias, variance, _) in enumerate(pairs):
-        ax.barh(i + 0.2, bias, 0.4, color=COLOURS[1], label="bias²" if i == 0 else None)
-        ax.barh(i - 0.2, variance, 0.4, color=COLOURS[0], label="variance" if i == 0 else None)
-    ax.set_yticks(range(len(pairs)), [_name(row) for *_, row in pairs], fontsize=7)
+    ax.barh(places + 0.2, shown["squared_bias"], 0.4, color=COLOURS[1], label="bias²")
+    ax.barh(places - 0.2, shown["scaled_variance"], 0.4, color=COLOURS[0], label="variance")
+    ax.set_yticks(places, shown["name"], fontsize=7)
     _set_symlog(ax)
     ax.set_xlim(left=0)
     ax.margins(y=0.01)
@@ -167,12 +157,11 @@ def _curves(rows: Sequence[Row]) -> Figure | None:
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     for ax, name in zip(figure.subplots(1, 3), ("bias", "variance", "mse"), strict=True):
         for i, ((estimator, reference, _), points) in enumerate(lines.items()):
-            style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)]}
-            style["linestyle"] = DASHES[i % len(DASHES)]
-            points = sorted(points, key=lambda point: point[0])
+            points = sorted(points, key=itemgetter(0))
             values = [getattr(row.measurement, name) for _, row in points]
+            colour, dashes = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
             label = f"{estimator} ({reference})"
-            ax.plot([x for x, _ in points], values, marker=".", label=label, **style)
+            ax.plot([x for x, _ in points], values, dashes, marker=".", color=colour, label=label)
         ax.set_xlabel(", ".join(dict.fromkeys(key for _, _, key in lines)))
         ax.set_title(f"relative {name}", fontsize=10)
         ax.grid(alpha=0.3)

@@ -21,6 +21,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -35,43 +36,24 @@ TIMED = 256
 
 @dataclass(frozen=True)
 class Measurement:
-    """What an estimator's estimates look like beside one exact gradient; see the module.
+    """What an estimator's estimates look like beside one exact gradient; see the module."""
 
-    Attributes:
-        samples: Estimates behind the numbers; 0 where they are exact.
-        bias: Relative; the squared bias is clamped at 0 where sampling error exceeds it.
-        bias_low: Lower end of the bias's interval of 95 %; the bias where it is exact.
-        bias_high: Upper end.
-        variance: Relative, total.
-        mse: Mean squared error, bias² + variance.
-        snr: Signal to noise, infinite without variance.
-        cosine: Of the mean.
-        sample_cosine: Mean cosine of one estimate of one example; one of length 0 counts as 0.
-        scaled_bias: After scaling, clamped as the bias is; not a number where the mean is 0.
-        scaled_variance: After scaling.
-        evaluations: Of the loss, for one estimate.
-        microseconds: Of one estimate, in batches of at least 256 where it is cheap.
-        mean: Mean estimate, in the shape of the logits.
-        variances: Variance of every entry.
-        exact: The exact gradient.
-    """
-
-    samples: int
-    bias: float
-    bias_low: float
+    samples: int  # estimates behind the numbers; 0 where they are exact
+    bias: float  # relative; the squared bias is clamped at 0 where sampling error exceeds it
+    bias_low: float  # end of the bias's interval of 95 %; the bias where it is exact
     bias_high: float
-    variance: float
-    mse: float
-    snr: float
-    cosine: float
-    sample_cosine: float
-    scaled_bias: float
+    variance: float  # relative, total
+    mse: float  # mean squared error, bias² + variance
+    snr: float  # signal to noise, infinite without variance
+    cosine: float  # of the mean
+    sample_cosine: float  # mean of one estimate of one example; one of length 0 counts as 0
+    scaled_bias: float  # after scaling, clamped as the bias is; not a number where the mean is 0
     scaled_variance: float
-    evaluations: int
-    microseconds: float
-    mean: Tensor
-    variances: Tensor
-    exact: Tensor
+    evaluations: int  # of the loss, for one estimate
+    microseconds: float  # of one estimate, in batches of at least 256 where it is cheap
+    mean: Tensor  # mean estimate, in the shape of the logits
+    variances: Tensor  # of every entry
+    exact: Tensor  # the exact gradient
 
 
 def references(estimator: Estimator) -> dict[str, Probability]:
@@ -113,8 +95,7 @@ def measure(
         generator: Source of randomness.
     """
     estimator = copy.deepcopy(estimator)
-    start = time.perf_counter()
-    drawn_samples = 0
+    start, drawn_samples = time.perf_counter(), 0
     if estimator.randomness == "none":
         drawn = estimates(estimator, enumeration, 1, generator)
         weights = drawn.new_ones(1, drawn.shape[1])
@@ -130,10 +111,8 @@ def measure(
         start = time.perf_counter()
         count = len(estimates(estimator, enumeration, TIMED, generator))
     microseconds = (time.perf_counter() - start) / count * 1e6
-    return {
-        name: _compare(drawn, weights, g, drawn_samples, evaluations, microseconds)
-        for name, g in exact.items()
-    }
+    cost = {"evaluations": evaluations, "microseconds": microseconds}
+    return {name: _compare(drawn, weights, g, drawn_samples, **cost) for name, g in exact.items()}
 
 
 def estimates(
@@ -164,12 +143,7 @@ def estimates_of_codes(estimator: Estimator, enumeration: Enumeration) -> Tensor
 
 
 def _compare(
-    drawn: Tensor,
-    weights: Tensor,
-    exact: Tensor,
-    samples: int,
-    evaluations: int,
-    microseconds: float,
+    drawn: Tensor, weights: Tensor, exact: Tensor, samples: int, **cost: Any
 ) -> Measurement:
     """Sum up estimates, weighted per example: the bits of different examples are independent."""
     mean = (weights[..., None] * drawn).sum(0)
@@ -201,11 +175,10 @@ def _compare(
         sample_cosine=(weights * cosines).sum(0).mean().item(),
         scaled_bias=math.sqrt(max(scaled, 0.0)) / norm if size > 0 else math.nan,
         scaled_variance=factor**2 * variance / norm**2,
-        evaluations=evaluations,
-        microseconds=microseconds,
         mean=mean,
         variances=variances,
         exact=exact,
+        **cost,
     )
 
 

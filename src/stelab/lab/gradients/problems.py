@@ -1,19 +1,25 @@
 r"""Losses of short codes, and their exact gradients by enumeration of all codes.
 
 All losses are in float64, and all random numbers in them depend on their `seed` only. The logits
-are drawn from a normal distribution of standard deviation `spread`.
+are drawn from a normal distribution of standard deviation `spread`, but for a trained network's:
+there, they are those of a few bits of its code, short enough to enumerate, and the others are held.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
-from stelab.arguments import Count, FewBits, NonNegative, Real, Seed, checked
+from stelab.arguments import Count, FewBits, NonNegative, Real, Seed, Text, checked
 from stelab.engine.errors import InputError
+from stelab.engine.trust import packages
+from stelab.estimators import step
 from stelab.estimators.enumeration import MOST_BITS, all_codes
+from stelab.lab.models import Autoencoder
 
 Probability = Callable[[Tensor], Tensor]
 """P(b = 1) given the logits, elementwise."""
@@ -55,25 +61,18 @@ class Enumeration:
 
     .. math:: L(s) = \sum_b q_s(b)\,f(b), \qquad
        q_s(b) = \prod_i p(s_i)^{b_i} (1 - p(s_i))^{1 - b_i}
-
-    Args:
-        problem: The loss and the logits.
-
-    Attributes:
-        codes: ``(2**bits, bits)``.
-        losses: ``(2**bits, examples)``.
     """
 
     def __init__(self, problem: Problem):
         self.problem = problem
         examples, bits = problem.logits.shape
-        self.codes = all_codes(bits, like=problem.logits)
+        self.codes = all_codes(bits, like=problem.logits)  # (2**bits, bits)
         with torch.no_grad():
             parts = [
                 problem(codes.repeat_interleave(examples, dim=0)).reshape(-1, examples)
                 for codes in self.codes.split(problem.codes_at_once())
             ]
-        self.losses = torch.cat(parts)
+        self.losses = torch.cat(parts)  # (2**bits, examples)
 
     def weights(self, p: Tensor, codes: Tensor) -> Tensor:
         """Compute q(b) for every code and example, ``(codes, examples)``."""
@@ -147,8 +146,7 @@ class Cubic(Quadratic):
     @checked
     def __init__(self, *, bits: FewBits, spread: NonNegative, seed: Seed):
         super().__init__(bits=bits, spread=spread, seed=seed)
-        v = normal(bits, bits, generator=torch.Generator().manual_seed(seed + 2))
-        self.v = nn.Buffer(v)
+        self.v = nn.Buffer(normal(bits, bits, generator=torch.Generator().manual_seed(seed + 2)))
 
     def forward(self, bits: Tensor) -> Tensor:
         """See `Problem.forward`."""
@@ -198,3 +196,87 @@ class MLPLoss(Problem):
     def forward(self, bits: Tensor) -> Tensor:
         """See `Problem.forward`."""
         return torch.tanh(bits @ self.w + self.c) @ self.v
+
+
+class Subcode(Problem):
+    """The loss of `bits` bits of every example's code, the others thresholded.
+
+    Which bits is drawn from the seed, the same for all examples.
+
+    Args:
+        s: Centred pre-activations, ``(examples, *code_shape)``.
+        loss: Loss of every row of whole codes, ``(rows, *code_shape) -> (rows,)``; row i is a
+            code of example ``i % examples``.
+        bits: Length of the sub-code, at most 16, and at most that of the code.
+        seed: Of the choice.
+    """
+
+    rows = 2**9  # a convolutional decoder keeps half a megabyte a row
+
+    def __init__(self, s: Tensor, loss: Callable[[Tensor], Tensor], *, bits: int, seed: int):
+        flat = s.detach().flatten(1)
+        if bits > flat.shape[1]:
+            raise InputError(f"bits must be at most the code's {flat.shape[1]}, got {bits}")
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(flat.shape[1], generator=generator)[:bits].sort().values
+        chosen = chosen.to(flat.device)
+        super().__init__(flat[:, chosen])
+        self.chosen = nn.Buffer(chosen)
+        self.others = nn.Buffer(step(flat))
+        self.code_shape = s.shape[1:]
+        self.loss = loss
+
+    def forward(self, bits: Tensor) -> Tensor:
+        """See `Problem.forward`."""
+        others = self.others.repeat(len(bits) // len(self.others), 1)
+        return self.loss(others.index_copy(1, self.chosen, bits).reshape(-1, *self.code_shape))
+
+
+def reconstruction(model: Autoencoder, images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return the centred pre-activations of `images` and the loss of codes, for a `Subcode`.
+
+    The loss of a code is the squared error of its image, averaged over pixels, in eval mode and
+    float64: batch norm with running statistics keeps the examples apart.
+    """
+    device = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
+    model = copy.deepcopy(model).to(device).double().eval()
+    images = images.to(device).double()
+
+    def loss(codes: Tensor) -> Tensor:
+        targets = images.repeat(len(codes) // len(images), 1, 1, 1)
+        return (model.decode(codes) - targets).square().flatten(1).mean(1)
+
+    with torch.no_grad():
+        return model.binarizer.centre(model.encoder(images)), loss
+
+
+class AutoencoderLoss(Subcode):
+    """The reconstruction error of a trained run, as a function of a few of its bits.
+
+    Args:
+        run: Folder of a finished run.
+        checkpoint: ``"last"`` or ``"best"``.
+        bits: Length of the sub-code, at most 16.
+        examples: Images, the first ones of the test split.
+        seed: Of the choice of bits.
+        trust: Packages whose components are built, besides stelab's and torch's; with commas.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        run: Text,
+        checkpoint: Literal["last", "best"],
+        bits: FewBits,
+        examples: Count,
+        seed: Seed,
+        trust: Text | None = None,
+    ):
+        from stelab.engine.studies import read_finished
+        from stelab.lab.training.restore import load_data, restore
+
+        finished, trusted = read_finished(run), packages(trust)
+        model = restore(finished, checkpoint=checkpoint, trust=trusted).model
+        images = load_data(finished, trust=trusted).images("test")[:examples]
+        super().__init__(*reconstruction(model, images), bits=bits, seed=seed)

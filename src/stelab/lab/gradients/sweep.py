@@ -39,11 +39,7 @@ class Row:
 
 
 def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
-    """Measure every configuration, each independently; the smallest mean squared error is first.
-
-    Raises:
-        InputError: A problem or an estimator cannot be built, or a gradient is 0.
-    """
+    """Measure every configuration, each independently; the smallest mean squared error is first."""
     estimators = [_build_estimator(cfg) for cfg in jobs]  # all mistakes before the first number
     enumerations: dict[str, Enumeration] = {}
     rows = []
@@ -56,8 +52,12 @@ def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
             enumerations[problem] = Enumeration(build(cfg.problem))
         name, exactness = cfg.names.estimator, estimator.exactness
         label = " ".join([name, *(f"{key}={value}" for key, value in swept.items())])
-        measurements = _measure_one(cfg, estimator, enumerations[problem])
-        for reference, measurement in measurements.items():
+        enumeration = enumerations[problem]
+        exact = {name: enumeration.gradient(law) for name, law in references(estimator).items()}
+        generator = torch.Generator().manual_seed(cfg.seed)
+        adapt(estimator, enumeration, steps=cfg.adapt, generator=generator)
+        measured = measure(estimator, enumeration, exact, samples=cfg.samples, generator=generator)
+        for reference, measurement in measured.items():
             rows.append(Row(label, name, swept, reference, exactness, measurement))
     return sorted(rows, key=lambda row: row.measurement.mse)
 
@@ -67,15 +67,6 @@ def _build_estimator(cfg: DictConfig) -> Estimator:
         estimator: Estimator = build(cfg.estimator)
     advance(estimator, cfg.progress)
     return estimator
-
-
-def _measure_one(
-    cfg: DictConfig, estimator: Estimator, enumeration: Enumeration
-) -> dict[str, Measurement]:
-    generator = torch.Generator().manual_seed(cfg.seed)
-    exact = {name: enumeration.gradient(law) for name, law in references(estimator).items()}
-    adapt(estimator, enumeration, steps=cfg.adapt, generator=generator)
-    return measure(estimator, enumeration, exact, samples=cfg.samples, generator=generator)
 
 
 def differences(jobs: Sequence[DictConfig]) -> list[dict[str, Any]]:
@@ -99,24 +90,15 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def write_tables(folder: Path, rows: Sequence[Row]) -> None:
     """Write gradients.csv, a line a row, and per_bit.csv, a line for each bit of each row."""
+    names = ("label", "estimator", "reference", "exactness")
     summaries = [
-        {
-            "label": row.label,
-            "estimator": row.estimator,
-            "reference": row.reference,
-            "exactness": row.exactness,
-            **{k: v for k, v in vars(row.measurement).items() if k not in TENSORS},
-        }
+        {name: getattr(row, name) for name in names}
+        | {name: v for name, v in vars(row.measurement).items() if name not in TENSORS}
         for row in rows
     ]
     bits = [
-        {
-            "label": row.label,
-            "reference": row.reference,
-            "example": i,
-            "bit": j,
-            **{name: getattr(row.measurement, name)[i, j].item() for name in TENSORS},
-        }
+        {"label": row.label, "reference": row.reference, "example": i, "bit": j}
+        | {name: getattr(row.measurement, name)[i, j].item() for name in TENSORS}
         for row in rows
         for i, j in np.ndindex(*row.measurement.exact.shape)
     ]

@@ -25,32 +25,22 @@ from stelab.lab.training.restore import take_weights
 
 
 def build_module(cfg: Any) -> AutoencoderModule:
-    """Build the Lightning module of a configuration: model, loss, optimizer, schedule.
-
-    Raises:
-        InputError: Something refuses its arguments, or is no network or loss, or
-            ``cfg.from_checkpoint`` does not fit.
-    """
+    """Build the Lightning module of a configuration: model, loss, optimizer, schedule."""
     model, loss = build(cfg.model), build(cfg.loss)
     require("model", model, Autoencoder)
     require("model.binarizer", model.binarizer, Binarizer)
     require("model.binarizer.estimator", model.binarizer.estimator, Estimator)
     if not callable(loss):
         raise InputError(f"loss must take (reconstruction, images), but is {loss!r}")
-    module = AutoencoderModule(
-        model=model,
-        loss=loss,
-        optimizer=to_plain(cfg.optimizer),
-        scheduler=to_plain(cfg.scheduler),
-        seed=cfg.seed,
-    )
+    plain = {"optimizer": to_plain(cfg.optimizer), "scheduler": to_plain(cfg.scheduler)}
+    module = AutoencoderModule(model=model, loss=loss, seed=cfg.seed, **plain)
     if source := cfg.get("from_checkpoint"):
         take_weights(module, checkpoint_file(source))
     return module
 
 
 def build_data(cfg: DictConfig) -> ImageDataModule:
-    """Build the dataset and read its training split, so that what cannot be read fails here."""
+    """Build the dataset and read its training split, to fail here where that cannot be read."""
     data: ImageDataModule = build(cfg.data)
     require("data", data, ImageDataModule)
     data.prepare_data()

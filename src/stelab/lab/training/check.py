@@ -34,11 +34,7 @@ def check(jobs: Sequence[DictConfig]) -> None:
     """Build all that `train` would build, load every dataset, pass a batch through every network.
 
     Networks are on the meta device, which takes no memory. Jobs that differ only in what cannot
-    change the objects (seed, study) are checked once.
-
-    Raises:
-        InputError: Objects refuse their arguments or do not fit each other, or datasets cannot be
-            loaded; the message names all of it.
+    change the objects (seed, study) are checked once. One InputError names all that is wrong.
     """
     mistakes = Mistakes(len(jobs))
     results: dict[str, Any] = {}  # what a check returned or raised
@@ -59,7 +55,8 @@ def check(jobs: Sequence[DictConfig]) -> None:
         assert isinstance(tree, dict)
         with mistakes.of(overrides_of(cfg)):
             once({**tree, "seed": 0, "study": "", "paths": None, "names": None}, _check_objects)
-            shape = once({**to_plain(cfg.data), "seed": 0}, _image_shape)
+            data = {**to_plain(cfg.data), "seed": 0}
+            shape = once(data, lambda job: list(build_data(job).images("train").shape[1:]))
             network = [to_plain(cfg.model), to_plain(cfg.loss), shape, cfg.trainer.precision]
             once(network, partial(_check_shapes, shape=shape))
     mistakes.raise_any()
@@ -82,9 +79,8 @@ def _check_objects(cfg: DictConfig) -> None:
         parameters = [torch.nn.Parameter(torch.zeros((1,) * p.dim())) for p in trained]
         optimizer = build(module.optimizer_config, params=parameters)
         require("optimizer", optimizer, torch.optim.Optimizer)
-        schedule = build_schedule(
-            module.scheduler_config, optimizer=optimizer, count=lambda interval: 1000
-        )
+        plain = module.scheduler_config
+        schedule = build_schedule(plain, optimizer=optimizer, count=lambda interval: 1000)
         require("scheduler", schedule["scheduler"], torch.optim.lr_scheduler.LRScheduler)
         trainer = build_trainer(cfg)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -105,10 +101,6 @@ def _check_objects(cfg: DictConfig) -> None:
             f"trainer.gradient_clip_val={clip} with trainer.precision={trainer.precision} needs "
             f"optimizer.fused=false (Lightning: {one_line(str(error))})"
         ) from error
-
-
-def _image_shape(cfg: DictConfig) -> list[int]:
-    return list(build_data(cfg).images("train").shape[1:])
 
 
 def _check_shapes(cfg: DictConfig, *, shape: Sequence[int]) -> None:
@@ -136,9 +128,6 @@ def require_fit(
     """Pass a batch of images through the network and its loss, as in training.
 
     On the meta device only shapes are computed; `context` may be autocast.
-
-    Raises:
-        InputError: Something fails, or makes a tensor of another shape than it must.
     """
     model, shape = module.model, tuple(images.shape)
 
@@ -184,10 +173,10 @@ class _LeftToTraining(Exception):
 
 
 def _is_decision(error: Exception) -> bool:
-    """Distinguish code that gives up by its own decision, as a job may, from a refused argument.
+    """Whether code gave up by its own decision, as a job may, instead of refusing an argument.
 
-    An operation that is given a wrong shape is no ``raise`` in Python, or one of a library's, or
-    of a ValueError.
+    An operation that is given a wrong shape does not ``raise`` in Python, or a library does, or it
+    raises a ValueError.
     """
     *_, (frame, line) = traceback.walk_tb(error.__traceback__)
     package = str(frame.f_globals.get("__name__")).partition(".")[0]

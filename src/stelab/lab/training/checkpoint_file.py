@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import mmap
 import pickletools
 import struct
 import warnings
@@ -64,11 +65,7 @@ class SealedCheckpointIO(TorchCheckpointIO):
 
 
 def write_sealed(checkpoint: dict[str, Any], path: Path) -> None:
-    """Serialize a checkpoint, seal it, and write it atomically.
-
-    Raises:
-        RunError: It holds what could not be read back.
-    """
+    """Serialize a checkpoint, seal it, and write it atomically; refuse what cannot be read back."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     try:
@@ -90,13 +87,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     A stranger can compute the checksum too: it tells damage, not who wrote it. No code of the file
     runs. Tensors are mapped from it: one that is larger than expected costs no memory before its
-    shape is compared.
-
-    Returns:
-        What was saved, with the network's tensors by name under ``"state_dict"``.
-
-    Raises:
-        InputError: It is absent, damaged, or nothing that `SealedCheckpointIO` wrote.
+    shape is compared. The network's are under ``"state_dict"``, by name.
     """
     try:
         content: dict[str, Any] = _load(path)
@@ -119,13 +110,14 @@ def mismatch(state: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str 
     if names := sorted(state.keys() ^ network.keys()):
         (name, *_) = names
         return f"it holds no {name}" if name in network else f"the network has no {name}"
-    for name, own in network.items():
+    for name, expected in network.items():
         saved = state[name]
-        if saved.shape != own.shape:
-            return f"{name} has shape {tuple(saved.shape)} instead of {tuple(own.shape)}"
-        if saved.dtype != own.dtype and not (saved.is_floating_point() and own.is_floating_point()):
-            return f"{name} is of {saved.dtype} instead of {own.dtype}"
-        if saved.layout != own.layout or saved.is_meta:  # a network's own may be, until it is built
+        if saved.shape != expected.shape:
+            return f"{name} has shape {tuple(saved.shape)} instead of {tuple(expected.shape)}"
+        are_floating_point = saved.is_floating_point() and expected.is_floating_point()
+        if saved.dtype != expected.dtype and not are_floating_point:
+            return f"{name} is of {saved.dtype} instead of {expected.dtype}"
+        if saved.layout != expected.layout or saved.is_meta:
             return f"{name} is no plain tensor"
     return None
 
@@ -166,26 +158,15 @@ def _check_seal(file: IO[bytes]) -> None:
         raise ValueError("its list of records is not where it belongs")
     if listed > _MOST_LISTED:
         raise ValueError("its list of records is too long")
-    if comment != _PREFIX + _digest(file, size):
+    with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
+        digest = hashlib.sha256(content).hexdigest()
+    if comment != _PREFIX + digest.encode():
         raise ValueError("its checksum is wrong")
     _check_records(file)
 
 
-def _digest(file: IO[bytes], size: int) -> bytes:
-    digest, remaining = hashlib.sha256(), size
-    file.seek(0)
-    while block := file.read(min(remaining, 2**20)):
-        digest.update(block)
-        remaining -= len(block)
-    return digest.hexdigest().encode()
-
-
 def _check_records(file: IO[bytes]) -> None:
-    """Check that an archive holds what torch writes, and inspect what its pickle would do.
-
-    Raises:
-        ValueError: It does not, or its records are larger than it is.
-    """
+    """Check that an archive holds what torch writes, and inspect what its pickle would do."""
     with ZipFile(file) as archive:
         entries = archive.infolist()
         folder, _, _ = entries[0].filename.partition("/")
@@ -202,12 +183,9 @@ def _check_records(file: IO[bytes]) -> None:
     for number, (instruction, value, _) in enumerate(pickletools.genops(records["data.pkl"])):
         if number > _MOST_INSTRUCTIONS:
             raise ValueError(f"it holds more than {_MOST_INSTRUCTIONS} values")
-        if instruction.name == "GLOBAL" and not _is_plain(str(value)):
-            raise ValueError(f"it names {str(value).replace(' ', '.')}, which is no plain value")
-
-
-def _is_plain(name: str) -> bool:
-    module, _, attribute = name.partition(" ")
-    # Kinds of numbers, and what holds them: torch.float32, torch.FloatStorage, torch.Size.
-    kind = isinstance(getattr(torch, attribute, None), type | torch.dtype)
-    return name in _NAMES or (module == "torch" and kind)
+        if instruction.name == "GLOBAL" and value not in _NAMES:
+            module, _, name = str(value).partition(" ")
+            # Kinds of numbers, and what holds them: torch.float32, torch.FloatStorage, torch.Size.
+            is_kind = isinstance(getattr(torch, name, None), type | torch.dtype)
+            if module != "torch" or not is_kind:
+                raise ValueError(f"it names {module}.{name}, which is no plain value")

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from torch import distributed
 
 from stelab.engine.config.validate import suggestion
 from stelab.engine.errors import RunError
 from stelab.engine.files import link_atomically
 from stelab.engine.studies.record import RunFolder
-from stelab.lab.data.batches import Batches
+from stelab.lab.data.datamodule import Batches
 from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS
 from stelab.lab.training.interrupts import Interrupted, Interrupts
 from stelab.lab.training.monitors import FLIP_RATIO
@@ -38,13 +38,9 @@ from stelab.lab.training.resume import logged
 class Checkpoints(Callback):
     """Save a run's state so that it continues bit for bit as if it had never stopped.
 
-    The state is saved after all of one batch (its step, its logging and, after an epoch's last
-    batch, validation and the epoch's metrics) and before anything of the next. So every checkpoint
-    stands at the start of some batch, or at the end of training.
-
-    Attributes:
-        metrics: The last value of each metric, by name.
-        begun: Whether all state of the checkpoint continued from, if any, has been restored.
+    It is saved after all of one batch (its step, its logging and, after an epoch's last batch,
+    validation and the epoch's metrics) and before anything of the next. So every checkpoint stands
+    at the start of some batch, or at the end of training.
     """
 
     def __init__(self, cfg: DictConfig, interrupts: Interrupts):
@@ -55,76 +51,69 @@ class Checkpoints(Callback):
         self.steps = cfg.checkpoint.every_n_steps or math.inf
         self.seconds = 60 * (cfg.checkpoint.every_n_minutes or math.inf)
         self.interrupts = interrupts
-        self.metrics: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}  # their last values
         self.best = math.inf  # of the value times its sign
         self.saved_step = self.validated_step = 0
         self.saved_at = time.monotonic()
         self.random: list[dict[str, Any]] = []
-        self.begun = False
+        self.begun = False  # once all state of the checkpoint continued from is restored
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Take over the signals, and let random generators continue."""
         self.interrupts.install()
         self._restore_random()
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, module: Any) -> None:
         """Let them continue where training was finished already and only the test is missing."""
         self._restore_random()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Save where it is time to; stop where a signal asks for it."""
         if self.interrupts.lock_lost:
             self.interrupts.check()
-        if batch_idx % trainer.accumulate_grad_batches:
+        if index % trainer.accumulate_grad_batches:
             return  # accumulated gradients are not saved
         # Validated: these very weights, also within an epoch.
-        judged = batch_idx == 0 or trainer.global_step == self.validated_step
+        judged = index == 0 or trainer.global_step == self.validated_step
+        late = time.monotonic() - self.saved_at >= self.seconds
         stop = self.interrupts.received
-        wanted = judged or self._is_time(trainer.global_step) or stop is not None
+        wanted = judged or late or trainer.global_step % self.steps == 0 or stop is not None
         if trainer.world_size > 1:
             wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
             (stop, *_) = [number for number in gather(stop) if number is not None] or [None]
         if wanted and trainer.global_step > self.saved_step:
-            self._save(trainer, at=(trainer.current_epoch, batch_idx), judged=judged)
+            self._save(trainer, at=(trainer.current_epoch, index), judged=judged)
         if stop is not None:
             raise Interrupted(stop)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
         """Note which weights were validated."""
         self.validated_step = trainer.global_step
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Let Lightning step a ReduceLROnPlateau in an epoch that was continued too."""
         trainer.fit_loop._restarting = False
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: Any) -> None:
         """Save the end."""
         if trainer.global_step > self.saved_step:
             self._save(trainer, at=(trainer.current_epoch, 0), judged=True, ended=True)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Trainer, module: Any, stage: str) -> None:
         """Keep every process alive until the others have finished talking to it, then leave.
 
-        Python's end is too late to leave: a thread of gloo that still holds a tensor of the last
-        reduction then frees it in an interpreter that is gone, and the process aborts with all its
-        work done.
+        Python's end is too late: a thread of gloo that still holds a tensor would free it in an
+        interpreter that is gone, and the process would abort with all its work done.
         """
         if trainer.world_size > 1:
             trainer.strategy.barrier("teardown")
             if distributed.is_available() and distributed.is_initialized():
                 distributed.destroy_process_group()
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: Trainer, module: Any, error: BaseException) -> None:
         """Do the same if all processes stop at one step; after a failure none can wait."""
-        if isinstance(exception, Interrupted):
-            self.teardown(trainer, pl_module, "fit")
-
-    def _is_time(self, step: int) -> bool:
-        return step % self.steps == 0 or time.monotonic() - self.saved_at >= self.seconds
+        if isinstance(error, Interrupted):
+            self.teardown(trainer, module, "fit")
 
     def _save(
         self, trainer: Trainer, *, at: tuple[int, int], judged: bool, ended: bool = False
@@ -168,16 +157,14 @@ class Checkpoints(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what this callback must know again."""
+        """Return what this callback needs to continue."""
         return {"best": self.best, "saved_step": self.saved_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore it."""
         self.best, self.saved_step = state["best"], state["saved_step"]
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """Add random generators, logs and metrics; uncount the batch that has not begun."""
         checkpoint["random"] = gather(_random_states())
         checkpoint["logged"] = logged(self.folder)
@@ -195,22 +182,16 @@ class Checkpoints(Callback):
                 epochs[part]["ready"] = epochs[part]["started"] = epochs[part]["completed"]
 
     def _is_counted_twice(self, trainer: Trainer, *, at_start: bool) -> bool:
-        """Return whether Lightning will continue with the end of the batch before.
-
-        It does where it would validate then; it skips that, but counts the batch once more.
-        """
+        """Whether Lightning would validate after the batch before, and so counts that once more."""
         every = trainer.check_val_every_n_epoch
         if not trainer.enable_validation or trainer.val_check_batch is None:
             return False
         if at_start and every is not None:  # where Lightning takes an epoch's end for its middle
             return trainer.max_steps != -1 and (trainer.current_epoch + 1) % every == 0
-        return self.validated_step == trainer.global_step and (
-            not at_start or trainer.max_steps != -1
-        )
+        validated = self.validated_step == trainer.global_step
+        return validated and (not at_start or trainer.max_steps != -1)
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """Restore them; random generators wait until nothing but training draws from them."""
         self.metrics = checkpoint["metrics"]
         self.random = own_share(checkpoint["random"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,10 +26,9 @@ from stelab.engine.files import (
 )
 from stelab.engine.studies import Run
 from stelab.lab.data import denormalize, normalize
-from stelab.lab.data.batches import Batches
+from stelab.lab.data.datamodule import Batches
 from stelab.lab.data.image_files import image_paths, read_image
-from stelab.lab.training.evaluate import load_data
-from stelab.lab.training.restore import restore
+from stelab.lab.training.restore import load_data, restore
 
 Packed = NDArray[np.uint8]
 _BATCH = 100
@@ -62,13 +61,8 @@ def encode(
 
     Batch by batch, so it takes little memory; `output` holds what it held until all are written.
     Images are taken by name and made grey and 28x28: see `stelab.lab.data.image_files`. Without
-    them, `split` is of `data`, which configures another dataset, or of the run's.
-
-    Returns:
-        The codes, mapped from `output`: uint8, shape ``(images, bytes a code)``.
-
-    Raises:
-        InputError: Something cannot be read, or `output` exists or cannot be written.
+    them, `split` is of `data`, which configures another dataset, or of the run's. The codes that
+    are returned are mapped from `output`: uint8, shape ``(images, bytes a code)``.
     """
     target = Path(output)
     if target.suffix != ".npy":
@@ -84,7 +78,7 @@ def encode(
     else:
         pixels = load_data(run, data, split=split, trust=trust).images(split)
         count, batches = len(pixels), Batches(pixels, batch_size=_BATCH, seed=None)
-    shape = (count, _bytes_of(module.model.code_shape))
+    shape = (count, math.ceil(math.prod(module.model.code_shape) / 8))
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with written_atomically(target) as file, torch.no_grad():
         np.lib.format.write_array_header_1_0(file, header)
@@ -106,11 +100,7 @@ def decode(
     """Write one PNG for each code of a file that `encode` wrote, and return how many.
 
     Batch by batch, so it takes little memory; ``00000.png`` and on appear in the folder `output`
-    when all are written. The run may be another one than that which encoded, of the same code.
-
-    Raises:
-        InputError: `codes` is not of this network's code, or `output` holds files or cannot be
-            written.
+    when all are written. Another run may have encoded, with a code of the same shape.
     """
     folder = Path(output)
     require_folder(folder)
@@ -136,11 +126,7 @@ def _read_images(paths: Sequence[Path]) -> Iterator[Tensor]:
 
 
 def _open_codes(path: Path, code_shape: tuple[int, ...]) -> tuple[int, Iterator[Packed]]:
-    """Compare a file's header with the network's code and the file's size.
-
-    Returns:
-        The number of codes, and batches of them.
-    """
+    """Return the number of codes in a file, and batches of them; check its header and its size."""
     try:
         with open_regular(path) as file:
             if np.lib.format.read_magic(file) != (1, 0):
@@ -150,7 +136,7 @@ def _open_codes(path: Path, code_shape: tuple[int, ...]) -> tuple[int, Iterator[
     # Whatever numpy and Python's parser raise on a header that was made to confuse them.
     except Exception as error:
         raise InputError(f"{path} is not a file of codes (.npy): {first_line(error)}") from error
-    width = _bytes_of(code_shape)
+    width = math.ceil(math.prod(code_shape) / 8)
     if dtype != np.uint8 or len(shape) != 2:
         raise InputError(
             f"{path} must hold uint8 codes of shape (images, {width}), but holds {dtype} of shape "
@@ -167,54 +153,29 @@ def _open_codes(path: Path, code_shape: tuple[int, ...]) -> tuple[int, Iterator[
             f"{path} is damaged: by its header it holds {count * width} bytes of codes, but "
             f"{size - start} follow"
         )
-    return count, _read_codes(path, start, (count, width), "F" if fortran_order else "C")
-
-
-def _read_codes(
-    path: Path, start: int, shape: tuple[int, int], order: Literal["C", "F"]
-) -> Iterator[Packed]:
-    for first in range(0, shape[0], _BATCH):
-        # Mapped anew each time: what has been read of a mapping is memory.
-        codes = np.memmap(path, np.uint8, "r", start, shape, order)
-        yield np.array(codes[first : first + _BATCH], order="C")
-
-
-def _bytes_of(code_shape: tuple[int, ...]) -> int:
-    return math.ceil(math.prod(code_shape) / 8)
-
-
-@dataclass(frozen=True)
-class Projected:
-    """Bits ``(n, bits)``, pixels ``(n, 28, 28)``, both uint8, and, where there are any, classes."""
-
-    bits: Tensor
-    pixels: Tensor
-    labels: Tensor | None
+    # Mapped anew for each batch: what has been read of a mapping is memory.
+    order: Literal["C", "F"] = "F" if fortran_order else "C"
+    mapped = partial(np.memmap, path, np.uint8, "r", start, shape, order)
+    firsts = range(0, count, _BATCH)
+    return count, (np.array(mapped()[i : i + _BATCH], order="C") for i in firsts)
 
 
 @torch.no_grad()
-def encode_projected(run: Run, *, trust: Sequence[str] = ()) -> Projected:
-    """Encode the first test images with a finished run, as many as the projector shows.
-
-    Raises:
-        InputError: The checkpoint or the dataset cannot be read.
-    """
+def encode_projected(run: Run, *, trust: Sequence[str] = ()) -> dict[str, Any]:
+    """Encode test images for the projector: arguments of ``add_embedding``, pixels as bytes."""
     module = restore(run, checkpoint="last", trust=trust)
     data = load_data(run, trust=trust)
     images, labels = data.images("test")[:_MOST_PROJECTED], data.test_labels()
     batches = Batches(images, batch_size=_BATCH, seed=None)
     bits = torch.cat([module.model.encode(batch).flatten(1).byte() for batch in batches])
-    return Projected(bits, denormalize(images), None if labels is None else labels[: len(images)])
+    classes = None if labels is None else labels[: len(images)].tolist()
+    pixels = denormalize(images).unsqueeze(1)
+    return {"mat": bits, "metadata": classes, "label_img": pixels, "tag": "codes"}
 
 
-def write_projected(folder: Path, codes: Projected) -> None:
+def write_projected(folder: Path, codes: dict[str, Any]) -> None:
     """Write them beside a run's event files."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
-        writer.add_embedding(
-            codes.bits,
-            metadata=None if codes.labels is None else codes.labels.tolist(),
-            label_img=codes.pixels.unsqueeze(1) / 255,
-            tag="codes",
-        )
+        writer.add_embedding(**codes | {"label_img": codes["label_img"] / 255})

@@ -21,11 +21,7 @@ _CELL = 0.62  # inches of an image
 
 
 def draw_run(folder: RunFolder, module: Any, data: Any, *, split: str = "test") -> None:
-    """Draw a run's ``figures/reconstructions.png``, of images of a split, and ``figures/loss.png``.
-
-    Raises:
-        InputError: metrics.csv is not one, or figures is a link.
-    """
+    """Draw ``figures/reconstructions.png``, of images of a split, and ``figures/loss.png``."""
     images = data.images(split)[:12].cpu()
     rows = {"original": images, "reconstruction": reconstruct(module, images)}
     require_own(folder.figures)

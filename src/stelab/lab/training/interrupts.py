@@ -31,8 +31,8 @@ class LockLost(RunError):
 class Interrupts:
     """Note the first signal in `received`, which training reads between two steps.
 
-    A context: when it ends, the handlers from before are back, and a signal that was noted is
-    passed on to its own, as if it came now. A second Ctrl-C does not wait.
+    A context: when it ends, the handlers from before are back, and a signal that was noted goes to
+    its own, as if it came now. A second Ctrl-C does not wait.
     """
 
     def __init__(self) -> None:
@@ -43,8 +43,7 @@ class Interrupts:
     def install(self) -> None:
         """Take over the signals in this process, also from handlers that came after the last call.
 
-        Lightning sets a handler of its own when it starts, which would stop training without
-        having saved its state.
+        When Lightning starts, it sets one that would stop training without saving its state.
         """
         if threading.current_thread() is not threading.main_thread():
             return

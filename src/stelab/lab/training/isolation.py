@@ -8,7 +8,8 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,22 +36,28 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
     Weights & Biases, which the next job would go on with, the server of MLflow, and the memory
     that a GPU's allocator keeps.
     """
-    environment = dict(os.environ)
-    dtype = torch.get_default_dtype()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    precision = torch.get_float32_matmul_precision()
-    benchmark = torch.backends.cudnn.benchmark
-    anomaly = torch.is_anomaly_enabled()
-    before = torch.get_num_threads()
-    server = _mlflow_server()
     lightning = logging.getLogger("pytorch_lightning")
-    level = lightning.level
     gc.freeze()  # so that the collection at the end looks at this job's objects only
-    generators = isolate_rng()
-    generators.__enter__()
-    code = 1
-    try:
+    with ExitStack() as after:  # in reverse order
+        after.callback(_free_memory)
+        after.callback(lightning.setLevel, lightning.level)
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        after.callback(torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled())
+        after.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+        after.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        after.callback(
+            torch.use_deterministic_algorithms,
+            torch.are_deterministic_algorithms_enabled(),
+            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        after.callback(torch.set_default_dtype, torch.get_default_dtype())
+        after.callback(os.environ.update, dict(os.environ))
+        after.callback(os.environ.clear)
+        generators = isolate_rng()
+        generators.__enter__()
+        # It restores nothing if it is told of an error.
+        after.callback(generators.__exit__, None, None, None)
+        after.push(partial(_leave_trackers, _mlflow_server()))
         with warnings.catch_warnings():
             for message, category in _HARMLESS:
                 warnings.filterwarnings("ignore", message=message, category=category)
@@ -59,29 +66,23 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # for processes that start here
             seed_everything(seed, verbose=False)
             yield
-        code = 0
-    finally:
-        if wandb := sys.modules.get("wandb"):
-            wandb.finish(exit_code=code)
-        if server != _mlflow_server():
-            sys.modules["mlflow"].set_tracking_uri(server)
-        generators.__exit__(None, None, None)  # which restores nothing if it is told of an error
-        os.environ.clear()
-        os.environ.update(environment)
-        torch.set_default_dtype(dtype)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.benchmark = benchmark
-        torch.autograd.set_detect_anomaly(anomaly)
-        torch.set_num_threads(before)
-        lightning.setLevel(level)
-        gc.collect()  # a network and its trainer refer to each other
-        gc.unfreeze()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
 
 
 def _mlflow_server() -> str | None:
     """Return the tracking URI that was set, if anything has imported mlflow and set one."""
     mlflow: Any = sys.modules.get("mlflow")
     return mlflow.get_tracking_uri() if mlflow and mlflow.is_tracking_uri_set() else None
+
+
+def _leave_trackers(server: str | None, failure: type[BaseException] | None, *_: object) -> None:
+    if wandb := sys.modules.get("wandb"):
+        wandb.finish(exit_code=0 if failure is None else 1)
+    if server != _mlflow_server():
+        sys.modules["mlflow"].set_tracking_uri(server)
+
+
+def _free_memory() -> None:
+    gc.collect()  # a network and its trainer refer to each other
+    gc.unfreeze()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -68,7 +68,12 @@ class MetricsFile(Logger):
         else:
             row = self.rows.setdefault(int(metrics["epoch"]), {"step": 0})
             row |= {"step": max(row["step"], (step or 0) + 1), **kept}
-        self._write()
+        names = sorted({name for row in self.rows.values() for name in row} - {"step"})
+        text = io.StringIO()
+        table = csv.DictWriter(text, ["epoch", "step", *names], lineterminator="\n")
+        table.writeheader()
+        table.writerows({"epoch": epoch, **row} for epoch, row in sorted(self.rows.items()))
+        write_atomically(self.path, text.getvalue())
 
     def _read(self) -> None:
         with self.path.open(encoding="utf-8", newline="") as file:
@@ -79,12 +84,3 @@ class MetricsFile(Logger):
                     for name, value in row.items()
                     if value
                 }
-
-    def _write(self) -> None:
-        names = sorted({name for row in self.rows.values() for name in row} - {"step"})
-        text = io.StringIO()
-        table = csv.DictWriter(text, ["epoch", "step", *names], lineterminator="\n")
-        table.writeheader()
-        for epoch, row in sorted(self.rows.items()):
-            table.writerow({"epoch": epoch, **row})
-        write_atomically(self.path, text.getvalue())

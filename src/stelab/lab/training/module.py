@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import Optimizer
 
 from stelab.annealing import advance
 from stelab.engine.config import build
+from stelab.engine.errors import RunError
 from stelab.estimators import Estimator, MultiEvaluation
-from stelab.lab.data.batches import seeded
+from stelab.lab.data.datamodule import seeded
 from stelab.lab.models import Autoencoder
-from stelab.lab.training.finite import NonFiniteError, require_finite
 from stelab.lab.training.losses import SquaredError
 from stelab.lab.training.processes import EpochMeans
 from stelab.lab.training.schedules import build_schedule
@@ -33,19 +35,12 @@ class AutoencoderModule(pl.LightningModule):
     estimator's variance are not the network's: their optimizer is the estimator's own, and a
     checkpoint holds them apart from the network's state, under ``"variance"``.
 
-    Args:
-        model: The autoencoder.
-        loss: ``(reconstruction, images) -> (batch,)``, or one loss a pixel, such as torch's with
-            ``reduction="none"``: an example's is their mean.
-        optimizer: Plain configuration of the optimizer. Checkpoints hold plain values only, so
-            they load with ``weights_only=True``.
-        scheduler: Plain configuration of the learning-rate schedule; see `build_schedule`.
-        seed: Of the bits that estimators draw.
-
-    Attributes:
-        WEIGHTS: What `on_load_checkpoint` and `load_state_dict` read of a checkpoint.
+    The loss is ``(reconstruction, images) -> (batch,)``, or one a pixel, such as torch's with
+    ``reduction="none"``: an example's is their mean. Optimizer and schedule are given as plain
+    configurations (see `build_schedule`), the `seed` is that of the bits that estimators draw.
     """
 
+    # What `on_load_checkpoint` and `load_state_dict` read of a checkpoint.
     WEIGHTS: ClassVar[tuple[str, ...]] = ("state_dict", "means", "variance")
 
     def __init__(
@@ -115,19 +110,14 @@ class AutoencoderModule(pl.LightningModule):
         require_finite(
             loss, x, step=self.global_step, model=self.model, forward=lambda: self.model(images)
         )
-        self._lower_variance()
+        if self.variance_optimizer is not None:  # the same step in every process
+            for group in self.variance_optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
+            self.variance_optimizer.step()
         self._record("train", loss.detach(), first[0], images)
         self.log("train/loss_step", loss.detach())
         return loss
-
-    def _lower_variance(self) -> None:
-        """Step the parameters that only lower the variance, the same in every process."""
-        if self.variance_optimizer is None:
-            return
-        for group in self.variance_optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
-        self.variance_optimizer.step()
 
     def validation_step(self, images: Tensor, batch_index: int) -> None:
         """Record the loss of the reconstructions."""
@@ -159,8 +149,7 @@ class AutoencoderModule(pl.LightningModule):
         self._log_means("test")
 
     def _log_means(self, split: str) -> None:
-        means = self.means[split].reset(self.trainer.strategy)
-        for name, value in means.items():
+        for name, value in self.means[split].reset(self.trainer.strategy).items():
             if not value.isfinite():
                 raise NonFiniteError(f"step {self.global_step}: {split}/{name} is {value.item()}")
             # The processes' means are equal already; it saves a warning.
@@ -169,7 +158,7 @@ class AutoencoderModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the schedule from their plain configurations."""
         parameters = [p for p in self.parameters() if p.requires_grad]
-        optimizer: Optimizer = build(self.optimizer_config, params=parameters)
+        optimizer = build(self.optimizer_config, params=parameters)
         schedule = build_schedule(self.scheduler_config, optimizer=optimizer, count=self._count)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
@@ -187,9 +176,11 @@ class AutoencoderModule(pl.LightningModule):
         """Add the epoch's means; store what only lowers the variance apart from the network."""
         checkpoint["means"] = self.means["train"].state_dict()
         if self.variance_optimizer is not None:
-            state = checkpoint["state_dict"]
+            state, parameters = checkpoint["state_dict"], self.estimator.named_parameters()
+            names = sorted(name for name, p in parameters if not p.requires_grad)
+            keys = [f"model.binarizer.estimator.{name}" for name in names]
             checkpoint["variance"] = {
-                "parameters": {name: state.pop(name) for name in self._variance_names()},
+                "parameters": {key: state.pop(key) for key in keys},
                 "optimizer": self.variance_optimizer.state_dict(),
             }
 
@@ -200,6 +191,44 @@ class AutoencoderModule(pl.LightningModule):
             checkpoint["state_dict"].update(checkpoint["variance"]["parameters"])
             self.variance_optimizer.load_state_dict(checkpoint["variance"]["optimizer"])
 
-    def _variance_names(self) -> list[str]:
-        names = {name for name, p in self.estimator.named_parameters() if not p.requires_grad}
-        return [f"model.binarizer.estimator.{name}" for name in sorted(names)]
+
+class NonFiniteError(RunError):
+    """A loss or a pre-activation is NaN or infinite; the message names the step and the layer."""
+
+
+def require_finite(
+    loss: Tensor, x: Tensor, *, step: int, model: nn.Module, forward: Callable[[], object]
+) -> None:
+    """Raise NonFiniteError where training went wrong, before the wrong numbers spread.
+
+    The pre-activations `x` are checked as well as the loss: the step turns NaN into a 0 or a 1, so
+    a loss can be finite while the encoder is not. `forward`, the pass again, finds the layer.
+    """
+    if not (loss.isfinite() & x.isfinite().all()):
+        raise NonFiniteError(f"step {step}: {_origin(model, forward, step)}")
+
+
+def _origin(model: nn.Module, forward: Callable[[], object], step: int) -> str:
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.is_floating_point() and not value.isfinite().all():
+            layer = name.rpartition(".")[0]
+            return f"the weights of {layer} are not finite since the update of step {step - 1}"
+    layers: list[str] = []
+
+    def note(name: str, layer: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            layers.append(name)
+
+    hooks = [
+        layer.register_forward_hook(partial(note, name))
+        for name, layer in model.named_modules()
+        if not next(layer.children(), None)
+    ]
+    try:
+        with torch.no_grad():
+            forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    where = f"the output of {layers[0]}" if layers else "the loss"
+    return f"{where} is not finite, all weights are"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any, cast
+from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from stelab.arguments import Count, checked
 from stelab.estimators import Estimator
-from stelab.lab.models import Autoencoder
 from stelab.lab.training.processes import EpochMeans
 
 SATURATION = 1.0
@@ -38,9 +37,9 @@ class CodeMonitor(Callback):
         self.previous: Tensor | None = None
         self.warned = False
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Encode, log, compare."""
-        x, bits = probe_code(trainer, pl_module)
+        x, bits = _probe_code(trainer, module)
         bits = bits.flatten(1)
         mean = bits.mean(0, dtype=torch.float32)
         constant = (mean == 0) | (mean == 1)
@@ -54,7 +53,7 @@ class CodeMonitor(Callback):
         if self.previous is not None:
             log[FLIP_RATIO] = (bits != self.previous.to(bits.device)).float().mean()
         self.previous = bits
-        pl_module.log_dict(log, sync_dist=True)
+        module.log_dict(log, sync_dist=True)
         if constant.all() and not self.warned:
             self.warned = True
             value = "1" if (mean == 1).all() else "0" if (mean == 0).all() else "constant"
@@ -76,34 +75,29 @@ class CodeMonitor(Callback):
         self.previous, self.warned = state["previous"], state["warned"]
 
 
-def model_of(pl_module: LightningModule) -> Autoencoder:
-    """Return the network inside an `AutoencoderModule`."""
-    return cast(Autoencoder, pl_module.model)
-
-
 @torch.no_grad()
-def probe_code(trainer: Trainer, pl_module: LightningModule) -> tuple[Tensor, Tensor]:
+def _probe_code(trainer: Trainer, module: Any) -> tuple[Tensor, Tensor]:
     """Return pre-activations and bits of the probe images, in eval mode."""
     images = trainer.datamodule.probe()  # type: ignore[attr-defined]
-    precision, training, model = trainer.precision_plugin, pl_module.training, model_of(pl_module)
-    pl_module.eval()
+    precision, training, model = trainer.precision_plugin, module.training, module.model
+    module.eval()
     try:
         with precision.val_step_context():
-            parts = [part.to(pl_module.device) for part in images.split(500)]
+            parts = [part.to(module.device) for part in images.split(500)]
             x = torch.cat([model.encoder(precision.convert_input(part)) for part in parts])
         return x, model.binarizer(x)
     finally:
-        pl_module.train(training)
+        module.train(training)
 
 
-def effect_of(pl_module: LightningModule) -> str | None:
+def effect_of(estimator: Estimator) -> str | None:
     """Return the metric that is 0 while a clamping estimator has no effect; None for others."""
-    clipped = type(model_of(pl_module).binarizer.estimator).clipped
+    clipped = type(estimator).clipped
     return "estimator/clip_fraction" if clipped is not Estimator.clipped else None
 
 
 class GradientMonitor(Callback):
-    """Look at the gradient on both sides of the binary layer every few steps; log epoch means.
+    """Watch the gradient on both sides of the binary layer every few steps; log epoch means.
 
     With g the gradient at the bits and s the centred pre-activation,
 
@@ -115,7 +109,7 @@ class GradientMonitor(Callback):
     Multi-evaluation estimators have no gradient at the bits, so neither of the first two.
 
     Args:
-        every_n_steps: Steps between two looks, the first at step 0.
+        every_n_steps: Steps from one step that is watched to the next, from step 0 on.
     """
 
     @checked
@@ -124,27 +118,24 @@ class GradientMonitor(Callback):
         self.means = EpochMeans()
         self.hooks: list[RemovableHandle] = []
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Put hooks on threshold and estimator."""
-        if batch_idx % self.every_n_steps == 0:
-            binarizer = model_of(pl_module).binarizer
+        if index % self.every_n_steps == 0:
+            binarizer = module.model.binarizer
             self.hooks = [
-                binarizer.threshold.register_forward_hook(self._see_threshold),
-                binarizer.estimator.register_forward_hook(self._see_bits),
+                binarizer.threshold.register_forward_hook(self._watch_threshold),
+                binarizer.estimator.register_forward_hook(self._watch_bits),
             ]
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
         """Take the hooks away."""
         while self.hooks:
             self.hooks.pop().remove()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Log the epoch's means."""
-        means = self.means.reset(trainer.strategy)
-        named = {f"estimator/{name}": value for name, value in means.items()}
-        pl_module.log_dict(named, sync_dist=True)
+        means = self.means.reset(trainer.strategy).items()
+        module.log_dict({f"estimator/{name}": mean for name, mean in means}, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch's means so far."""
@@ -154,23 +145,23 @@ class GradientMonitor(Callback):
         """Restore them."""
         self.means.load_state_dict(state)
 
-    def _see_threshold(self, threshold: Any, inputs: tuple[Tensor, ...], theta: Tensor) -> None:
-        def see_gradient(grad: Tensor) -> None:
+    def _watch_threshold(self, threshold: Any, inputs: tuple[Tensor, ...], theta: Tensor) -> None:
+        def note_gradient(grad: Tensor) -> None:
             self.means.add(1, zero_grad_fraction=(grad == 0).float().mean())
 
         (x,) = inputs
         s = x.detach() - theta.detach()
         self.means.add(1, saturation=(s.abs() > SATURATION).float().mean())
         if x.requires_grad:
-            x.register_hook(see_gradient)
+            x.register_hook(note_gradient)
 
-    def _see_bits(self, estimator: Any, inputs: tuple[Tensor, ...], bits: Tensor) -> None:
-        def see_gradient(grad: Tensor) -> None:
+    def _watch_bits(self, estimator: Any, inputs: tuple[Tensor, ...], bits: Tensor) -> None:
+        def note_gradient(grad: Tensor) -> None:
             clipped = estimator.clipped(grad).float().mean()
             self.means.add(1, grad_norm=grad.float().norm(), clip_fraction=clipped)
 
         if bits.requires_grad:
-            bits.register_hook(see_gradient)
+            bits.register_hook(note_gradient)
 
 
 class Throughput(Callback):
@@ -182,32 +173,32 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self.images = 0
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         """Start the clock at the first batch."""
         if not self.images:
             self.start = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
         """Stop the clock, as this may be the epoch's last batch."""
         self.images += len(batch) * trainer.world_size
-        last = trainer.should_stop or batch_idx + 1 == trainer.num_training_batches
-        if last and pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)
+        last = trainer.should_stop or index + 1 == trainer.num_training_batches
+        if last and module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)
         self.end = time.perf_counter()
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, *_: Any) -> None:
         """Note when a validation begins."""
         self.paused = time.perf_counter()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, *_: Any) -> None:
         """Leave it out, also where it was in the middle of the epoch."""
         took = time.perf_counter() - self.paused
         self.start, self.end = self.start + took, self.end + took
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Log the rate."""
         rate = self.images / max(self.end - self.start, 1e-9)
         self.images = 0
-        pl_module.log("time/images_per_s", rate, sync_dist=True)
+        module.log("time/images_per_s", rate, sync_dist=True)

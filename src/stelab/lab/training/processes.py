@@ -20,10 +20,8 @@ class EpochMeans:
         for name, value in values.items():
             # float32 sums over an epoch would lose digits; MPS has no float64.
             wide = torch.float32 if value.device.type == "mps" else torch.float64
-            term = torch.stack(
-                [value.detach().to(wide) * weight, value.new_tensor(weight).to(wide)]
-            )
-            self._add(name, term)
+            mean = value.detach().to(wide)
+            self._add(name, torch.stack([mean * weight, mean.new_tensor(weight)]))
 
     def _add(self, name: str, term: Tensor) -> None:
         # Restored totals lie on the CPU until the device is known.

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
 from stelab.engine.studies.record import RunFolder
@@ -31,12 +31,12 @@ class ProgressFile(Callback):
         self.next_step = self.steps = self.first = 0
         self.begun = 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Start the clock; a continued run has steps behind it that this process did not take."""
         self.steps = int(trainer.estimated_stepping_batches)  # which is slow to ask for
         self.begun, self.first = time.monotonic(), trainer.global_step
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Write when both a per cent and a second have passed."""
         step = trainer.global_step
         if step < self.next_step or not trainer.is_global_zero:
@@ -69,7 +69,7 @@ class RunBar(Callback):
     def __init__(self) -> None:
         self._bar = Tqdm(disable=True)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Start the bar where the checkpoint left off."""
         self._bar = Tqdm(
             total=int(trainer.estimated_stepping_batches),
@@ -81,17 +81,17 @@ class RunBar(Callback):
             disable=not trainer.is_global_zero,
         )
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Advance; read the losses only when the bar is redrawn: a GPU has to wait for that."""
         if self._bar.update(trainer.global_step - self._bar.n):
             self._describe(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: Any) -> None:
         """Leave the last losses on the screen."""
         self._describe(trainer)
         self._bar.close()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_exception(self, *_: Any) -> None:
         """Leave the line to the error message."""
         self._bar.close()
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import optuna
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 
 from stelab.engine.config import build
 from stelab.engine.studies.record import Pruned
@@ -27,15 +27,11 @@ class TrialReport(Callback):
         self.number = number
         self.checkpoints = checkpoints
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Before an epoch's first batch, report the epoch before, and ask."""
-        epoch, value = (
-            trainer.current_epoch - 1,
-            self.checkpoints.metrics.get(self.checkpoints.monitor),
-        )
-        if batch_idx > 0 or epoch < 0 or value is None:
+        epoch = trainer.current_epoch - 1
+        value = self.checkpoints.metrics.get(self.checkpoints.monitor)
+        if index > 0 or epoch < 0 or value is None:
             return
         (frozen,) = (t for t in self.study.get_trials(deepcopy=False) if t.number == self.number)
         trial = optuna.trial.Trial(self.study, frozen._trial_id)

@@ -1,8 +1,8 @@
-"""Test images, and what is left of them by each group's network."""
+"""Test images, and their reconstructions by each group's network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +15,7 @@ from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.statistics import Array
 from stelab.engine.errors import InputError
 from stelab.engine.report.drawing import Drawn, Picture, fit, panels, style
-from stelab.engine.report.group_styles import GroupStyle, shown_styles, tell_not_shown, tell_same
+from stelab.engine.report.group_styles import shown_styles, tell_not_shown, tell_same
 from stelab.engine.studies.record import Run, read_run
 
 if TYPE_CHECKING:  # torch is imported when it is needed
@@ -41,9 +41,6 @@ def draw_reconstructions(
 
     Of each group, the first replicate's last checkpoint is read; the figure's `missing` says why
     groups are not in it. `data` configures the dataset where it has moved since the runs.
-
-    Raises:
-        InputError: Groups have different data, or no network or dataset can be had.
     """
     with style():
         return picture_reconstructions(comparison, data, trust=trust).save(folder)
@@ -53,8 +50,13 @@ def picture_reconstructions(
     comparison: Comparison, data: DictConfig | None = None, *, trust: Sequence[str] = ()
 ) -> Picture:
     """Return the figure of `draw_reconstructions`, a column a group."""
+    from stelab.lab.training.figures import reconstruct
+    from stelab.lab.training.restore import restore
+
     groups = shown_styles(comparison)
-    firsts = pd.DataFrame([_first(comparison, group) for group in groups])
+    # Of the groups that share a column, the first.
+    group_of = {comparison.line_of[group.label]: group for group in reversed(comparison.groups)}
+    firsts = pd.DataFrame([group_of[g.label].first(comparison.replicates) for g in groups])
     sets = sorted(firsts["data"].unique())
     if len(sets) > 1:
         raise InputError(
@@ -62,10 +64,12 @@ def picture_reconstructions(
         )
     refusals: dict[int, str] = {}
     runs = _attempt(read_run, dict(enumerate(firsts["folder"])), refusals)
-    images, reasons = _images(list(runs.values()), data, trust)
-    if images is None:
-        raise InputError(f"No reconstructions: {[*refusals.values(), *reasons][0]}.")
-    reconstructed = _attempt(lambda run: _reconstruct(run, images, trust), runs, refusals)
+    images = _images(runs.values(), data, trust, reasons=list(refusals.values()))
+
+    def reconstruction(run: Run) -> Tensor:
+        return reconstruct(restore(run, checkpoint="last", trust=trust), images)
+
+    reconstructed = _attempt(reconstruction, runs, refusals)
     if not reconstructed:
         raise InputError(f"No reconstructions: {next(iter(refusals.values()))}.")
     columns = [column.squeeze(1).numpy() for column in (images, *reconstructed.values())]
@@ -78,26 +82,17 @@ def picture_reconstructions(
     title = f"{len(columns[0])} test images and their reconstructions"
     repeats = (",".join(str(v) for v in firsts[key].unique()) for key in comparison.replicates)
     same = " ".join(f"{key}={v}" for key, v in zip(comparison.replicates, repeats, strict=True))
-    sentences = [
-        f"The originals are in the first column, then a column a group, best first ({same}).",
-        tell_same(comparison, shown, "column"),
-        tell_not_shown(comparison),
-    ]
+    order = f"The originals are in the first column, then a column a group, best first ({same})."
+    sentences = (order, tell_same(comparison, shown, "column"), tell_not_shown(comparison))
     text = " ".join(filter(None, sentences))
     drawn = Drawn("reconstructions", title, text, missing=missing)
     return Picture(_mosaic(columns, names), drawn)
 
 
-def _first(comparison: Comparison, style: GroupStyle) -> pd.Series:
-    """Return the row of the first replicate of the first group that a column shows."""
-    group = next(g for g in comparison.groups if comparison.line_of[g.label] == style.label)
-    return group.first(comparison.replicates)
-
-
 def _attempt(
     action: Callable[[Item], Result], items: Mapping[int, Item], refusals: dict[int, str]
 ) -> dict[int, Result]:
-    """Return what an action makes of each item; note in `refusals` why it makes nothing."""
+    """Apply an action to each item; note in `refusals` why it raised InputError, if it did."""
     results = {}
     for i, item in items.items():
         try:
@@ -108,36 +103,25 @@ def _attempt(
 
 
 def _images(
-    runs: Sequence[Run], data: DictConfig | None, trust: Sequence[str]
-) -> tuple[Tensor | None, list[str]]:
-    """Return test images of the first run whose data can be had, and why others' cannot."""
-    from stelab.lab.training.evaluate import load_data
+    runs: Iterable[Run], data: DictConfig | None, trust: Sequence[str], reasons: list[str]
+) -> Tensor:
+    """Return test images of the first run whose data can be had; else raise the first reason."""
+    from stelab.lab.training.restore import load_data
 
-    reasons: list[str] = []
     for run in runs:
         try:
-            return load_data(run, data, trust=trust).images("test")[:IMAGES], reasons
+            return load_data(run, data, trust=trust).images("test")[:IMAGES]
         except InputError as error:
             reasons.append(str(error).rstrip("."))
-    return None, reasons
-
-
-def _reconstruct(run: Run, images: Tensor, trust: Sequence[str]) -> Tensor:
-    from stelab.lab.training.figures import reconstruct
-    from stelab.lab.training.restore import restore
-
-    return reconstruct(restore(run, checkpoint="last", trust=trust), images)
+    raise InputError(f"No reconstructions: {reasons[0]}.")
 
 
 def _mosaic(columns: Sequence[Array], names: Sequence[str]) -> Figure:
     """Draw all images as one, white between the columns."""
-    padded = [
-        np.pad(column.reshape(-1, column.shape[-1]), ((0, 0), (0, _GAP)), constant_values=1)
-        for column in columns
-    ]
-    width, height = _CELL * len(columns), _CELL * len(columns[0])
+    stacked = [column.reshape(-1, column.shape[-1]) for column in columns]
+    gap = ((0, 0), (0, _GAP))
+    tiles = np.hstack([np.pad(column, gap, constant_values=1) for column in stacked])
     figure, (ax,) = panels()
-    tiles = np.concatenate(padded, axis=1)
     ax.imshow(tiles, cmap="gray", vmin=-1, vmax=1, interpolation="none", aspect="auto")
     pitch = columns[0].shape[-1] + _GAP
     ax.xaxis.tick_top()
@@ -147,5 +131,6 @@ def _mosaic(columns: Sequence[Array], names: Sequence[str]) -> Figure:
     ax.set_yticks([])
     ax.set_frame_on(False)
     ax.grid(False)
-    fit(figure, width=(width, width), height=height)
+    width = _CELL * len(columns)
+    fit(figure, width=(width, width), height=_CELL * len(columns[0]))
     return figure

@@ -1,20 +1,27 @@
-"""Trained weights from checkpoints: a finished run's network, or another network's first ones."""
+"""A finished run's network and data, built again and measured, and its weights for another run."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from stelab.binarizer import Binarizer
+from stelab.engine.config import build
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.studies.record import Run, RunFolder
+from stelab.engine.terminal import visible
 from stelab.engine.trust import rebuild, require_trusted
 from stelab.estimators import Estimator
+from stelab.lab.data import ImageDataModule
+from stelab.lab.data.datamodule import Batches
 from stelab.lab.models import Autoencoder
 from stelab.lab.training.checkpoint_file import mismatch, not_finite, read_checkpoint
+from stelab.lab.training.figures import draw_run
 from stelab.lab.training.module import AutoencoderModule
 
 _LAYER = "model.binarizer."
@@ -26,12 +33,8 @@ def restore(
     """Build the network of a finished run and load its weights, in eval mode, on the CPU.
 
     It is data of whoever made the run: only what `stelab.engine.trust` lets pass is built, with the
-    packages in `trust`, and nothing is allocated that the checkpoint does not hold. The loss,
-    `AutoencoderModule.reconstruction_loss`, is built where it is asked for.
-
-    Raises:
-        InputError: The run names what may not be built, or the checkpoint is absent, damaged, of
-            another network, or not finite.
+    packages in `trust`, and nothing is allocated that the checkpoint does not hold. The `loss` is
+    built where it is asked for.
     """
     require_trusted(run, ["model", *(["loss"] if loss else [])], trust)
     path = RunFolder(run.folder).checkpoints / f"{checkpoint}.ckpt"
@@ -49,7 +52,7 @@ def restore(
         module = _build(run, trust, loss=loss)
         module.on_load_checkpoint(content)
         module.load_state_dict(state)
-        _require_images(module.eval())
+        _require_images(module.eval().model)
     except InputError:
         raise
     # A stranger's content, of any types: what a module raises on it has no one type either.
@@ -66,67 +69,104 @@ def _build(run: Run, trust: Sequence[str], *, loss: bool) -> AutoencoderModule:
     layer = model.binarizer
     if not (isinstance(layer, Binarizer) and isinstance(layer.estimator, Estimator)):
         raise InputError(f"{run.folder}: model.binarizer must be a Binarizer with an Estimator")
-    return AutoencoderModule(
-        model=model,
-        loss=rebuild(run, "loss", trust=trust) if loss else nn.Identity(),
-        optimizer={},
-        scheduler={},
-        seed=0,
-    )
+    criterion = rebuild(run, "loss", trust=trust) if loss else nn.Identity()
+    return AutoencoderModule(model=model, loss=criterion, optimizer={}, scheduler={}, seed=0)
 
 
 def _require_fit(module: nn.Module, state: dict[str, Tensor], *, size: int) -> None:
-    """Compare a module on the meta device with what was saved.
-
-    A tensor may be saved with any shape, as one element that is expanded: so the file has to have
-    at least as many bytes as the module has numbers.
-    """
+    """Compare a module on the meta device with what was saved, in a file of `size` bytes."""
     if difference := mismatch(state, module.state_dict()):
         raise ValueError(difference)
+    # A tensor may be saved with any shape, as one element that is expanded.
     numbers = sum(t.numel() for t in (*module.parameters(), *module.buffers()))
     if numbers > size:
         raise ValueError(f"it is too small to hold {numbers} numbers")
 
 
-@torch.no_grad()
-def _require_images(module: AutoencoderModule) -> None:
+def _require_images(model: Autoencoder) -> None:
     """Pass one image, to see that all parts fit each other."""
-    image, model = torch.zeros(1, 1, 28, 28), module.model
-    with torch.random.fork_rng(devices=[]):
+    image = torch.zeros(1, 1, 28, 28)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         bits = model.encode(image)
         if bits.shape[1:] != model.code_shape or model.decode(bits).shape != image.shape:
             raise ValueError("it makes no 28x28 image of an image, or codes of another shape")
+
+
+def evaluate(
+    run: Run,
+    *,
+    checkpoint: str,
+    split: str,
+    data: DictConfig | None = None,
+    trust: Sequence[str] = (),
+) -> dict[str, float]:
+    """Compute ``<split>/loss`` and ``<split>/mse`` in eval mode, and draw the run's figures.
+
+    The split is of the run's dataset, or of the one that `data` configures.
+    """
+    module = restore(run, checkpoint=checkpoint, trust=trust, loss=True)
+    images_of = load_data(run, data, split=split, trust=trust)
+    images = images_of.images(split)
+    loss, mse = 0.0, 0.0
+    with torch.no_grad():
+        for batch in Batches(images, batch_size=images_of.batch_size, seed=None):
+            reconstruction = module(batch)
+            weight = len(batch) / len(images)
+            loss += weight * module.losses(reconstruction, batch).mean().item()
+            mse += weight * module.squared_error(reconstruction, batch).mean().item()
+    metrics = {f"{split}/loss": loss, f"{split}/mse": mse}
+    for name, value in metrics.items():
+        if not math.isfinite(value):  # finite weights may still overflow
+            raise InputError(f"{name} is {value} with {checkpoint}.ckpt of {run.folder}")
+    draw_run(RunFolder(run.folder), module, images_of, split=split)
+    return metrics
+
+
+def load_data(
+    run: Run, data: DictConfig | None = None, *, split: str = "test", trust: Sequence[str] = ()
+) -> ImageDataModule:
+    """Build the dataset of `data`, or of a run where that is None, and load a split.
+
+    A run's own is read where the run says that it is, but never downloaded to there.
+    """
+    if data is not None:
+        module: ImageDataModule = build(data)
+        module.prepare_data()
+        return module
+    module = rebuild(run, "data", trust=trust)
+    module.may_download = False
+    try:
+        module.prepare_data()
+        module.images(split)
+    except InputError:
+        raise
+    except Exception as error:  # a run's arguments may be anything
+        reason = f"{type(error).__name__}: {' '.join(visible(str(error)).split())[:300]}"
+        raise InputError(f"{run.folder}: data cannot be loaded: {reason}") from error
+    return module
 
 
 def take_weights(module: AutoencoderModule, path: Path) -> None:
     """Give `module` the weights and running statistics of a checkpoint, which is read as data.
 
     Those of encoder and decoder must fit. What the threshold has learned is taken where both have
-    the same; estimators and schedules, which is what runs compare, start anew. On the meta device,
-    the checkpoint is only compared with the module.
-
-    Raises:
-        InputError: It cannot be read, is of another network, or not finite.
+    the same; estimators and schedules, which is what runs compare, start anew.
     """
-    own = module.state_dict()
+
+    def of_network(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        names = (n for n in state if n.startswith("model.") and not n.startswith(_LAYER))
+        return {name: state[name] for name in names}
+
+    current = module.state_dict()
     saved: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
-    weights = _of_network(saved)
-    if difference := mismatch(weights, _of_network(own)):
+    weights = of_network(saved)
+    if difference := mismatch(weights, of_network(current)):
         raise InputError(f"from_checkpoint: {path} does not fit this network: {difference}")
     for name, value in saved.items():
         is_learned = name.startswith(f"{_LAYER}threshold.") and not name.endswith(".progress")
-        if is_learned and name in own and own[name].shape == value.shape:
+        if is_learned and name in current and current[name].shape == value.shape:
             weights[name] = value
     if infinite := not_finite(weights):
         raise InputError(f"from_checkpoint: {path}: {infinite} is not finite everywhere")
-    if not any(value.is_meta for value in own.values()):
+    if not any(value.is_meta for value in current.values()):  # else it was only compared
         module.load_state_dict(weights, strict=False)
-
-
-def _of_network(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of encoder and decoder."""
-    return {
-        name: value
-        for name, value in state.items()
-        if name.startswith("model.") and not name.startswith(_LAYER)
-    }

