@@ -1,7 +1,5 @@
 """The program ``stelab``, also as ``python -m stelab``."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import os

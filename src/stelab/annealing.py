@@ -1,7 +1,5 @@
 """How far training has come: the one state that all schedules read."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -4,8 +4,6 @@ A call from Python is checked when it happens (`checked`), a configuration by th
 before torch is imported. Nothing here needs more than the standard library.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

@@ -1,7 +1,5 @@
 """The binary layer that people put in networks."""
 
-from __future__ import annotations
-
 from torch import Generator, Tensor, nn
 
 from stelab.estimators.base import Estimator, PerExampleLoss

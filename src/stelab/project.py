@@ -1,7 +1,5 @@
 """What the study engine knows of stelab: all of it is declared here."""
 
-from __future__ import annotations
-
 from omegaconf import DictConfig
 
 from stelab.apps.contradictions import contradictions

@@ -1,7 +1,5 @@
 """``hydra/launcher=joblib`` and ``hydra/launcher=gpu``."""
 
-from __future__ import annotations
-
 import os
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """``hydra/launcher=ray``."""
 
-from __future__ import annotations
-
 import os
 
 from stelab.arguments import Count, NonNegative, Size, Text

@@ -1,7 +1,5 @@
 """``hydra/launcher=submitit_slurm`` and ``hydra/launcher=submitit_local``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

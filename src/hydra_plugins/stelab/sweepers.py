@@ -1,7 +1,5 @@
 """``sweep=grid``, ``sweep=ablation`` and ``sweep=paired``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

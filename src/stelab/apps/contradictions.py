@@ -1,7 +1,5 @@
 """What is wrong between the keys of a configuration, each of which may be right alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

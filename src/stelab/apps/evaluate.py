@@ -1,7 +1,5 @@
 """``stelab evaluate``: metrics and figures of a finished run's checkpoint."""
 
-from __future__ import annotations
-
 from omegaconf import DictConfig
 
 from stelab.engine.studies import read_finished

@@ -1,7 +1,5 @@
 """``stelab gradients``: measure estimators against the exact gradient."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence

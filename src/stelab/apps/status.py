@@ -1,7 +1,5 @@
 """``stelab status``: how far a study has come."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``stelab tensorboard``: a study's curves, hyperparameters and figures in TensorBoard."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import suppress
 from functools import partial

@@ -5,8 +5,6 @@ drawn from them, :math:`g = \partial L/\partial D`. The Jacobian of the softmax,
 its value q, is :math:`J(q)\,g = q \odot (g - q \cdot g)`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 

@@ -14,8 +14,6 @@ References:
     Gapped Straight-Through Estimator", arXiv:2206.07235.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

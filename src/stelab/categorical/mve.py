@@ -7,8 +7,6 @@ References:
     Estimators", AISTATS.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -11,8 +11,6 @@ References:
     Latent Variables", arXiv:2603.08257.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

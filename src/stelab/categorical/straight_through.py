@@ -5,8 +5,6 @@ References:
     Stochastic Neurons for Conditional Computation", arXiv:1308.3432.
 """
 
-from __future__ import annotations
-
 from torch import Generator, Tensor
 
 from stelab.arguments import Positive, checked

@@ -1,7 +1,5 @@
 """Names: several in one text, and those that become folders and files."""
 
-from __future__ import annotations
-
 import re
 
 MOST = 100  # bytes of a name in a configuration: a run id joins several, file systems have 255

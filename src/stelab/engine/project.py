@@ -1,7 +1,5 @@
 """What the study engine has to know of the project that it serves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """Text on its way to a terminal, a file or a pipe: shown, never obeyed, and no reason to stop."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

@@ -5,8 +5,6 @@ Everything that it names is judged twice: by its name, before anything is import
 object that the name leads to, because a name can be an alias of anything.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence

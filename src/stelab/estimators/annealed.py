@@ -13,8 +13,6 @@ References:
     Principled Methods for Stochastic Binary Networks", arXiv:2006.06880.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor
 

@@ -1,7 +1,5 @@
 """What all backward passes share: precision, NaN, shapes, and no silent second derivative."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

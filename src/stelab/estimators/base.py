@@ -1,7 +1,5 @@
 """The interface every gradient estimator implements, and the step they all share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

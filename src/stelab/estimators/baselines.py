@@ -5,8 +5,6 @@ References:
     Networks", arXiv:1402.0030.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -15,8 +15,6 @@ References:
     Straight-Through Gumbel-Softmax", arXiv:2410.13331.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

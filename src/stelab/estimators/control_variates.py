@@ -14,8 +14,6 @@ References:
     Discrete Latent Variable Models", arXiv:2111.05300.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -12,8 +12,6 @@ References:
     Latent Variables via Gradient Variance Clipping", arXiv:2208.06124.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid

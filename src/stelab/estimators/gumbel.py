@@ -12,8 +12,6 @@ References:
     Gumbel-Softmax Gradient Estimator", arXiv:2010.04838.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import softplus

@@ -4,8 +4,6 @@ They return a gradient for `s`, not a rule for the one that arrives at the bits.
 must depend on its own bits only: batch norm behind the bits makes all of them biased.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ References:
     arXiv:2104.00903.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

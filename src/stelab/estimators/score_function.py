@@ -17,8 +17,6 @@ References:
     Binary Variables", arXiv:2105.14141.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor
 

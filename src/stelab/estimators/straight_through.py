@@ -7,8 +7,6 @@ References:
     Implementation" (a tutorial).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

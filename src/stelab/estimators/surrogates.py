@@ -21,8 +21,6 @@ References:
     Retention for Accurate Binary Neural Networks", arXiv:1909.10788.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor
 

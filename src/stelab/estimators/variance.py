@@ -4,8 +4,6 @@ They are kept from the model by ``requires_grad=False``: its loss, its optimizer
 by. Their own objective is differentiated with respect to stand-ins, see `Estimator.loss`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

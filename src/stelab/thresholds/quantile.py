@@ -10,8 +10,6 @@ shift of all pre-activations shifts theta with them.
 Where a batch is split over processes (DDP), every process takes the quantile of its own part.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

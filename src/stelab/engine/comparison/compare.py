@@ -1,7 +1,5 @@
 """Which setting is better, by how much, and is it real."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -3,8 +3,6 @@
 Runs and a baseline are named by conditions such as ``"estimator=identity,none threshold.value=0"``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Groups: runs of one setting, which replicates tell apart, and the table that compares them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

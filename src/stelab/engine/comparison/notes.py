@@ -1,7 +1,5 @@
 """What a reader must know of the runs that are compared."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """Has a study become worse than an older one?"""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -9,8 +9,6 @@ References:
         Science", Frontiers in Psychology 4:863.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Compose a configuration from the YAML groups, and build objects from it."""
 
-from __future__ import annotations
-
 import copy
 import re
 import warnings

@@ -1,7 +1,5 @@
 """What a configuration was composed with, which it carries with it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """YAML files of configuration groups, read within bounds; errors name the file and the line."""
 
-from __future__ import annotations
-
 import os
 import traceback
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ Run ids outlive the code. So keys that came later count only where they are set,
 hashed under their first names, and a file that a run starts from counts by its content.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from functools import lru_cache

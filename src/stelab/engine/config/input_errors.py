@@ -4,8 +4,6 @@ Until a command starts, only such input can go wrong. So whatever exception a li
 itself, raises until then reaches the user as what it is: a mistake, in one line.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

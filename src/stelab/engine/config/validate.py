@@ -1,7 +1,5 @@
 """Check a composed configuration: all mistakes at once, before torch is imported."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import re

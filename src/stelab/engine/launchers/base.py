@@ -1,7 +1,5 @@
 """What all launchers share: from composed jobs to Hydra's results."""
 
-from __future__ import annotations
-
 import itertools
 import signal
 from abc import abstractmethod

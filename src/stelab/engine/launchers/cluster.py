@@ -1,7 +1,5 @@
 """Attempts as tasks of a Ray cluster whose nodes share the file system and the environment."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """An attempt at a job, how it ended, and what runs attempts."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

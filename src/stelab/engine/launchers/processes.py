@@ -1,7 +1,5 @@
 """Attempts in worker processes of this machine, each of which may die alone."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -7,8 +7,6 @@ only wait in its slot, so it comes last. Executors differ in what a poll costs t
 over a network: polls become rarer while nothing ends.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

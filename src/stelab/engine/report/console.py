@@ -1,7 +1,5 @@
 """The terminal: sentences and tables, shown as text whoever wrote them, and as wide as it is."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

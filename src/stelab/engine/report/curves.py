@@ -1,7 +1,5 @@
 """Metrics over epochs: a line a group, with a band for its mean."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How figures look and are saved: as SVG and PNG, with matplotlib's object interface alone."""
 
-from __future__ import annotations
-
 import math
 import re
 import textwrap

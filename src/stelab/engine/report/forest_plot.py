@@ -1,7 +1,5 @@
 """Where each group ended: its mean with an interval, and each of its replicates."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The lines of a figure: which groups it shows, by which colour, dashes and marker."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The metric's mean over two settings."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from itertools import product

@@ -1,7 +1,5 @@
 """How numbers, counts and lists are written, the same everywhere."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """A comparison in the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any

@@ -1,7 +1,5 @@
 """Runs as points: what an error costs, and how it depends on a number that was swept."""
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """All figures that the tables of a comparison allow, and what a sweep leaves of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name

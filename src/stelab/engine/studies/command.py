@@ -1,7 +1,5 @@
 """The command that trains a run again, as it was recorded."""
 
-from __future__ import annotations
-
 import shlex
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """metrics.csv of a finished run, read whole or not at all."""
 
-from __future__ import annotations
-
 import csv
 from array import array
 from collections import Counter

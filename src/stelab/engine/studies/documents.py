@@ -1,7 +1,5 @@
 """JSON and YAML that anybody may have written: plain values within bounds, or one reason."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

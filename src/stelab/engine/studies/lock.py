@@ -1,7 +1,5 @@
 """One process trains a run: the lock in its folder."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import stat

@@ -1,7 +1,5 @@
 """How far a study has come, from its folder alone."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A sweep's list of jobs lets what is missing be named. While its driver lives, it
 folder beside the lists, so that others, on other hosts too, see that a sweep goes on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """A sweep: from the keys of a command line and their values to jobs, and on to a launcher."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from abc import abstractmethod

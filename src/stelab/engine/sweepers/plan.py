@@ -1,7 +1,5 @@
 """The jobs of a command line, composed and checked before the first one starts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -12,8 +12,6 @@ make a continued search draw what an undisturbed one would have drawn, each tria
 its own, seeded by the number of trials before it.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import sys

@@ -7,8 +7,6 @@ what they show is not known: other pixels of more than 8 bits (which is white?),
 are transparent (on what?).
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path

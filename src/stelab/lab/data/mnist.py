@@ -4,8 +4,6 @@ torchvision downloads and parses the IDX files. What it does not look at is veri
 would read any size, header and label as they come, and prefer a pickle beside the files.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import struct

@@ -1,7 +1,5 @@
 """A basket of estimators, measured while another one trains."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

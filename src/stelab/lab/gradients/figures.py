@@ -1,7 +1,5 @@
 """Measured gradients as a printed table and as figures."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import cycle

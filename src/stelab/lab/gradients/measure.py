@@ -15,8 +15,6 @@ without sampling. Otherwise they come from samples; the squared bias then has th
 mean subtracted, which would be counted as bias, and an interval of 95 %.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time

@@ -5,8 +5,6 @@ are drawn from a normal distribution of standard deviation `spread`, but for a t
 there, they are those of a few bits of its code, short enough to enumerate, and the others are held.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Literal

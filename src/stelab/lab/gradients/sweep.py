@@ -1,7 +1,5 @@
 """Measurements of many configurations: what `stelab gradients` runs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """An autoencoder whose bottleneck is bits."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from stelab.binarizer import Binarizer

@@ -5,8 +5,6 @@ References:
     Implementation".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

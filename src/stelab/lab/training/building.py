@@ -1,7 +1,5 @@
 """The objects of a run, built from its configuration: network, data, trainer."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """All jobs of a command, checked before the first one starts: do their parts fit each other?"""
 
-from __future__ import annotations
-
 import copy
 import json
 import linecache

@@ -1,7 +1,5 @@
 """Checkpoints on disk: whole, or not there; and read as data, whoever wrote them."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import io

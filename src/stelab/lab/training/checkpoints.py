@@ -9,8 +9,6 @@ have counted the coming batch as fetched already, which would be skipped when th
 counters are set back in the checkpoint.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import time

@@ -1,7 +1,5 @@
 """Codes of a trained network: packed in a file, back to images, and in TensorBoard's projector."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Figures of one run, drawn with matplotlib's object interface: no global state, no display."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a job may not leave behind for the next one in the same process."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os

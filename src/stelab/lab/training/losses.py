@@ -1,7 +1,5 @@
 """Reconstruction losses, one value an example."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from torch import Tensor, nn

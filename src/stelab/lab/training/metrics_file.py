@@ -1,7 +1,5 @@
 """metrics.csv: one row an epoch."""
 
-from __future__ import annotations
-
 import csv
 import io
 from argparse import Namespace

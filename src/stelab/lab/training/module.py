@@ -1,7 +1,5 @@
 """The Lightning module: encoder, binary layer and decoder under one loss."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable

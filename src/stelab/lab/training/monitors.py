@@ -1,7 +1,5 @@
 """Callbacks that log what the bits and the gradients look like, and how fast training is."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from typing import Any

@@ -1,7 +1,5 @@
 """What the processes of a run add up and pass each other: means over an epoch, kept state."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """How far training has come: in progress.json, for `stelab status`, and as a bar."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

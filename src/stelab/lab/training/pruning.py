@@ -1,7 +1,5 @@
 """A run as the trial of an Optuna study: it reports its curve and may be told to stop."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A finished run's network and data, built again and measured, and its weights for another run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

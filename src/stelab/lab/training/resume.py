@@ -1,7 +1,5 @@
 """A run's folder before training continues, and its checkpoints after training has finished."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

@@ -1,7 +1,5 @@
 """One run: from a configuration to a finished folder."""
 
-from __future__ import annotations
-
 import copy
 import errno
 import logging

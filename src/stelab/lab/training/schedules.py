@@ -1,7 +1,5 @@
 """Learning-rate schedules: built around an optimizer, stepped by the epoch or by the step."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """TensorBoard's server, in this process."""
 
-from __future__ import annotations
-
 import io
 import re
 import signal

@@ -6,8 +6,6 @@ of 1.6 s of CPU and 670 instead of 205 MiB before anything is shown) and choose 
 which here decide their order.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What TensorBoard is to show of studies."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A view in a folder: a folder a run, in it links to its event files and files of our own."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

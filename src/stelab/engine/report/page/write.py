@@ -1,7 +1,5 @@
 """The report of a comparison: one HTML file, with its style, its script and its figures in it."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os
