@@ -55,7 +55,7 @@ def grown(tmp_path: Path, count: int) -> bool:
 def test_a_sweep_killed_twice_finishes_every_run_once(
     sweep: Sweep, tmp_path: Path, launchers: tuple[str, str, str]
 ) -> None:
-    command = (*SLOW, "estimator=identity,none,gumbel_st", "seed=0,1,2,3")
+    command = (*SLOW, "estimator=identity,gumbel_st", "seed=0,1,2,3")
     # Two at once wherever this runs, so that a kill finds some finished and others not begun.
     options = {"serial": [], "joblib": ["hydra.launcher.n_jobs=2"]}
     *killed, last = ((f"hydra/launcher={name}", *options[name]) for name in launchers)
@@ -70,13 +70,13 @@ def test_a_sweep_killed_twice_finishes_every_run_once(
         for folder in folders(tmp_path):
             if read_run(folder).status == "finished":
                 finished.setdefault(folder.name, (folder / "run.json").stat().st_mtime_ns)
-    assert 0 < len(finished) < 12
+    assert 0 < len(finished) < 8
     process = sweep(*command, *last)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
 
     runs = [read_run(folder) for folder in folders(tmp_path)]
-    assert [run.status for run in runs] == ["finished"] * 12
+    assert [run.status for run in runs] == ["finished"] * 8
     for run in runs:
         if run.name in finished:  # not touched again
             assert (run.folder / "run.json").stat().st_mtime_ns == finished[run.name]

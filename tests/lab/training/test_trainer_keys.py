@@ -172,7 +172,7 @@ def test_a_cosine_ends_with_the_run_by_epochs_and_by_steps(tmp_path: Path) -> No
     own = ("scheduler=cosine", "+scheduler.interval=step", "scheduler.T_max=2", "optimizer.lr=1")
     assert learning_rates(tmp_path, *own)[2] == pytest.approx(0)
     assert stelab.compose("scheduler=cosine", "trainer.max_epochs=20").scheduler.T_max == 20
-    with pytest.raises(InputError, match=r"scheduler.T_max is null, so"):
+    with pytest.raises(InputError, match=r"trainer.max_epochs is null, so"):
         stelab.compose("scheduler=cosine", "trainer.max_epochs=null", "trainer.max_steps=9")
 
 
