@@ -33,39 +33,26 @@ Better = Literal["lower", "higher"]
 class Comparison:
     """A study's groups, compared.
 
-    Attributes:
-        study: The tables that it was made from.
-        metrics: The metrics compared; groups are sorted by the first.
-        by: The settings that runs are grouped by.
-        where: Conditions that the runs were chosen by; empty: all.
-        replicates: The keys that repeat a setting; runs are paired by them.
-        baseline: What the others are compared with, e.g. ``"estimator=identity"``; empty: nothing.
-        confidence: Of all intervals.
-        interval: ``"t"`` or ``"bootstrap"``.
-        directions: ``"lower"`` or ``"higher"`` for each of `metrics`: which values are better.
-        groups: The groups, best first.
-        table: One row a group and metric, in that order: `group`, the settings, `metric`, `runs`,
-            `n` (replicates), `mean`, `std`, `low`, `high`, `selected` (it is the best of several,
-            chosen by this very number), `baseline` (the group it is compared with; its own name
-            if it is one itself; empty if there is none), `pairs`, `difference`, `difference_low`,
-            `difference_high`, `effect_size`, `p`, `p_holm`, `significant`.
-        identical: Groups that are the same, number by number.
-        notes: What a reader must know, a sentence each.
+    `table` has one row a group and metric, in that order: `group`, the settings, `metric`, `runs`,
+    `n` (replicates), `mean`, `std`, `low`, `high`, `selected` (it is the best of several, chosen by
+    this very number), `baseline` (the group it is compared with; its own name if it is one itself;
+    empty if there is none), `pairs`, `difference`, `difference_low`, `difference_high`,
+    `effect_size`, `p`, `p_holm`, `significant`.
     """
 
-    study: Study
-    metrics: tuple[str, ...]
-    by: tuple[str, ...]
-    where: str
-    replicates: tuple[str, ...]
-    baseline: str
-    confidence: float
+    study: Study  # the tables that it was made from
+    metrics: tuple[str, ...]  # groups are sorted by the first
+    by: tuple[str, ...]  # settings that runs are grouped by
+    where: str  # conditions that the runs were chosen by; empty: all
+    replicates: tuple[str, ...]  # keys that repeat a setting; runs are paired by them
+    baseline: str  # what the others are compared with, "estimator=identity"; empty: nothing
+    confidence: float  # of all intervals
     interval: Interval
-    directions: tuple[Better, ...]
-    groups: tuple[Group, ...]
+    directions: tuple[Better, ...]  # which values of each of `metrics` are better
+    groups: tuple[Group, ...]  # best first
     table: pd.DataFrame
-    identical: tuple[Identical, ...]
-    notes: tuple[str, ...]
+    identical: tuple[Identical, ...]  # groups that are the same, number by number
+    notes: tuple[str, ...]  # what a reader must know, a sentence each
 
     @property
     def metric(self) -> str:
@@ -115,10 +102,9 @@ class Comparison:
     def mean_curves(self, metric: str) -> pd.DataFrame:
         """Return `group`, `epoch`, `n`, `mean`, `low`, `high`; identical groups are one.
 
-        The interval is Student's, for the mean over replicates of each epoch by itself, not for
-        the whole curve; NaN where there is one replicate. The table is empty where no run has the
-        metric. A group's curve ends with the first of its runs, which early stopping may have
-        ended: the mean of those that went on is of another sample, and would jump.
+        The interval is Student's, for the mean over replicates of each epoch by itself. A group's
+        curve ends with the first of its runs, which early stopping may have ended: the mean of
+        those that went on is of another sample, and would jump.
         """
         columns = ["group", "epoch", "n", "mean", "low", "high"]
         curves = self.curves.assign(group=self.curves["group"].map(self.line_of))

@@ -1,7 +1,4 @@
-"""What is compared: which studies, which runs of theirs, and with which baseline.
-
-Runs and a baseline are named by conditions such as ``"estimator=identity,none threshold.value=0"``.
-"""
+"""Which studies, runs and baseline are compared: ``"estimator=identity,none seed=0"``."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -36,11 +33,7 @@ def comparison_folder(studies: list[Path]) -> Path:
 
 
 def parse_conditions(text: str | None, table: pd.DataFrame, *, option: str) -> Conditions:
-    """Read ``key=value[,value]`` separated by spaces; a bare value stands for the key that has it.
-
-    Keys are columns of the `table`, and some row must have each value; messages name the `option`
-    that the text was given for.
-    """
+    """Read ``key=value[,value]``, separated by spaces; a bare value means the key that has it."""
     conditions: Conditions = {}
     for word in (text or "").split():
         key, equals, values = word.rpartition("=")
@@ -77,10 +70,7 @@ def _key_of(value: str, table: pd.DataFrame, option: str) -> str:
 
 
 def find_baseline(text: str | None, settings: pd.DataFrame) -> Conditions:
-    """Return the settings of the baseline, among those of the groups; empty if there is none.
-
-    Without a `text` it is the default of the first setting, where a group has it.
-    """
+    """Return the baseline's settings; without a `text`, the first key's default, if it is there."""
     if text is None:
         if len(settings) < 2:
             return {}

@@ -97,8 +97,7 @@ def compare_groups(
 def _baseline_of(group: Group, groups: Sequence[Group], baseline: Conditions) -> Group | None:
     """Return the baseline that shares all settings which the conditions leave open.
 
-    Settings that the baseline lacks, such as the temperature of another estimator, do not count;
-    of several baselines the one that shares the most is meant.
+    Settings that it lacks do not count; of several baselines the one that shares most is meant.
     """
     shared: dict[int, Group] = {}
     for other in groups if baseline else ():

@@ -33,10 +33,7 @@ def without_duplicates(runs: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFr
 def notes_on(
     runs: pd.DataFrame, metrics: Sequence[str], averaged: Sequence[str], keys: Sequence[str]
 ) -> Iterator[str]:
-    """Say which metrics runs lack, what means are taken over, and in what runs should not differ.
-
-    `averaged` are the settings that differ within groups; `keys` tell groups and replicates apart.
-    """
+    """Warn of what runs lack or differ in; `averaged` settings differ within groups."""
     for metric in metrics:
         if len(lacking := runs.loc[runs[metric].isna(), "run"]):
             yield f"{len(lacking)} of {len(runs)} runs have no {metric}: {_first_of(lacking)}."

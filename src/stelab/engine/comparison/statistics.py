@@ -29,10 +29,7 @@ ROUNDING = 1e-14
 
 @dataclass(frozen=True)
 class Summary:
-    """A sample: its size, mean, standard deviation (n - 1) and the mean's interval.
-
-    What a sample is too small for is NaN: with one value there is neither spread nor interval.
-    """
+    """A sample: size, mean, standard deviation (n - 1), interval of the mean; NaN if too small."""
 
     n: int
     mean: float = np.nan

@@ -67,11 +67,7 @@ def print_table(
 def fitted(
     columns: Sequence[Column], rows: Sequence[Any], console: Console, *, title: str | None = None
 ) -> Table:
-    """Lay a table out so that it fits the terminal; a file or a pipe gets the whole table.
-
-    Columns that say nothing are left out. Where no layout fits, the terminal breaks the lines of
-    the narrowest: nothing is lost.
-    """
+    """Lay a table out to fit the terminal, without empty columns; a pipe gets all of it."""
 
     def fits(table: Table) -> bool:
         return not console.is_terminal or (table.width or 0) <= console.width

@@ -80,10 +80,7 @@ def _panel(ax: Axes, table: pd.DataFrame, styles: Sequence[group_styles.GroupSty
 
 
 def _limit(ax: Axes, table: pd.DataFrame, *, log_scale: bool) -> bool:
-    """Fit the axis to means and typical bands; return whether a band is cut off.
-
-    The interval of two replicates may be ten times as wide as those of others.
-    """
+    """Fit the axis to means and typical bands (huge where n = 2); return whether one is cut off."""
     means, lows, highs = (table[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
     lows, highs = np.fmin(lows, means), np.fmax(highs, means)
     if log_scale:

@@ -88,10 +88,7 @@ def panels(
 
 
 def fit(figure: Figure, *, height: float, width: tuple[float, float] = (0.0, math.inf)) -> None:
-    """Make a figure of `panels`, otherwise finished, as large as panels, labels and legend need.
-
-    Each panel gets this height, in inches, and what width the figure leaves within the bounds.
-    """
+    """Size a finished figure of `panels` by its labels, its legend and these inches of a panel."""
     for text in figure.findobj(Text):  # no control character may stand in an SVG
         assert isinstance(text, Text)
         text.set_text(visible(text.get_text()))

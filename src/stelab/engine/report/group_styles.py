@@ -78,10 +78,7 @@ def tell_single(labels: Sequence[str], of: int, mark: str) -> str:
 
 
 def _looks(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Give colour and marker to a value of the first of two keys, dashes and fill to the second's.
-
-    Where there are more or fewer keys, or too many values, each line has all of its own.
-    """
+    """Let colour and marker tell the first of two keys, dashes and fill the second, if they can."""
     if len(comparison.by) == 2:
         settings = {
             comparison.line_of[group.label]: tuple(group.settings.values())

@@ -24,10 +24,7 @@ _WIDTH, _HEIGHT = 0.5, 0.32  # inches of a cell, at least
 
 
 def draw_heatmap(comparison: Comparison) -> Picture | None:
-    """Draw a cell for each pair of values of the first two settings, a panel for each rest.
-
-    None where runs are grouped by fewer than two, or have too many values for a picture.
-    """
+    """Draw a cell for each pair of values of two settings; None without two, or of too many."""
     if len(comparison.by) < 2:
         return None
     down, across, *others = comparison.by

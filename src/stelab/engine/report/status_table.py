@@ -18,10 +18,7 @@ COLOURS = {"failed": "red", "unreadable": "red", "interrupted": "yellow", "finis
 def status_table(
     study: Path, states: Sequence[RunState], terminal: PlainConsole, *, driven: bool
 ) -> Group:
-    """Lay out a row a run, those that need attention first, below the number of each kind.
-
-    It fits the `terminal`; `driven` says whether a sweep of the study is under way.
-    """
+    """Lay out a row a run, what needs attention first; `driven`: a sweep of the study goes on."""
     counts = Counter(run.state for run in states)
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ORDER[::-1] if counts[kind])
     left, end = time_left(states), ""
@@ -53,10 +50,7 @@ def _loss(run: RunState, name: str) -> str:
 
 
 def print_states(states: Iterable[tuple[str, str, str]], *, settings: Mapping[str, str]) -> None:
-    """Print a line each run that is not finished or not compared, and one for all missing ones.
-
-    `states` are names, states and reasons; `settings` has what was swept, by the runs' names.
-    """
+    """Print a line for each run that is not compared, and one for all that are only missing."""
     missing = 0
     for name, state, reason in states:
         if state == "missing" and not reason:

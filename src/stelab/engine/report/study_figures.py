@@ -35,10 +35,7 @@ def draw_figures(comparison: Comparison, folder: Path, *, log_scale: bool) -> li
 def draw_study(
     study: Path, comparison: Comparison, *, trust: Sequence[str] = ()
 ) -> tuple[list[Path], list[str]]:
-    """Draw ``loss.png`` and ``reconstructions.png`` in a study's folder, as far as possible.
-
-    Return those that were drawn (an earlier sweep's are removed), and sentences on what was not.
-    """
+    """Draw ``loss.png`` and ``reconstructions.png``; return those, and what is missing."""
     loss, reconstructions = files = study / "loss.png", study / "reconstructions.png"
     for file in files:
         file.unlink(missing_ok=True)

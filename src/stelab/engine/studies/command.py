@@ -21,8 +21,7 @@ _MAX_OVERRIDES, _MAX_LENGTH = 200, 1000  # of a command, and in characters of an
 def with_commands(runs: pd.DataFrame) -> pd.DataFrame:
     """Add `command`: how to train each run again, or a sentence that says why there is no command.
 
-    It has the overrides of run.json, but for those that cannot change a result (``data.root``).
-    That file may be anybody's. So a command only chooses among installed options and sets plain
+    run.json may be anybody's. So a command only chooses among installed options and sets plain
     values: no override of it names a class, interpolates, sweeps or sets a key of Hydra.
     """
     modes: dict[tuple[str, ...], list[str]] = {}

@@ -3,7 +3,7 @@
 import csv
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from stelab.engine.files import read_bounded
@@ -19,11 +19,7 @@ _TAKEN = ("study", "run", "group", "replicate")  # columns that a table of curve
 
 
 def read_curves(path: Path, *, epochs: int | None) -> Curves:
-    """Return its columns; a metric that an epoch does not have is NaN.
-
-    ValueError says why it is not whole, or beyond the bounds: it must have as many rows as epochs
-    were trained, where that is known.
-    """
+    """Return its columns, NaN where a metric is missing; ValueError says why it is not whole."""
     rows = _rows(path)
     header = next(rows)
     if header[:2] != ["epoch", "step"]:
@@ -35,7 +31,13 @@ def read_curves(path: Path, *, epochs: int | None) -> Curves:
             raise ValueError(f"{brief(name)!r} cannot be the name of a metric")
     columns = [array("d") for _ in header]
     for epoch, row in enumerate(rows):
-        _check_row(row, header, epoch=epoch)
+        line = f"line {epoch + 2}"
+        if len(row) != len(header):
+            raise ValueError(f"{line} has {len(row)} fields, the header {len(header)}")
+        if row[0] != str(epoch):
+            raise ValueError(f"{line} is of epoch {brief(row[0])}, expected {epoch}")
+        if not row[1].isdecimal() or len(row[1]) > 15:  # a float holds 15 digits
+            raise ValueError(f"{line} is of step {brief(row[1])}")
         for column, cell in zip(columns, row, strict=True):
             column.append(_number(cell))
     count = len(columns[0])
@@ -59,16 +61,6 @@ def _rows(path: Path) -> Iterator[list[str]]:
         yield from csv.reader(lines)
     except csv.Error as error:
         raise ValueError(str(error)) from error
-
-
-def _check_row(row: Sequence[str], header: Sequence[str], *, epoch: int) -> None:
-    line = f"line {epoch + 2}"
-    if len(row) != len(header):
-        raise ValueError(f"{line} has {len(row)} fields, the header {len(header)}")
-    if row[0] != str(epoch):
-        raise ValueError(f"{line} is of epoch {brief(row[0])}, expected {epoch}")
-    if not row[1].isdecimal() or len(row[1]) > 15:  # a float holds 15 digits
-        raise ValueError(f"{line} is of step {brief(row[1])}")
 
 
 def _number(cell: str) -> float:

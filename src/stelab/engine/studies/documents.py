@@ -26,10 +26,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 def read_json(path: Path, *, limit: int) -> Any:
-    """Read a JSON document of at most so many bytes; ValueError says in a line why it is none.
-
-    What no file can hold as text (lone surrogates, NUL) is written as in a Python literal.
-    """
+    """Read a JSON document; what no file can hold as text (lone surrogates, NUL) is escaped."""
     content = read_bounded(path, limit=limit)
     try:
         return _encodable(json.loads(content.decode()))
@@ -54,11 +51,7 @@ def _encodable(value: Any, depth: int = 0) -> Any:
 
 
 def read_yaml(path: Path, *, limit: int) -> Any:
-    """Read a YAML document of tables, lists, texts, finite numbers, truths and nulls.
-
-    Whatever makes more of a text than stands there is refused: aliases, merged tables, tags,
-    dates. ValueError says where and why, in a line.
-    """
+    """Read plain YAML; refuse what makes more of a text than stands there: aliases, tags, dates."""
     content = read_bounded(path, limit=limit)
     try:
         node = yaml.compose(content, Loader=_LOADER)

@@ -1,7 +1,5 @@
 """A run's folder: what lies where in it; and run.json: what the run is and how it went."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -61,7 +59,7 @@ class RunFolder:
         self.figures = path / "figures"
 
     @classmethod
-    def of(cls, cfg: DictConfig) -> RunFolder:
+    def of(cls, cfg: DictConfig) -> Self:
         """Return the folder of a run's configuration."""
         return cls(Path(cfg.paths.run))
 
@@ -84,22 +82,15 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read.
+    """A run's folder, read."""
 
-    Attributes:
-        folder: ``outputs/<study>/<run id>``.
-        status: ``"running"`` (or killed while it was), ``"finished"``, ``"failed"``,
-            ``"interrupted"`` by a signal or ``"pruned"``; see `stelab.engine.studies.status`.
-        config: The resolved configuration, plain containers.
-        metrics: Final value of every metric, by its name in TensorBoard.
-        record: All of run.json.
-    """
-
-    folder: Path
+    folder: Path  # outputs/<study>/<run id>
+    # "running" (or killed while it was), "finished", "failed", "interrupted" by a signal or
+    # "pruned"; see `stelab.engine.studies.status`.
     status: str
-    config: dict[str, Any]
-    metrics: dict[str, float]
-    record: dict[str, Any]
+    config: dict[str, Any]  # resolved, plain containers
+    metrics: dict[str, float]  # the final value of each, by its name in TensorBoard
+    record: dict[str, Any]  # all of run.json
 
     @property
     def name(self) -> str:
@@ -171,10 +162,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def finished_run(cfg: DictConfig) -> Run | None:
-    """Return the run of a configuration where it is finished and ``cfg.rerun`` is not set.
-
-    One that lacks the metrics that are asked of it is not finished: it goes on.
-    """
+    """Return the finished run of a configuration, unless it lacks metrics or is to run again."""
     if cfg.rerun:
         return None
     try:
@@ -200,11 +188,7 @@ def read_finished(folder: Path | str) -> Run:
 
 
 class Recorder:
-    """Writes config.yaml and run.json of a run as it goes on.
-
-    Each attempt to train it, from scratch or from a checkpoint at `from_step`, has an entry in
-    ``timings.attempts``; ``timings.seconds`` is their sum, as far as their ends are known.
-    """
+    """Writes config.yaml and run.json of a run; ``timings.attempts`` lists each start."""
 
     def __init__(self, folder: Path, cfg: DictConfig, *, from_step: int):
         self.folder = RunFolder(folder)
@@ -240,11 +224,7 @@ class Recorder:
         _write_record(self.folder, self.record)
 
     def finish(self, metrics: dict[str, float], *, arithmetic: dict[str, Any], **rest: Any) -> None:
-        """Record the final metrics, in ``machine`` what computed them, and the rest.
-
-        That is `epochs`, those trained, and `effect`, the metric that is 0 while what sets the run
-        apart from others does nothing.
-        """
+        """Record the final metrics, what computed them, and the rest: `epochs` and `effect`."""
         self.record["machine"] |= arithmetic
         self._end("finished", metrics=metrics, **rest)
 

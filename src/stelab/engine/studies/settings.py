@@ -9,20 +9,16 @@ copies of other keys are dropped. Either way a key counts where it differs betwe
 the same option of its group: across options it is what the option means.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from stelab.engine.config.composition import Composition
 from stelab.engine.project import project
+from stelab.engine.studies.record import Run
 from stelab.engine.studies.run_format import is_integer
-
-if TYPE_CHECKING:
-    from stelab.engine.config.composition import Composition
-    from stelab.engine.studies.record import Run
 
 Value = str | int | float
 Flat = dict[str, Value]
@@ -33,10 +29,7 @@ _WORD = re.compile(r"[\w-]+").fullmatch
 
 
 def swept(runs: Sequence[Run]) -> list[Flat]:
-    """Return for each run the settings in which the runs differ, groups' before others.
-
-    A group's value is its option, any other key's its value in config.yaml, if it is there.
-    """
+    """Return in what each run differs from others: options of groups, then values of other keys."""
     compositions = [composition for run in runs if (composition := run.composition)]
     if len(compositions) == len(runs):
         flats = _composed(runs, compositions)
@@ -132,10 +125,7 @@ def is_within(key: str, nodes: Sequence[str]) -> bool:
 
 
 def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys and values of a configuration.
-
-    A table is one value where its keys could not stand in a dotted one, such as ``train/loss``.
-    """
+    """Yield dotted keys and values; a table with keys such as ``train/loss`` is one value."""
     for name, value in node.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict) and value and all(_WORD(str(k)) for k in value):
@@ -145,10 +135,7 @@ def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def plain_value(value: Any) -> Value:
-    """Return a value as it stands in a table: numbers as they are, the rest as overrides say it.
-
-    Of what is too long for a table, its beginning and a hash of it.
-    """
+    """Return a number as it is, else a text as overrides say it: a long one cut, with its hash."""
     if isinstance(value, float) or is_integer(value):
         return cast(Value, value)
     is_text = isinstance(value, str)

@@ -72,10 +72,7 @@ def has_begun(folder: Path) -> bool:
 
 
 def time_left(states: Sequence[RunState]) -> float | None:
-    """Estimate the seconds until all runs have ended; None if none is left or nothing is known.
-
-    The others are taken to need as long as the finished ones on average, as many at once as now.
-    """
+    """Estimate the seconds until all have ended, each as long as a finished one; None: unknown."""
     running = [state for state in states if state.state == "running"]
     waiting = sum(state.state in ("missing", "interrupted") for state in states)
     durations = [state.seconds for state in states if state.seconds is not None]
@@ -84,7 +81,7 @@ def time_left(states: Sequence[RunState]) -> float | None:
     if not (known or unknown) or (unknown and not durations):
         return None
     rest = sum(known) + (unknown * fmean(durations) if durations else 0)
-    return max([*known, rest / max(len(running), 1)])
+    return max([*known, rest / max(len(running), 1)])  # as many at once as now
 
 
 def _settings_of_runs(folders: Sequence[Path]) -> dict[str, str]:

@@ -1,13 +1,11 @@
 """A study as tables: a row a run, a row an epoch of a run, and what cannot be compared, and why."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -54,13 +52,12 @@ class Study:
             the metrics.
         left_out: One row a run or folder that cannot be compared, or unreadable list of a sweep:
             `study`, `run`, `state` and `reason`.
-        swept: The settings in which the runs differ, such as ``"threshold.value"``.
     """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     left_out: pd.DataFrame
-    swept: tuple[str, ...]
+    swept: tuple[str, ...]  # settings in which the runs differ, such as "threshold.value"
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -69,7 +66,7 @@ class Study:
         rows = pd.MultiIndex.from_frame(self.runs[["study", "run"]])
         return self.runs[~rows.isin(left_out)]
 
-    def only(self, studies: Collection[str]) -> Study:
+    def only(self, studies: Collection[str]) -> Self:
         """Return the tables of some of the studies."""
         tables = ((name, getattr(self, name)) for name in TABLES)
         return replace(self, **{n: table[table["study"].isin(studies)] for n, table in tables})
@@ -130,7 +127,7 @@ class _Entry:
     content: Run | None = None  # where it is a run
     curves: Curves | None = None  # where it can be compared
 
-    def leave_out(self, state: str, reason: str) -> _Entry:
+    def leave_out(self, state: str, reason: str) -> Self:
         """Note why it cannot be compared."""
         self.state, self.reason, self.curves = state, visible(" ".join(reason.split())), None
         return self
@@ -217,13 +214,17 @@ def _tables(entries: Sequence[_Entry]) -> Study:
     settings = swept([run for _, run in runs])
     rows = [_row(entry, run, flat) for (entry, run), flat in zip(runs, settings, strict=True)]
     columns = dict.fromkeys(["study", "run", "status", *(key for row in rows for key in row)])
+    table = pd.DataFrame(rows, columns=list(columns))
+    for name in table.columns:  # Parquet has no column of several types
+        if pd.api.types.infer_dtype(table[name]) in ("mixed", "mixed-integer"):
+            table[name] = [v if pd.isna(v) else str(v) for v in table[name]]
     left_out = [
         {name: str(getattr(entry, name)) for name in _LEFT_OUT}
         for entry in entries
         if entry.state != "finished"
     ]
     return Study(
-        runs=_without_mixtures(pd.DataFrame(rows, columns=list(columns))),
+        runs=table,
         curves=_curves(entries),
         left_out=pd.DataFrame(left_out, columns=list(_LEFT_OUT)),
         swept=tuple(dict.fromkeys(key for flat in settings for key in flat)),
@@ -255,14 +256,6 @@ def _row(entry: _Entry, run: Run, settings: Flat) -> dict[str, Any]:
 
 def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, bool) else plain_value(value)
-
-
-def _without_mixtures(table: pd.DataFrame) -> pd.DataFrame:
-    """Make columns of several types texts: Parquet has none such."""
-    for name in table.columns:
-        if pd.api.types.infer_dtype(table[name]) in ("mixed", "mixed-integer"):
-            table[name] = [v if pd.isna(v) else str(v) for v in table[name]]
-    return table
 
 
 def _curves(entries: Sequence[_Entry]) -> pd.DataFrame:

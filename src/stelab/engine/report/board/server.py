@@ -37,10 +37,9 @@ def launch(folder: Path, *, host: str, port: int, title: str) -> str:
     server.configure(logdir=str(folder), host=host, port=port, window_title=title)
     try:
         with redirect_stderr(io.StringIO()):  # it would speak of flags that are not ours
-            url: str = server.launch()
+            return server.launch()
     except program.TensorBoardServerException as error:
         raise InputError(error.msg) from error
-    return url
 
 
 def addresses(url: str, replicates: Sequence[str]) -> dict[str, str]:

@@ -53,12 +53,7 @@ def read_view(
     embeddings: bool,
     trust: Sequence[str] = (),
 ) -> View:
-    """Read studies, running ones too.
-
-    Curves are averaged over the settings that are not in `by` (None: over replicates). With
-    `embeddings`, one run of each group encodes test images; `trust` names packages whose components
-    it may need, besides those of stelab and torch.
-    """
+    """Read studies, running ones too; with `embeddings`, a run of each group encodes images."""
     study = load(*studies)
     if study.runs.empty:
         raise InputError("no run of the study has begun")

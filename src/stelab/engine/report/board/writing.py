@@ -109,10 +109,7 @@ def event_files(run: Path) -> list[Path]:
 
 
 def link_events(run: Path, folder: Path) -> None:
-    """Let `folder` show a run's event files as they grow; copies where links are impossible.
-
-    Called again, it adds new files and removes links to those that are gone.
-    """
+    """Link a run's event files into `folder`, or copy them; remove links to those that are gone."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.is_symlink() and not path.exists():

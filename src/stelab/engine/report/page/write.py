@@ -36,11 +36,7 @@ def write_report(
     command: str,
     missing: Sequence[str] = (),
 ) -> Path:
-    """Write ``report.html`` in the `folder` of a comparison's tables; return its path.
-
-    `figures` are those in its ``figures``, in their order on the page, `missing` says which could
-    not be drawn, and `command` is the command line that makes this report.
-    """
+    """Write ``report.html`` beside the tables, with `figures` of the folder; return its path."""
     drawings = [
         (figure, (folder / "figures" / f"{figure.name}.svg").read_text(encoding="utf-8"))
         for figure in figures
@@ -111,10 +107,7 @@ def _links(comparison: Comparison, folder: Path) -> Links:
 
 
 def _result_rows(comparison: Comparison, metric: str) -> list[Row]:
-    """Return a metric's rows, each with `compared`, `verdict` and `identical`.
-
-    Groups identical to a row's are named by the settings in which they differ from it.
-    """
+    """Return a metric's rows with `compared`, `verdict`, and in what `identical` groups differ."""
     rows: list[Row] = comparison.rows(metric).to_dict("records")
     settings = {group.label: group.settings for group in comparison.groups}
     for row in rows:
@@ -150,8 +143,7 @@ def _left_out_rows(comparison: Comparison, links: Links) -> list[Row]:
 
 def _linked(runs: pd.DataFrame, links: Links) -> list[Row]:
     hrefs = [links.get(key, "") for key in _keys(runs)]
-    rows: list[Row] = runs.assign(href=hrefs).to_dict("records")
-    return rows
+    return runs.assign(href=hrefs).to_dict("records")
 
 
 def _finished_states(comparison: Comparison) -> dict[tuple[str, str], str]:
