@@ -2,8 +2,7 @@
 
 from omegaconf import DictConfig
 
-from stelab.apps.contradictions import contradictions
-from stelab.apps.schema import SCHEMAS
+from stelab.apps.schema import SCHEMAS, contradictions
 from stelab.engine.project import Component, Project
 
 _LAYER = ("stelab.binarizer", "stelab.estimators", "stelab.thresholds")

@@ -11,10 +11,7 @@ from stelab.engine.launchers.schedule import OnFailure
 
 
 class JoblibLauncher(StudyLauncher):
-    """Runs `n_jobs` jobs at once in worker processes of this machine.
-
-    With auto, as many as leave each one its `threads`.
-    """
+    """Runs jobs in worker processes: `n_jobs` at once, or as many as leave each its `threads`."""
 
     def __init__(
         self,
@@ -32,15 +29,12 @@ class JoblibLauncher(StudyLauncher):
 
 
 class GpuLauncher(StudyLauncher):
-    """Runs jobs in worker processes, each of which sees one GPU; `per_device` share one.
-
-    The `devices` are indices or UUIDs; with auto, all that are visible.
-    """
+    """Runs jobs in worker processes, each of which sees one GPU; `per_device` share one."""
 
     def __init__(
         self,
         *,
-        devices: list[Size | Text] | Literal["auto"],
+        devices: list[Size | Text] | Literal["auto"],  # indices or UUIDs; all that are visible
         per_device: Count,
         retries: Size,
         on_failure: OnFailure,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from filelock import FileLock
 from hydra.core.config_loader import ConfigLoader
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from stelab.arguments import Count, Text
 from stelab.engine.config import build
@@ -17,18 +17,15 @@ from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.identity import fingerprint
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.studies.record import RunFolder
-from stelab.engine.sweepers.base import StudySweeper
-from stelab.engine.sweepers.space import Search
+from stelab.engine.sweepers.base import StudySweeper, product, values_of
+from stelab.engine.sweepers.space import Search, read_dimension
 
 if TYPE_CHECKING:
     from optuna import Study
 
 
 class OptunaSweeper(StudySweeper):
-    """Lets Optuna choose values, and tells it the mean of the monitored metric over replicates.
-
-    `n_trials` are those that the Optuna study is to have, of earlier sweeps too.
-    """
+    """Lets Optuna choose values, and tells it the mean of the monitored metric over replicates."""
 
     whole: ClassVar[bool] = False
     package: ClassVar[str | None] = "optuna"
@@ -38,7 +35,7 @@ class OptunaSweeper(StudySweeper):
         *,
         params: dict[str, Any] | None,
         replicates: list[Text],
-        n_trials: Count,
+        n_trials: Count,  # of the Optuna study, those of earlier sweeps too
         direction: Literal["minimize", "maximize"],
         sampler: dict[str, Any],
         pruner: dict[str, Any] | None,
@@ -67,7 +64,10 @@ class OptunaSweeper(StudySweeper):
         if wanted not in (None, self.direction):
             raise InputError(f"hydra.sweeper.direction must be {wanted}: better={example.better}")
         drivers = RunFolder.of(example).study / ".optuna"  # where a living sweep has its lock
-        optuna_study = self._study(_study_name(example, search, self.direction), drivers)
+        # Named after all that decides what its trials' values mean.
+        meaning = f"{fingerprint(example)} {search.space} {search.replicates} {self.direction}"
+        digest = hashlib.sha256(meaning.encode()).hexdigest()[:8]
+        optuna_study = self._study(f"{example.study}-{digest}", drivers)
         trials = Trials(
             optuna_study=optuna_study,
             space=search.space,
@@ -90,7 +90,10 @@ class OptunaSweeper(StudySweeper):
 
     def _search(self, loader: ConfigLoader, arguments: Sequence[str]) -> Search:
         axes = self.axes(loader, arguments)
-        return Search.of(axes, self.factors(axes))
+        searched = self.factors(axes)
+        space = [read_dimension(axis) for axis in searched]
+        rest = values_of([axis for axis in axes if axis not in searched])
+        return Search(space, product(rest), [axis.get_key_element() for axis in axes])
 
     def _study(self, name: str, drivers: Path) -> Study:
         import optuna
@@ -130,19 +133,12 @@ def _node(name: str, node: Any) -> dict[str, Any]:
     return plain
 
 
-def _study_name(example: DictConfig, search: Search, direction: str) -> str:
-    """Name an Optuna study after all that decides what its trials' values mean."""
-    text = f"{fingerprint(example)} {search.space} {search.replicates} {direction}"
-    return f"{example.study}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
 def _print_best(optuna_study: Study, monitor: str) -> None:
     from optuna.trial import TrialState
 
     complete = optuna_study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     if not complete:
-        print(f"no trial of {optuna_study.study_name} has a value")
-        return
+        return print(f"no trial of {optuna_study.study_name} has a value")
     best = optuna_study.best_trial
     chosen = " ".join(f"{key}={value}" for key, value in best.params.items())
     print(f"best of {len(complete)} trials: {monitor} {best.value:.6g} with {chosen}")

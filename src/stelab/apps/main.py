@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stelab.engine.errors import InputError, RunError
-from stelab.engine.terminal import flush_output, robust_streams, shortened, undisturbed, visible
+from stelab.engine.terminal import robust_streams, shortened, undisturbed, visible
 
 if TYPE_CHECKING:
     from stelab.engine.sweepers.plan import Plan
@@ -36,6 +36,17 @@ COMMANDS = {
     "encode": "images to packed bits with a trained run",
     "decode": "packed bits to PNG images with a trained run",
 }
+_COMMAND_LINES = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
+_OVERVIEW = f"""\
+stelab: a laboratory for gradient estimators of binary layers.
+
+Usage: stelab COMMAND [group=option ...] [key=value ...]
+
+{_COMMAND_LINES}
+
+stelab COMMAND --help lists groups and keys; --cfg job prints the configuration.
+Tab completion: eval "$(stelab -sc install=bash)"
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with robust_streams():
         try:
             _main([*(sys.argv[1:] if arguments is None else arguments)])
-            flush_output()
+            with undisturbed():  # so that its error names stdout
+                sys.stdout.flush()
         except KeyboardInterrupt as error:
             _end(error, "interrupted", 128 + signal.SIGINT)
         except BrokenPipeError:
@@ -73,7 +85,7 @@ def _main(arguments: list[str]) -> None:
     if arguments[:1] in (["-sc"], ["--shell-completion"]):
         return _complete(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        return print(_overview(), end="")
+        return print(_OVERVIEW, end="")
     if arguments[0] == "--version":
         return print(f"stelab {import_module('stelab').__version__}")
     if arguments[0] not in COMMANDS:
@@ -82,20 +94,6 @@ def _main(arguments: list[str]) -> None:
         hint = suggestion(arguments[0], COMMANDS) or f" (there are: {', '.join(COMMANDS)})"
         raise InputError(f"{arguments[0]} is not a command{hint}")
     run_command(arguments[0], arguments[1:])
-
-
-def _overview() -> str:
-    commands = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
-    return f"""\
-stelab: a laboratory for gradient estimators of binary layers.
-
-Usage: stelab COMMAND [group=option ...] [key=value ...]
-
-{commands}
-
-stelab COMMAND --help lists groups and keys; --cfg job prints the configuration.
-Tab completion: eval "$(stelab -sc install=bash)"
-"""
 
 
 def run_command(command: str, arguments: Sequence[str]) -> None:
@@ -185,27 +183,22 @@ def _show(command: str, flags: argparse.Namespace) -> None:
     from stelab.engine.config.validate import keys_of, suggestion
 
     overrides, parser = flags.overrides, _flag_parser()
-    with (
-        undisturbed(),
-        reading_input(),
-        _restored_logging(),
-        application(flags.config_dir) as hydra,
-    ):
+    with undisturbed(), reading_input(), _restored_logging(), application(flags.config_dir) as app:
         if flags.shell_completion:
-            return hydra.shell_completion(command, overrides)
-        cfg = compose_whole(hydra.config_loader, command, overrides)  # explains mistakes
+            return app.shell_completion(command, overrides)
+        cfg = compose_whole(app.config_loader, command, overrides)  # explains mistakes
         if flags.help:
-            hydra.app_help(command, parser, flags)
+            app.app_help(command, parser, flags)
         elif flags.hydra_help:
-            hydra.hydra_help(command, parser, flags)
+            app.hydra_help(command, parser, flags)
         elif flags.info:
-            hydra.show_info(flags.info, command, overrides)
+            app.show_info(flags.info, command, overrides)
         else:
             part = flags.package
             if part not in (None, "_global_") and OmegaConf.select(cfg, part) is None:
                 hint = suggestion(part, keys_of(OmegaConf.to_container(cfg)))
                 raise InputError(f"--package: {part} is not a key here{hint}")
-            hydra.show_cfg(command, overrides, flags.cfg, flags.package, flags.resolve)
+            app.show_cfg(command, overrides, flags.cfg, flags.package, flags.resolve)
 
 
 class _Failed(BaseException):

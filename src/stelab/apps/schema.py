@@ -1,9 +1,10 @@
-"""Schemas of the commands: every key, its type and its range.
+"""Schemas of the commands: every key, its type and its range; and contradictions between them.
 
 Nodes with a `_target_` (estimator, threshold, model, ...) are open families: their schema is the
 signature of what they name, see `stelab.engine.config.signature`.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -11,8 +12,10 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from typing_extensions import NotRequired
 
 from stelab.arguments import Count, FewBits, Flag, NonNegative, Only, Positive, Seed, Size, Text
-from stelab.engine.config.validate import table
+from stelab.engine.config.validate import suggestion, table
 from stelab.engine.path_names import MOST, is_path_name
+from stelab.engine.project import Mistake
+from stelab.engine.terminal import shortened
 
 _closed = partial(table, "forbid")
 _open = partial(table, "allow")  # what else it has is checked by the target's signature
@@ -59,7 +62,6 @@ def _of_every_epoch(name: str) -> str:
 
 Monitor = Annotated[str, Only(str), AfterValidator(_of_every_epoch)]
 Limit = Count | Literal[-1]  # -1: none
-
 
 # What the groups were set to; they name runs and table rows.
 Names = _closed(estimator=Name, threshold=Name, model=Text, data=Text)
@@ -211,3 +213,70 @@ SCHEMAS: dict[str, Any] = {
         paths=Paths,
     ),
 }
+
+_LOWER_IS_BETTER = ("train/loss", "train/mse", "val/loss", "val/mse")
+
+# Arguments of Lightning's trainer that other keys decide.
+_SET_ELSEWHERE = {
+    "callbacks": "the group callbacks has them",
+    "logger": "the group logger has them",
+    "plugins": "trainer.precision and trainer.strategy choose them",
+    "enable_checkpointing": "checkpoint.* says what is saved",
+    "default_root_dir": "paths.outputs and study say where a run lies",
+    "enable_model_summary": "a callback, such as RichModelSummary, shows one",
+    "num_sanity_val_steps": "all jobs are checked before the first one starts",
+    "use_distributed_sampler": "batches are shared out among processes by data",
+    "barebones": "a run is logged and saved",
+}
+
+
+def contradictions(tree: dict[str, Any]) -> Iterator[Mistake]:
+    """Yield the mistakes of a resolved configuration, of any command."""
+    if "monitor" in tree:
+        yield from _of_monitor(tree)
+    if isinstance(tree.get("trainer"), dict):
+        yield from _of_trainer(tree)
+
+
+def _of_monitor(tree: dict[str, Any]) -> Iterator[Mistake]:
+    monitor = str(tree["monitor"])
+    if monitor not in _LOWER_IS_BETTER and tree.get("better") is None:
+        hint = suggestion(monitor, _LOWER_IS_BETTER)
+        yield ("monitor",), f"is {monitor}, so better must be set, to lower or higher{hint}"
+    trainer = _node(tree, "trainer")
+    is_one_epoch = trainer.get("max_epochs") == 1 or trainer.get("fast_dev_run")
+    if monitor == "code/flip_ratio" and is_one_epoch:
+        reason = "which has no value before the second epoch; set trainer.max_epochs above 1"
+        yield ("monitor",), f"is {monitor}, {reason}"
+    if not monitor.startswith("val/"):
+        return
+    for group, name, lost in (
+        ("data", "val_size", "validation images"),
+        ("trainer", "limit_val_batches", "validation"),
+    ):
+        if _node(tree, group).get(name) == 0:
+            key = f"{group}.{name}"
+            fix = f"set monitor=train/loss, or {key} above 0"
+            yield ("monitor",), f"is {monitor}, but {key}=0 leaves no {lost}; {fix}"
+
+
+def _of_trainer(tree: dict[str, Any]) -> Iterator[Mistake]:
+    trainer, scheduler = _node(tree, "trainer"), _node(tree, "scheduler")
+    for key, place in _SET_ELSEWHERE.items():
+        if key in trainer:
+            got = shortened(repr(trainer[key]))
+            yield ("trainer", key), f"is not a key here: {place}, got {got}"
+    epochs = trainer.get("max_epochs")
+    if epochs not in (None, -1):
+        return
+    written = "null" if epochs is None else str(epochs)
+    if trainer.get("max_steps", -1) == -1:
+        fix = "set one of them, because schedules end with training"
+        yield ("trainer", "max_epochs"), f"is {written}, and there is no trainer.max_steps: {fix}"
+    if scheduler.get("T_max", 1) in (None, -1) and scheduler.get("interval") != "step":
+        fix = "set it, or a schedule by steps, such as scheduler=warmup"
+        yield ("trainer", "max_epochs"), f"is {written}, so scheduler.T_max is unknown: {fix}"
+
+
+def _node(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    return node if isinstance(node := tree.get(key), dict) else {}

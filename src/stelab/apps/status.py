@@ -25,8 +25,7 @@ def start(cfg: DictConfig) -> None:
 
     table, going_on = survey_now()
     if not cfg.watch:
-        terminal.print(table, crop=False)
-        return
+        return terminal.print(table, crop=False)
     with Live(table, console=terminal, auto_refresh=False) as live:
         while going_on:
             time.sleep(1)

@@ -16,10 +16,7 @@ _ROOM = "x" * 200  # for the names of what will lie in a folder
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read; raise OSError or ValueError if it is none.
-
-    The type is checked before anything is read: a pipe or a device could block for ever.
-    """
+    """Open a regular file; raise OSError or ValueError for others, which may block for ever."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):

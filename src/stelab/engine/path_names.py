@@ -13,10 +13,7 @@ def split_commas(text: str | None) -> list[str]:
 
 
 def path_name(text: str, *, most: int = 200) -> str:
-    """Make a text one component of a path of at most `most` bytes; keep it if it is one.
-
-    ``_`` replaces what separates folders and what some file system forbids.
-    """
+    """Make a text one component of a path: ``_`` for what is forbidden, at most `most` bytes."""
     name = re.sub(_FORBIDDEN, "_", text).encode(errors="replace").decode()
     if len(name.encode()) > most:
         name = name.encode()[: most - 3].decode(errors="ignore") + "…"

@@ -35,9 +35,8 @@ def brief(value: object) -> str:
 def robust_streams() -> Iterator[None]:
     """Give this process a stdout and a stderr that take any text; none fails when it is closed.
 
-    A character that the terminal's encoding lacks is escaped. A stream that was closed before this
-    process began refuses to be written to; else its number would be that of the next file opened.
-    What a logger cannot write is lost without a traceback.
+    A stream that was closed before this process began refuses to be written to; else its number
+    would be that of the next file opened. What a logger cannot write is lost without a traceback.
     """
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:  # a descriptor of its own: no other file gets it
@@ -54,15 +53,6 @@ def robust_streams() -> Iterator[None]:
         logging.raiseExceptions = before
         for stream in (sys.stdout, sys.stderr):
             _let_close(stream)
-
-
-def flush_output() -> None:
-    """Flush stdout; an OSError that this raises names ``"stdout"``."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        error.filename = "stdout"
-        raise
 
 
 def _let_close(stream: TextIO) -> None:

@@ -23,6 +23,7 @@ from stelab.engine.studies.record import Run
 from stelab.engine.terminal import brief, one_line, visible
 
 _Path = tuple[str, ...]
+_Judge = Callable[[Any, Component | None, tuple[str, ...]], str]
 
 _MOST_NODES = 5000  # of a configuration; a real one has a hundred. Its aliases may make a cycle.
 
@@ -50,18 +51,13 @@ def packages_of(cfg: DictConfig) -> tuple[str, ...]:
 
 def require_trusted(run: Run, groups: Sequence[str], trust: Sequence[str] = ()) -> None:
     """Judge what groups of a run name, by names alone, so that nothing is imported."""
-    for group in groups:
-        _require(_judge_name, run, group, trust)
+    _require(_judge_name, run, groups, trust)
 
 
 def rebuild(run: Run, group: str, *, trust: Sequence[str] = ()) -> Any:
-    """Build a group of a run's configuration, such as ``"model"``, as the run names it.
-
-    The packages of `trust` are trusted besides stelab and the modules of torch and torchvision. An
-    InputError says that the group is absent, names what it may not, or refuses its arguments.
-    """
+    """Build a group of a run, such as ``"model"``; raise InputError for what may not be built."""
     require_trusted(run, [group], trust)
-    _require(_judge_object, run, group, trust)
+    _require(_judge_object, run, [group], trust)
     try:
         made = _make(_group(run, group), (group,))
         product = _locate(project().products[group])
@@ -75,15 +71,14 @@ def rebuild(run: Run, group: str, *, trust: Sequence[str] = ()) -> Any:
     return made
 
 
-def _require(
-    judge: Callable[[Any, Component | None, tuple[str, ...]], str],
-    run: Run,
-    group: str,
-    trust: Sequence[str],
-) -> None:
-    """Raise InputError for the first target in a group that `judge` gives a reason to refuse."""
-    for path, target in _targets(_group(run, group), (group,)):
-        if reason := judge(target, _allowed(path), tuple(trust)):
+def _require(judge: _Judge, run: Run, groups: Sequence[str], trust: Sequence[str]) -> None:
+    """Raise InputError for the first target in the groups that `judge` refuses with a reason."""
+    targets = (entry for group in groups for entry in _targets(_group(run, group), (group,)))
+    for path, target in targets:
+        table = path[-2] if len(path) > 1 else ""
+        inner = project().parts.get(path[-1]) or project().members.get(table)
+        allowed = inner or project().components.get(path[0])  # None: nothing may be built there
+        if reason := judge(target, allowed, tuple(trust)):
             key = visible(".".join((*path, "_target_")))[-80:]
             raise InputError(
                 f"{visible(str(run.folder))}: {key} is {one_line(visible(str(target)), 120)}, "
@@ -113,13 +108,6 @@ def _targets(tree: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
             seen += len(node)
         if seen > _MOST_NODES:
             raise InputError(f"config.yaml must have at most {_MOST_NODES} entries, but has more")
-
-
-def _allowed(path: _Path) -> Component | None:
-    """Return what the node at `path` may be; None if nothing may be built there."""
-    table = path[-2] if len(path) > 1 else ""
-    inner = project().parts.get(path[-1]) or project().members.get(table)
-    return inner or project().components.get(path[0])
 
 
 def _judge_name(target: Any, allowed: Component | None, trust: tuple[str, ...]) -> str:

@@ -62,7 +62,7 @@ def run(
     Schedule(
         executor=executor,
         jobs=jobs or iter(make(folder, name, number) for number, name in enumerate(names)),
-        done=lambda job, outcome: ended.update({job.folder.name: outcome.status}),
+        done=lambda job, outcome: ended.update({Path(job.cfg.paths.run).name: outcome.status}),
         logging={},
         **{"retries": 0, "on_failure": "continue", **options},
     ).run()

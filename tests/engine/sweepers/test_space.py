@@ -7,18 +7,16 @@ from pathlib import Path
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from stelab.engine.config.compose import search
+from stelab.engine.config.compose import parse, search
 from stelab.engine.config.composition import overrides_of
 from stelab.engine.errors import InputError
-from stelab.engine.sweepers.base import read_axes
 from stelab.engine.sweepers.plan import Plan, plan
 from stelab.engine.sweepers.space import Dimension, point, read_dimension, size
 
 
 def dimension(line: str) -> Dimension:
     with search(None) as loader:
-        (axis,) = read_axes(loader, [line])
-        return read_dimension(axis)
+        return read_dimension(parse(loader, line))
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def application(config_dir: str | None) -> Iterator[Hydra]:
         yield Hydra.create_main_hydra2("stelab", path)
     finally:
         state.hydra = running
-        for cache in (_composed, _parse, _files):  # of this loader, which nobody has any more
+        for cache in (_composed, parse, _files):  # of this loader, which nobody has any more
             cache.cache_clear()
 
 
@@ -116,7 +116,7 @@ def compose_job(
     """
     compose = partial(_compose_job, loader, command, fix_folder)
     cfg, choices = _compose_explained(loader, command, overrides, compose)
-    kept = [line for line in overrides if not _parse(loader, line).is_hydra_override()]
+    kept = [line for line in overrides if not parse(loader, line).is_hydra_override()]
     entries = loader.get_search_path().get_path()
     given = next((str(entry.path) for entry in entries if entry.provider == _GIVEN), None)
     config_dir = given and given.removeprefix("file://")
@@ -145,11 +145,6 @@ def _compose_job(
     return cfg, hydra_node.hydra.runtime.choices
 
 
-def parse(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides; raise InputError for the first one that is none."""
-    return [_parse(loader, line) for line in overrides]
-
-
 def build(node: Any, *args: Any, **kwargs: Any) -> Any:
     """Build the object that a configuration node with a `_target_` describes.
 
@@ -172,16 +167,11 @@ def build(node: Any, *args: Any, **kwargs: Any) -> Any:
             raise InputError(f"{name} cannot be used: {reason}") from error
         reason = str(cause)
         if cause is not error and not isinstance(cause, InputError):
-            reason = f"{type(cause).__name__}: {reason}{_keyword_hint(cause, name)}"
+            reason = f"{type(cause).__name__}: {reason}"
+            if refused := re.search(r"unexpected keyword argument '(\w+)'$", reason):
+                with suppress(LookupError):
+                    reason += suggestion(refused[1], import_signature(name).annotations)
         raise InputError(f"{name} refuses its arguments: {one_line(reason)}") from error
-
-
-def _keyword_hint(error: BaseException, target: str) -> str:
-    """Suggest another name for a keyword that a target refused itself."""
-    refused = re.search(r"unexpected keyword argument '(\w+)'$", str(error))
-    with suppress(LookupError):
-        return suggestion(refused[1], import_signature(target).annotations) if refused else ""
-    return ""
 
 
 def _refusing_target(node: Any, error: Exception) -> str:
@@ -213,7 +203,8 @@ def _composed(
 
 
 @lru_cache(maxsize=8192)
-def _parse(loader: ConfigLoader, line: str) -> Override:
+def parse(loader: ConfigLoader, line: str) -> Override:
+    """Parse an override; raise InputError if it is none."""
     message = f"'{one_line(line)}' is not an override: "
     try:
         (override,) = OverridesParser.create(config_loader=loader).parse_overrides([line])
@@ -233,7 +224,7 @@ def _split(
     search_path = tuple(line for line in overrides if line.lstrip("+").startswith("hydra.search"))
     files = _files(loader, command, search_path)
     choices, values = list[str](), list[Override]()
-    for override in parse(loader, overrides):
+    for override in [parse(loader, line) for line in overrides]:
         key = override.key_or_group
         is_value = isinstance(override.value(), dict) or not files.group_exists(key)
         if is_value and not override.is_hydra_override() and not override.is_sweep_override():
@@ -311,7 +302,7 @@ def _failing_override(
     if count == 0:  # no override is to blame
         return one_line(message)
     line = overrides[count - 1]
-    override = _parse(loader, line)
+    override = parse(loader, line)
     options = loader.get_group_options(override.key_or_group)
     if options and not isinstance(override.value(), str):
         message = f"{override.key_or_group} takes one of {', '.join(options)}"

@@ -32,7 +32,14 @@ class CheckedFiles(FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """Read a file; raise InputError if it cannot be read, is no YAML, or holds no table."""
         path = Path(os.path.realpath(Path(self.path, self._normalize_file_name(config_path))))
-        text = _read(path)
+        try:
+            text = read_bounded(path, limit=BYTES).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise InputError(f"{path}:{line}: this is no UTF-8 text") from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InputError(f"{path} cannot be read: {reason}") from error
         config = _table(path, text)
         # A group has more keys than its file: `validate` knows them, by the target's signature.
         if "/" in config_path:
@@ -58,17 +65,6 @@ def self_inclusion(error: RecursionError, sources: Iterable[ConfigSource]) -> st
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     line = next((i for i, text in enumerate(lines, 1) if text.startswith("defaults:")), 1)
     return f"{path}:{line}: its defaults lead back to itself: {' > '.join([*loop, loop[0]])}"
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_bounded(path, limit=BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: this is no UTF-8 text") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{path} cannot be read: {reason}") from error
 
 
 def _table(path: Path, text: str) -> DictConfig:

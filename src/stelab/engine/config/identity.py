@@ -41,10 +41,7 @@ def fingerprint(cfg: DictConfig) -> str:
 
 
 def fingerprint_of_resolved(config: dict[str, Any]) -> str:
-    """Return, quickly, the fingerprint of what config.yaml holds.
-
-    It differs from the run's where something outside `paths` interpolates them.
-    """
+    """Return the fingerprint of a config.yaml: the run's, unless a key interpolates `paths`."""
     return _digest(_masked(_canonical(config)))
 
 
@@ -61,10 +58,7 @@ def checkpoint_file(source: str) -> Path:
 
 
 def pinned(key: str, source: str) -> str:
-    """Return `source`, the value of `key`, with the checksum of its file's content at its end.
-
-    It is refused where there is no such file, or `source` has another checksum already.
-    """
+    """Return `source`, the value of `key`, with its file's checksum; refuse a wrong file."""
     name, _, known = source.partition(_MARK)
     path = checkpoint_file(source)
     try:

@@ -29,10 +29,7 @@ _DELETED = "must be given (it cannot be deleted)"
 
 
 def validate(cfg: DictConfig, command: str) -> dict[str, Any]:
-    """Check `cfg` against the schema of `command`; return it as plain containers, resolved.
-
-    An InputError names every unknown, missing, mistyped or out-of-range key.
-    """
+    """Return `cfg` as plain containers, resolved; an InputError names all mistakes in its keys."""
     schema = _schema(command)
     try:
         tree = plain(cfg)

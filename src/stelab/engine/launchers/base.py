@@ -4,7 +4,6 @@ import itertools
 import signal
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, cast
 
@@ -22,10 +21,7 @@ from stelab.engine.studies.sweep import differing_overrides
 
 
 class FailedReturn(JobReturn):
-    """Of a failed job, which was reported: ends a sweep that asks for its value with exit code 1.
-
-    Hydra's own would print a line more.
-    """
+    """Of a failed job, which was reported already: ends a sweep that asks for its value."""
 
     @property
     def return_value(self) -> NoReturn:
@@ -104,31 +100,23 @@ class StudyLauncher(Launcher):
         )
         hydra = self.config.hydra
         executor = self._executor()
+        before = signal.signal(signal.SIGTERM, _leave)
         try:
             configure_log(hydra.job_logging, hydra.verbose)
-            with _terminable():
-                Schedule(
-                    executor=executor,
-                    jobs=titled,
-                    done=done,
-                    logging=cast(dict[str, Any], OmegaConf.to_container(hydra.job_logging)),
-                    retries=self.retries,
-                    on_failure=self.on_failure,
-                ).run()
+            Schedule(
+                executor=executor,
+                jobs=titled,
+                done=done,
+                logging=cast(dict[str, Any], OmegaConf.to_container(hydra.job_logging)),
+                retries=self.retries,
+                on_failure=self.on_failure,
+            ).run()
         finally:
+            signal.signal(signal.SIGTERM, before)
             executor.stop()
             configure_log(hydra.hydra_logging, hydra.verbose)
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind this process, which stops the workers, instead of ending it at once."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Let a signal unwind this process, which stops the workers, instead of ending it at once."""
+    raise SystemExit(128 + number)

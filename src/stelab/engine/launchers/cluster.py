@@ -112,14 +112,12 @@ class RayTasks:
         )
 
     def _grows(self) -> bool | None:
-        """Return whether the cluster has an autoscaler; None while it has not said.
-
-        One whose nodes were added by hand reports each of them as a type of its own.
-        """
+        """Return whether the cluster has an autoscaler; None while it has not said."""
         if self._address is None:
             return False
         report = json.loads(_internal_kv_get(b"__autoscaling_status") or "{}")
         types = (report.get("autoscaler_report") or {}).get("node_type_mapping") or {}
+        # A node that was added by hand is reported as a type of its own.
         by_hand = {f"node_{node['NodeID']}" for node in ray.nodes()}
         return not by_hand.issuperset(types.values()) if types else None
 

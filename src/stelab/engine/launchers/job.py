@@ -91,8 +91,7 @@ class InThisProcess:
     def poll(self) -> None:
         """Do nothing: all attempts have ended."""
 
-    def stop(self) -> None:
-        """Do nothing: no attempt is under way."""
+    stop = poll
 
 
 def run_alone(attempt: Attempt) -> Outcome:

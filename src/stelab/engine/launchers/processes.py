@@ -32,8 +32,10 @@ class Processes:
 
     def stop(self) -> None:
         """Send SIGTERM to busy workers, and wait; a second interrupt kills them."""
-        for worker in self._workers:
-            worker.terminate()
+        busy = [w for w in self._workers if w.call is not None and not w.call.done()]
+        for pid in [pid for worker in busy for pid in worker.pool._processes]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         try:
             for worker in self._workers:
                 worker.pool.shutdown(wait=True)
@@ -67,29 +69,18 @@ class _Worker:
             self._outcome.set_result(call.result())
         except BrokenExecutor as error:
             self.pool = self._new_pool()
-            self._outcome.set_result(Outcome("died", reason=_explain(error)))
-
-    def terminate(self) -> None:
-        if self.call is not None and not self.call.done():
-            for pid in list(self.pool._processes):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+            reason = f"its worker process died: {str(error).splitlines()[0]}"
+            if match := re.search(r"\{(\w+)\((-?\d+)\)", str(error)):  # loky's {SIGKILL(-9)}
+                name, code = match[1], int(match[2])
+                how = f"by signal {-code} ({name})" if code < 0 else f"with exit code {code}"
+                reason = f"its worker process was ended {how}"
+            self._outcome.set_result(Outcome("died", reason=reason))
 
 
 def begin(driver: int) -> None:
     """Prepare a worker process: it ends with its driver, which Ctrl-C is for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     follow(lambda: os.getppid() == driver)
-
-
-def _explain(error: BaseException) -> str:
-    """Say what killed a worker, from loky's ``{SIGKILL(-9)}``."""
-    match = re.search(r"\{(\w+)\((-?\d+)\)", str(error))
-    if match is None:
-        return f"its worker process died: {str(error).splitlines()[0]}"
-    name, code = match[1], int(match[2])
-    how = f"by signal {-code} ({name})" if code < 0 else f"with exit code {code}"
-    return f"its worker process was ended {how}"
 
 
 def jobs_at_once(threads: int) -> int:

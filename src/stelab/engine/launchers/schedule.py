@@ -37,11 +37,6 @@ class Job:
     failures: int = 0
     is_announced: bool = False
 
-    @property
-    def folder(self) -> RunFolder:
-        """Return its run's folder."""
-        return RunFolder.of(self.cfg)
-
 
 @dataclass
 class Schedule:
@@ -110,13 +105,13 @@ class Schedule:
         for new in self.jobs:
             if new is None:
                 break
-            if is_locked(new.folder.path):
+            if is_locked(RunFolder.of(new.cfg).path):
                 elsewhere.append(new)
             else:
                 yield new
         for _ in range(len(elsewhere)):
             job = elsewhere.popleft()
-            if is_locked(job.folder.path):
+            if is_locked(RunFolder.of(job.cfg).path):
                 elsewhere.append(job)
             else:
                 yield job
@@ -126,16 +121,17 @@ class Schedule:
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Report how an attempt ended; try again, or be done with the job."""
+        folder = RunFolder.of(job.cfg)
         if outcome.status == "died":
             with suppress(OSError):  # a full disk, perhaps what it died of; it is told anyway
-                record_death(job.folder.path, job.cfg, outcome.reason)
+                record_death(folder.path, job.cfg, outcome.reason)
         has_failed = outcome.status in ("failed", "died")
         job.failures += has_failed
         retry = outcome.status == "lost" or (has_failed and job.failures <= self.retries)
         if outcome.status in ("finished", "pruned"):
             print(visible(f"{job.title}: {outcome.summary or outcome.status}"), flush=True)
         else:
-            where = f" (traceback: {job.folder.record})" if outcome.status == "failed" else ""
+            where = f" (traceback: {folder.record})" if outcome.status == "failed" else ""
             next_ = "; trying again" if retry else ""
             message = f"{job.title}: {outcome.status}: {outcome.reason}{where}{next_}"
             print(visible(message), file=sys.stderr, flush=True)

@@ -53,7 +53,7 @@ def _overrides(
     # Where and how a run is made is left out, but not its study.
     left_out = ("paths", "sweep", *(key for key in project().without_effect if key != "study"))
     kept, chosen = list[str](), list[str]()
-    for override in parse(loader, lines):
+    for override in [parse(loader, line) for line in lines]:
         if is_within(override.key_or_group, left_out):
             continue
         line, value = str(override.input_line), override.value()

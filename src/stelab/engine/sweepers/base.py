@@ -59,7 +59,9 @@ class StudySweeper(Sweeper):
     def axes(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[Override]:
         """Return all keys that are set: `params`, and the command line over them."""
         params = [f"{key}={value}" for key, value in self.params.items()]
-        return read_axes(loader, [*params, *arguments])
+        axes = [parse(loader, line) for line in (*params, *arguments)]
+        # Of several for one key the last counts, in the place of the first.
+        return list({axis.get_key_element(): axis for axis in axes}.values())
 
     def factors(self, axes: Sequence[Override]) -> list[Override]:
         """Return the swept keys that are no replicates, of which there must be some."""
@@ -98,11 +100,6 @@ class ListSweeper(StudySweeper):
         else:
             jobs = [overrides_of(job) for job in self.planned]
             self.launcher.launch(jobs, initial_job_idx=0)
-
-
-def read_axes(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides; of several for one key the last counts, in the place of the first."""
-    return list({axis.get_key_element(): axis for axis in parse(loader, overrides)}.values())
 
 
 def overrides_of_axis(axis: Override) -> list[str]:

@@ -40,12 +40,9 @@ def plan(
     config_dir: str | None,
     sweeps: bool = True,
 ) -> Plan:
-    """Compose and check every job of a command line; refuse it with the mistakes of all jobs.
-
-    Lists of values are a sweep with `multirun`, which only some commands take (`sweeps`).
-    """
+    """Compose and check every job of a command line; refuse it with the mistakes of all jobs."""
     with search(config_dir) as loader:
-        overrides = parse(loader, arguments)
+        overrides = [parse(loader, line) for line in arguments]
         fixed = _lines(o for o in overrides if not o.is_sweep_override())
         swept = _lines(o for o in overrides if o.is_sweep_override())
         base = compose_whole(loader, command, fixed)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 
 from stelab.engine.errors import InputError
-from stelab.engine.sweepers.base import Point, one_at_a_time, overrides_of_axis, product, values_of
+from stelab.engine.sweepers.base import Point, one_at_a_time, overrides_of_axis
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -139,13 +139,6 @@ class Search:
     space: list[Dimension]
     replicates: list[Point]  # the combinations of what is not searched
     order: list[str]  # of all keys, as they were given
-
-    @classmethod
-    def of(cls, axes: Sequence[Override], searched: Sequence[Override]) -> Search:
-        """Read a command line."""
-        space = [read_dimension(axis) for axis in searched]
-        rest = values_of([axis for axis in axes if axis not in searched])
-        return cls(space, product(rest), [axis.get_key_element() for axis in axes])
 
     def count(self, n_trials: int) -> int:
         """Return how many jobs so many trials have at most."""

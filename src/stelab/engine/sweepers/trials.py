@@ -53,17 +53,13 @@ class _OpenTrial:
 
 @dataclass(kw_only=True)
 class Trials:
-    """Asks an Optuna study for parameters, and tells it what came of them.
-
-    Parameters count once, however often they were tried: a trial that a killed sweep left behind
-    and its second try are one of `n_trials`, and so are two that are alike.
-    """
+    """Asks an Optuna study for parameters, and tells it what came of them."""
 
     optuna_study: optuna.Study
     space: Sequence[Dimension]
     # Makes a trial's jobs of its overrides, and of those of its first job alone: where to report.
     replicate: Callable[[Point, list[str]], list[DictConfig]]
-    n_trials: int
+    n_trials: int  # of different parameters, which count once, however often they were tried
     sampler: dict[str, Any]  # a node, to whose seed the number of first tries so far is added
     report_to: str | None  # the storage that tells a trial's first job, and so the trial, to stop
     drivers: Path  # a folder for a lock that tells others that this sweep is alive
@@ -107,10 +103,13 @@ class Trials:
         trial = self._running.pop(id(job))
         if trial.number not in self._open:
             return  # another job of it has failed
-        status, value = _status_and_value(job)
-        if value is None:
-            self._close(trial, TrialState.PRUNED if status == "pruned" else TrialState.FAIL)
-            return
+        try:
+            record = read_record(RunFolder.of(job).path)
+            status, value = record["status"], record["metrics"].get(job.monitor)
+        except InputError:
+            status = value = None
+        if status != "finished" or not is_finite(value):
+            return self._close(trial, TrialState.PRUNED if status == "pruned" else TrialState.FAIL)
         trial.values.append(value)
         if len(trial.values) == len(trial.jobs):
             self._close(trial, TrialState.COMPLETE, fmean(trial.values))
@@ -215,16 +214,6 @@ class Trials:
         return age.total_seconds() > LEASE
 
 
-def _status_and_value(job: DictConfig) -> tuple[str | None, float | None]:
-    """Return how a job's run ended, and its monitored metric if it is finished and has one."""
-    try:
-        record = read_record(RunFolder.of(job).path)
-    except InputError:
-        return None, None
-    value, status = record["metrics"].get(job.monitor), record["status"]
-    return status, value if status == "finished" and is_finite(value) else None
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without Optuna's warnings that samplers, pruners and methods of its are experimental."""
@@ -245,20 +234,15 @@ def open_storage(url: str) -> str | BaseStorage:
     # The lock beside it is a link to it, which must lead there from its own folder.
     path = Path(file).absolute()
     try:
-        _require_whole(path)
+        # Optuna would wait for a pipe, and append to a torn entry what it never reads again.
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path.name} is not a regular file")
+        if path.exists():
+            with path.open("rb") as journal:
+                journal.seek(max(0, path.stat().st_size - 1))
+                if journal.read(1) not in (b"", b"\n"):
+                    raise ValueError("it ends in the middle of an entry: remove its last line")
         return JournalStorage(JournalFileBackend(str(path)))
     except Exception as error:  # whatever a foreign file makes Optuna raise
         text = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"hydra.sweeper.storage cannot be opened: {url}: {text}") from error
-
-
-def _require_whole(path: Path) -> None:
-    """Refuse what Optuna would wait for, or would append to and never read again."""
-    if not path.exists():
-        return
-    if not path.is_file():
-        raise ValueError(f"{path.name} is not a regular file")
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 1))
-        if file.read(1) not in (b"", b"\n"):
-            raise ValueError("it ends in the middle of an entry: remove its last line")
