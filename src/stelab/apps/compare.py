@@ -67,10 +67,11 @@ def _clear(folder: Path) -> None:
 
 
 def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequence[str]) -> None:
+    from stelab.engine.report.drawing import style
     from stelab.engine.report.page.write import write_report
     from stelab.engine.report.study_figures import draw_figures
     from stelab.engine.studies.command import with_commands
-    from stelab.lab.training.reconstructions import draw_reconstructions
+    from stelab.lab.training.reconstructions import picture_reconstructions
 
     study = comparison.study
     comparison = replace(comparison, study=replace(study, runs=with_commands(study.runs)))
@@ -78,7 +79,9 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequen
     place, data, missing = folder / "figures", cfg.get("data"), list[str]()
     figures = draw_figures(comparison, place, log_scale=cfg.log_scale)
     try:
-        figures.append(draw_reconstructions(comparison, place, data=data, trust=trust))
+        with style():
+            picture = picture_reconstructions(comparison, data, trust=trust)
+            figures.append(picture.save(place))
         missing += figures[-1].missing
     except InputError as error:
         missing.append(str(error))

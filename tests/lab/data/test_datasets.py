@@ -75,13 +75,13 @@ def test_hold_out_is_stratified_and_seeded() -> None:
     from stelab.lab.data.datamodule import hold_out
 
     labels = torch.arange(10).repeat_interleave(500)
-    kept, held = hold_out(labels, 1000, seed=0, what="data.test_size", among="images")
+    kept, held = hold_out(labels, 1000, seed=0, key="data.test_size", of="images")
     assert labels[held].bincount().tolist() == [100] * 10
     assert labels[kept].bincount().tolist() == [400] * 10
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(5000))
     assert labels[kept][:200].unique().numel() == 10  # shuffled: a slice has every class
-    again = hold_out(labels, 1000, seed=0, what="", among="")[1]
-    other = hold_out(labels, 1000, seed=1, what="", among="")[1]
+    again = hold_out(labels, 1000, seed=0, key="", of="")[1]
+    other = hold_out(labels, 1000, seed=1, key="", of="")[1]
     assert torch.equal(again, held)
     assert not torch.equal(other.sort().values, held.sort().values)
 
@@ -91,7 +91,7 @@ def test_hold_out_takes_any_size(size: int) -> None:
     from stelab.lab.data.datamodule import hold_out
 
     labels = torch.arange(10).repeat_interleave(100)
-    kept, held = hold_out(labels, size, seed=0, what="", among="")
+    kept, held = hold_out(labels, size, seed=0, key="", of="")
     assert (len(kept), len(held)) == (1000 - size, size)
     counts = labels[held].bincount(minlength=10)
     assert counts.max() - counts.min() <= 1

@@ -14,11 +14,11 @@ from made_study import make_study
 from stelab.engine.comparison import Comparison, compare
 from stelab.engine.config import build
 from stelab.engine.errors import InputError
-from stelab.engine.report.drawing import style
+from stelab.engine.report.drawing import Drawn, style
 from stelab.engine.studies import Run
 from stelab.engine.studies.tables import load
 from stelab.lab.training.figures import reconstruct
-from stelab.lab.training.reconstructions import draw_reconstructions, picture_reconstructions
+from stelab.lab.training.reconstructions import picture_reconstructions
 from stelab.lab.training.restore import load_data, restore
 
 Runs = dict[str, Run]
@@ -49,10 +49,15 @@ def through(run: Run) -> np.ndarray:
     return reconstruct(restore(run, checkpoint="last"), images).squeeze(1).numpy()
 
 
+def draw(comparison: Comparison, folder: Path) -> Drawn:
+    with style():
+        return picture_reconstructions(comparison).save(folder)
+
+
 def refused(comparison: Comparison, folder: Path) -> str:
     """Return why there are no reconstructions."""
     with pytest.raises(InputError) as error:
-        draw_reconstructions(comparison, folder)
+        draw(comparison, folder)
     return str(error.value)
 
 
@@ -78,9 +83,9 @@ def test_a_column_is_a_groups_first_replicate(runs: Runs) -> None:
 
 def test_two_drawings_are_the_same_bytes(runs: Runs, tmp_path: Path) -> None:
     comparison = compare(load(runs["none-0"].folder.parent))
-    drawn = draw_reconstructions(comparison, tmp_path / "one")
+    drawn = draw(comparison, tmp_path / "one")
     assert drawn.name == "reconstructions"
-    draw_reconstructions(comparison, tmp_path / "two")
+    draw(comparison, tmp_path / "two")
     for name in ("reconstructions.svg", "reconstructions.png"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 

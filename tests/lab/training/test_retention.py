@@ -14,7 +14,7 @@ from stelab.engine.studies import Run, read_run
 from stelab.lab.training.checkpoint_file import read_checkpoint, write_sealed
 from stelab.lab.training.codes import encode
 from stelab.lab.training.restore import evaluate
-from stelab.lab.training.resume import retain
+from stelab.lab.training.run import retain
 
 # RELAX has parameters, and an optimizer, of its own; the last epoch is not the best.
 OVERRIDES = ("estimator=relax", "model.bits=16", "model.norm=none", "trainer.max_epochs=2")

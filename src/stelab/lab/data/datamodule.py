@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 import pytorch_lightning as pl
@@ -25,6 +26,7 @@ def denormalize(images: Tensor) -> Tensor:
     return ((images.float() * STD + MEAN) * 255).round().clamp(0, 255).to(torch.uint8).squeeze(1)
 
 
+@dataclass(eq=False, repr=False)
 class Batches:
     """Iterate over images in batches; the last, smaller batch is kept.
 
@@ -33,29 +35,23 @@ class Batches:
     and on several: process `rank` takes every `world_size`-th image of each batch.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        *,
-        batch_size: int,
-        seed: int | None,
-        rank: int = 0,
-        world_size: int = 1,
-    ):
-        last = len(images) % batch_size or batch_size
-        if last < world_size:
+    images: Tensor
+    _: KW_ONLY
+    batch_size: int
+    seed: int | None
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
+    resume: tuple[int, int] = field(default=(0, 0), init=False)  # epoch and batch
+
+    def __post_init__(self) -> None:
+        last = len(self.images) % self.batch_size or self.batch_size
+        if last < self.world_size:
             raise ValueError(
-                f"every process needs an image of every batch, but {len(images)} images in batches "
-                f"of {batch_size} leave {last} for {world_size} processes in the last; "
-                "change data.batch_size"
+                f"every process needs an image of every batch, but {len(self.images)} images in "
+                f"batches of {self.batch_size} leave {last} for {self.world_size} processes in the "
+                "last; change data.batch_size"
             )
-        self.images = images
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.resume = (0, 0)  # epoch and batch
 
     # Lightning reads these two names of a torch DataLoader, to call `set_epoch` on the sampler.
     batch_sampler = None
@@ -173,17 +169,10 @@ class ImageDataModule(pl.LightningDataModule):
         return Batches(images, batch_size=self.batch_size, seed=seed, **shares)
 
 
-def hold_out(
-    labels: Tensor, size: int, *, seed: int, what: str, among: str
-) -> tuple[Tensor, Tensor]:
-    """Split indices, stratified by label: ``(kept, held out)``, each in a shuffled order.
-
-    `what` names the key of `size`, and `among` what is split, where nothing would be kept.
-    """
+def hold_out(labels: Tensor, size: int, *, seed: int, key: str, of: str) -> tuple[Tensor, Tensor]:
+    """Split indices, stratified by label: ``(kept, held out)``, each in a shuffled order."""
     if size >= len(labels):
-        raise InputError(
-            f"{what} must leave images to train on: got {size} of {len(labels)} {among}"
-        )
+        raise InputError(f"{key} must leave images to train on: got {size} of {len(labels)} {of}")
     if size == 0:
         return torch.arange(len(labels)), torch.arange(0)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
@@ -193,6 +182,5 @@ def hold_out(
         members = order[labels[order] == label]
         position[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
     by_position = order[position[order].argsort(stable=True)]
-    held = torch.zeros(len(labels), dtype=torch.bool)
-    held[by_position[:size]] = True
-    return order[~held[order]], order[held[order]]
+    held = torch.isin(order, by_position[:size])
+    return order[~held], order[held]

@@ -31,7 +31,6 @@ _FILES = {  # name: shape
     "t10k-images-idx3-ubyte": (10_000, 28, 28),
     "t10k-labels-idx1-ubyte": (10_000,),
 }
-_UBYTE = 8
 _CLASSES = 10
 
 
@@ -67,22 +66,20 @@ class MNIST5k(ImageDataModule):
 
     def load(self, split: str) -> Tensor:
         """Return the digits of a split."""
-        images, _ = _digits_of(*self._sizes)[split]
-        return images
+        return _digits_of(*self._sizes)[split][0]
 
     def test_labels(self) -> Tensor:
         """Return the digits that the test images show."""
-        _, labels = _digits_of(*self._sizes)["test"]
-        return labels[: self.limit]
+        return _digits_of(*self._sizes)["test"][1][: self.limit]
 
 
 @lru_cache(maxsize=2)
 def _digits_of(test_size: int, val_size: int, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Choose and normalize once a process: the jobs of a sweep share the images."""
     pixels, labels = _digits()
-    rest, test = hold_out(labels, test_size, seed=seed, what="data.test_size", among="images")
-    among = "images beside the test's"
-    kept, val = hold_out(labels[rest], val_size, seed=seed, what="data.val_size", among=among)
+    rest, test = hold_out(labels, test_size, seed=seed, key="data.test_size", of="images")
+    others = "images beside the test's"
+    kept, val = hold_out(labels[rest], val_size, seed=seed, key="data.val_size", of=others)
     chosen = {"train": rest[kept], "val": rest[val], "test": test}
     return {split: (normalize(pixels[i]), labels[i]) for split, i in chosen.items()}
 
@@ -206,8 +203,8 @@ def _verify(path: Path, md5: str | None) -> None:
     if not path.is_file():
         raise ValueError("it is no file")
     shape = _FILES[path.name]
-    # Type and number of dimensions, then each of them.
-    header = struct.pack(f">HBB{len(shape)}I", 0, _UBYTE, len(shape), *shape)
+    # Type (8: unsigned bytes) and number of dimensions, then each of them.
+    header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
     expected = len(header) + math.prod(shape)
     with open_regular(path) as file:
         status, start = os.fstat(file.fileno()), file.read(len(header))
@@ -233,6 +230,6 @@ def _images(raw: Path, val_size: int, seed: int, split: str) -> Tensor:
     if split == "test":
         return normalize(read_image_file(str(raw / "t10k-images-idx3-ubyte")))
     labels = read_label_file(str(raw / "train-labels-idx1-ubyte"))
-    kept, val = hold_out(labels, val_size, seed=seed, what="data.val_size", among="training images")
+    kept, val = hold_out(labels, val_size, seed=seed, key="data.val_size", of="training images")
     pixels = read_image_file(str(raw / "train-images-idx3-ubyte"))
     return normalize(pixels[kept if split == "train" else val])

@@ -68,23 +68,20 @@ class GradientBasket(Callback):
         values: dict[str, float] = {}
         with torch.enable_grad(), torch.autocast(s.device.type, enabled=False):
             for name, estimator in self.estimators.items():
-                advance(estimator, progress)
-                values |= self._measure(name, estimator.to(s.device), enumeration)
+                advance(estimator.to(s.device), progress)
+                *_, law = references(estimator).values()  # its own, where it has one
+                exact = {"": enumeration.gradient(law)}
+                generator = torch.Generator(s.device).manual_seed(self.seed)
+                adapt(estimator, enumeration, steps=self.adapt, generator=generator)
+                (m,) = measure(
+                    estimator, enumeration, exact, samples=self.samples, generator=generator
+                ).values()
+                means = {"cosine": m.cosine, "relative_bias": m.bias, "variance": m.variance}
+                values |= {f"gradients/{name}/{key}": mean for key, mean in means.items()}
         self.means.add(1, **{name: s.new_tensor(value) for name, value in values.items()})
         steps = {f"{name}_step": value for name, value in values.items()}
         for logger in trainer.loggers:
             logger.log_metrics(steps, step=trainer.global_step)
-
-    def _measure(self, name: str, estimator: Any, enumeration: Enumeration) -> dict[str, float]:
-        generator = torch.Generator(enumeration.codes.device).manual_seed(self.seed)
-        *_, law = references(estimator).values()  # its own, where it has one
-        exact = {"": enumeration.gradient(law)}
-        adapt(estimator, enumeration, steps=self.adapt, generator=generator)
-        (m,) = measure(
-            estimator, enumeration, exact, samples=self.samples, generator=generator
-        ).values()
-        values = {"cosine": m.cosine, "relative_bias": m.bias, "variance": m.variance}
-        return {f"gradients/{name}/{key}": value for key, value in values.items()}
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Log the epoch's means."""

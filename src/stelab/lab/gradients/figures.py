@@ -71,10 +71,7 @@ def _drawable(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def scatter(rows: Sequence[Row]) -> Figure:
-    """Draw bias against variance, both after scaling, and rankings where log axes have no place.
-
-    These are of the estimators without variance, and of those without a bias that was found.
-    """
+    """Draw scaled bias against scaled variance, and rank the estimators that have only one."""
     shown = _drawable(rows)
     is_steady = shown["variance"] < _NEGLIGIBLE
     is_unbiased = ~is_steady & (shown["bias_low"] < _NEGLIGIBLE)
@@ -83,9 +80,8 @@ def scatter(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(13, height), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.3, 1))
     _ranking(left, shown[is_unbiased], "scaled_variance", "no bias found: scaled variance")
-    for x, y, colour in zip(
-        both["scaled_bias"], both["scaled_variance"], cycle(COLOURS), strict=False
-    ):
+    points = zip(both["scaled_bias"], both["scaled_variance"], cycle(COLOURS), strict=False)
+    for x, y, colour in points:
         middle.plot(x, y, "o", color=colour)
     last = -math.inf
     for row in both.sort_values("scaled_variance", kind="stable").itertuples():
@@ -96,8 +92,7 @@ def scatter(rows: Sequence[Row]) -> Figure:
     if len(both):
         set_log(middle, "x")
         set_log(middle, "y")
-    middle.set_xlabel("scaled bias")
-    middle.set_ylabel("scaled variance")
+    middle.set(xlabel="scaled bias", ylabel="scaled variance")
     middle.set_title("bias and variance", fontsize=10)
     middle.grid(alpha=0.3, which="both")
     _ranking(right, shown[is_steady], "scaled_bias", "no variance: scaled bias")

@@ -28,7 +28,6 @@ from torch.nn.functional import cosine_similarity
 from stelab.estimators import Estimator, MultiEvaluation
 from stelab.lab.gradients.problems import Enumeration, Probability
 
-Z95 = 1.96
 TIMED = 256
 
 
@@ -157,7 +156,7 @@ def _compare(
     if samples:
         squared -= variance / samples
         scaled -= factor**2 * variance / samples
-        spread = Z95 * _error_of_squared_bias(drawn, deviation, mean)
+        spread = 1.96 * _error_of_squared_bias(drawn, deviation, mean)
         low, high = squared - spread, squared + spread
     bias, low, high = (math.sqrt(max(x, 0.0)) / norm for x in (squared, low, high))
     cosines = cosine_similarity(drawn, exact[None], dim=2)

@@ -38,7 +38,11 @@ class Row:
 
 def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
     """Measure every configuration, each independently; the smallest mean squared error is first."""
-    estimators = [_build_estimator(cfg) for cfg in jobs]  # all mistakes before the first number
+    estimators = list[Estimator]()
+    for cfg in jobs:  # all mistakes before the first number
+        with isolated(cfg.seed, threads=torch.get_num_threads()):
+            estimators.append(build(cfg.estimator))
+        advance(estimators[-1], cfg.progress)
     enumerations: dict[str, Enumeration] = {}
     rows = []
     pending = zip(jobs, estimators, differences(jobs), strict=True)
@@ -58,13 +62,6 @@ def measure_all(jobs: Sequence[DictConfig]) -> list[Row]:
         for reference, measurement in measured.items():
             rows.append(Row(label, name, swept, reference, exactness, measurement))
     return sorted(rows, key=lambda row: row.measurement.mse)
-
-
-def _build_estimator(cfg: DictConfig) -> Estimator:
-    with isolated(cfg.seed, threads=torch.get_num_threads()):
-        estimator: Estimator = build(cfg.estimator)
-    advance(estimator, cfg.progress)
-    return estimator
 
 
 def differences(jobs: Sequence[DictConfig]) -> list[dict[str, Any]]:

@@ -38,10 +38,8 @@ class Autoencoder(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the bits of `images`, shape ``(batch, *code_shape)``, exactly 0 or 1."""
-        bits: Tensor = self.binarizer(self.encoder(images))
-        return bits
+        return self.binarizer(self.encoder(images))
 
     def decode(self, bits: Tensor) -> Tensor:
         """Return the images that `bits` of shape ``(batch, *code_shape)`` stand for."""
-        images: Tensor = self.decoder(2 * bits - 1 if self.signed else bits)
-        return images
+        return self.decoder(2 * bits - 1 if self.signed else bits)

@@ -118,15 +118,9 @@ def _check_shapes(cfg: DictConfig, *, shape: Sequence[int]) -> None:
 
 
 def require_fit(
-    module: AutoencoderModule,
-    images: Tensor,
-    *,
-    context: AbstractContextManager[object] | None = None,
+    module: AutoencoderModule, images: Tensor, context: AbstractContextManager[object] | None = None
 ) -> None:
-    """Pass a batch of images through the network and its loss, as in training.
-
-    On the meta device only shapes are computed; `context` may be autocast.
-    """
+    """Pass a batch of images through the network and its loss, as in training."""
     model, shape = module.model, tuple(images.shape)
 
     def attempt(step: Callable[..., Tensor], *tensors: Tensor) -> Tensor:

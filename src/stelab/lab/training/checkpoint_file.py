@@ -101,10 +101,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def mismatch(state: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str | None:
-    """Name the first tensor that a network's state cannot take from `state`; None if it fits.
-
-    Floating-point tensors may differ in precision.
-    """
+    """Name the first tensor that a network cannot take from `state`, in any precision."""
     if names := sorted(state.keys() ^ network.keys()):
         (name, *_) = names
         return f"it holds no {name}" if name in network else f"the network has no {name}"

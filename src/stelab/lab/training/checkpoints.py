@@ -34,12 +34,7 @@ from stelab.lab.training.resume import logged
 
 
 class Checkpoints(Callback):
-    """Save a run's state so that it continues bit for bit as if it had never stopped.
-
-    It is saved after all of one batch (its step, its logging and, after an epoch's last batch,
-    validation and the epoch's metrics) and before anything of the next. So every checkpoint stands
-    at the start of some batch, or at the end of training.
-    """
+    """Save a run's state at the start of a batch, or at the end of training; see the module."""
 
     def __init__(self, cfg: DictConfig, interrupts: Interrupts):
         self.folder = RunFolder.of(cfg)
@@ -80,7 +75,7 @@ class Checkpoints(Callback):
             wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
             (stop, *_) = [number for number in gather(stop) if number is not None] or [None]
         if wanted and trainer.global_step > self.saved_step:
-            self._save(trainer, at=(trainer.current_epoch, index), judged=judged)
+            self._save(trainer, index, judged=judged)
         if stop is not None:
             raise Interrupted(stop)
 
@@ -95,13 +90,12 @@ class Checkpoints(Callback):
     def on_train_end(self, trainer: Trainer, module: Any) -> None:
         """Save the end."""
         if trainer.global_step > self.saved_step:
-            self._save(trainer, at=(trainer.current_epoch, 0), judged=True, ended=True)
+            self._save(trainer, 0, judged=True, ended=True)
 
     def teardown(self, trainer: Trainer, module: Any, stage: str) -> None:
-        """Keep every process alive until the others have finished talking to it, then leave.
+        """Leave the other processes when all are done.
 
-        Python's end is too late: a thread of gloo that still holds a tensor would free it in an
-        interpreter that is gone, and the process would abort with all its work done.
+        At Python's end, a thread of gloo that still holds a tensor would abort the process.
         """
         if trainer.world_size > 1:
             trainer.strategy.barrier("teardown")
@@ -113,9 +107,7 @@ class Checkpoints(Callback):
         if isinstance(error, Interrupted):
             self.teardown(trainer, module, "fit")
 
-    def _save(
-        self, trainer: Trainer, *, at: tuple[int, int], judged: bool, ended: bool = False
-    ) -> None:
+    def _save(self, trainer: Trainer, index: int, *, judged: bool, ended: bool = False) -> None:
         self.saved_step, self.saved_at = trainer.global_step, time.monotonic()
         self.metrics |= floats(trainer.callback_metrics)  # not every epoch need validate
         if judged:
@@ -126,7 +118,7 @@ class Checkpoints(Callback):
             self.best = value
         batches = trainer.train_dataloader
         assert isinstance(batches, Batches)
-        batches.resume = at
+        batches.resume = (trainer.current_epoch, index)
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.save()  # flush: what is logged up to here belongs to the checkpoint
@@ -164,7 +156,14 @@ class Checkpoints(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """Add random generators, logs and metrics; uncount the batch that has not begun."""
-        checkpoint["random"] = gather(_random_states())
+        kind, keys, *rest = np.random.get_state(legacy=True)
+        states = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "python": random.getstate(),
+            "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        }
+        checkpoint["random"] = gather(states)
         checkpoint["logged"] = logged(self.folder)
         checkpoint["metrics"] = self.metrics
         loops = checkpoint["loops"]["fit_loop"]
@@ -196,32 +195,17 @@ class Checkpoints(Callback):
 
     def _restore_random(self) -> None:
         if self.random:
-            _set_random_states(self.random[0])
-        self.random = []
+            states, self.random = self.random[0], []
+            torch.set_rng_state(states["torch"])
+            if len(states["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(states["cuda"])
+            version, keys, gauss = states["python"]
+            random.setstate((version, tuple(keys), gauss))
+            kind, keys, *rest = states["numpy"]
+            np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
         self.begun = True
 
 
 def floats(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return epoch metrics as numbers; a step's own values are TensorBoard's."""
     return {name: float(value) for name, value in metrics.items() if not name.endswith("_step")}
-
-
-def _random_states() -> dict[str, Any]:
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": cuda,
-        "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
-    }
-
-
-def _set_random_states(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["torch"])
-    if len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
-    version, keys, gauss = states["python"]
-    random.setstate((version, tuple(keys), gauss))
-    kind, keys, *rest = states["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))

@@ -30,7 +30,6 @@ from stelab.lab.training.restore import load_data, restore
 
 Packed = NDArray[np.uint8]
 _BATCH = 100
-_MOST_PROJECTED = 1000
 
 
 def pack(bits: Tensor) -> Packed:
@@ -58,9 +57,8 @@ def encode(
     """Write the packed codes of a folder of images, or of a dataset's split, to a .npy file.
 
     Batch by batch, so it takes little memory; `output` holds what it held until all are written.
-    Images are taken by name and made grey and 28x28: see `stelab.lab.data.image_files`. Without
-    them, `split` is of `data`, which configures another dataset, or of the run's. The codes that
-    are returned are mapped from `output`: uint8, shape ``(images, bytes a code)``.
+    Without `images`, `split` is of `data`, which configures another dataset, or of the run's. The
+    codes that are returned are mapped from `output`: uint8, shape ``(images, bytes a code)``.
     """
     target = Path(output)
     if target.suffix != ".npy":
@@ -72,7 +70,9 @@ def encode(
     batches: Iterable[Tensor]
     if images is not None:
         paths = image_paths(Path(images))
-        count, batches = len(paths), _read_images(paths)
+        parts = (paths[first : first + _BATCH] for first in range(0, len(paths), _BATCH))
+        stacks = (torch.stack([read_image(path) for path in part]) for part in parts)
+        count, batches = len(paths), map(normalize, stacks)
     else:
         pixels = load_data(run, data, split=split, trust=trust).images(split)
         count, batches = len(pixels), Batches(pixels, batch_size=_BATCH, seed=None)
@@ -82,23 +82,15 @@ def encode(
         np.lib.format.write_array_header_1_0(file, header)
         for batch in batches:
             file.write(pack(module.model.encode(batch)).tobytes())
-    codes: Packed = np.load(target, mmap_mode="r")
-    return codes
+    return np.load(target, mmap_mode="r")
 
 
 def decode(
-    run: Run,
-    *,
-    checkpoint: str,
-    codes: str,
-    output: str,
-    overwrite: bool,
-    trust: Sequence[str] = (),
+    run: Run, checkpoint: str, codes: str, output: str, overwrite: bool, trust: Sequence[str] = ()
 ) -> int:
     """Write one PNG for each code of a file that `encode` wrote, and return how many.
 
-    Batch by batch, so it takes little memory; ``00000.png`` and on appear in the folder `output`
-    when all are written. Another run may have encoded, with a code of the same shape.
+    Batch by batch, in little memory: ``00000.png`` and on appear in `output` when all are written.
     """
     folder = Path(output)
     require_folder(folder)
@@ -115,12 +107,6 @@ def decode(
             for image, name in zip(pixels.numpy(), names, strict=False):
                 Image.fromarray(image).save(unfinished / name)
     return count
-
-
-def _read_images(paths: Sequence[Path]) -> Iterator[Tensor]:
-    for first in range(0, len(paths), _BATCH):
-        batch = paths[first : first + _BATCH]
-        yield normalize(torch.stack([read_image(path) for path in batch]))
 
 
 def _open_codes(path: Path, code_shape: tuple[int, ...]) -> tuple[int, Iterator[Packed]]:
@@ -163,7 +149,7 @@ def encode_projected(run: Run, *, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Encode test images for the projector: arguments of ``add_embedding``, pixels as bytes."""
     module = restore(run, checkpoint="last", trust=trust)
     data = load_data(run, trust=trust)
-    images, labels = data.images("test")[:_MOST_PROJECTED], data.test_labels()
+    images, labels = data.images("test")[:1000], data.test_labels()
     batches = Batches(images, batch_size=_BATCH, seed=None)
     bits = torch.cat([module.model.encode(batch).flatten(1).byte() for batch in batches])
     classes = None if labels is None else labels[: len(images)].tolist()

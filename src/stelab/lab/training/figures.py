@@ -14,7 +14,6 @@ from stelab.engine.files import read_bounded, require_own
 from stelab.engine.report.drawing import COLOURS, DASHES, fit, panels, set_log, write_figure
 from stelab.engine.studies.record import RunFolder
 
-_LARGEST = 2**26  # bytes of metrics.csv
 _CELL = 0.62  # inches of an image
 
 
@@ -32,8 +31,7 @@ def reconstruct(module: Any, images: Tensor) -> Tensor:
     """Return the reconstructions of `images`, in eval mode, on the CPU in float32."""
     module.eval()
     parameter = next(module.parameters())
-    reconstruction: Tensor = module(images.to(parameter.device, parameter.dtype))
-    return reconstruction.float().cpu()
+    return module(images.to(parameter.device, parameter.dtype)).float().cpu()
 
 
 def image_rows(rows: dict[str, Tensor]) -> Figure:
@@ -46,10 +44,8 @@ def image_rows(rows: dict[str, Tensor]) -> Figure:
             strip.numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest", aspect="auto"
         )
         ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-        ax.set_xticks([], [])
-        ax.set_yticks([], [])
-        for spine in ax.spines.values():
-            spine.set_visible(False)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
     fit(figure, width=(width, width), height=_CELL)
     return figure
 
@@ -57,7 +53,7 @@ def image_rows(rows: dict[str, Tensor]) -> Figure:
 def run_curves(path: Path) -> Figure:
     """Draw ``train/mse`` and ``val/mse`` of a run's metrics.csv over epochs in one picture."""
     try:
-        table = pd.read_csv(io.BytesIO(read_bounded(path, limit=_LARGEST)))
+        table = pd.read_csv(io.BytesIO(read_bounded(path, limit=2**26)))
         names = [name for name in ("train/mse", "val/mse") if name in table]
         table = table[["epoch", *names]].astype(float)
     except (OSError, ValueError, KeyError) as error:

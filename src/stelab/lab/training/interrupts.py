@@ -41,10 +41,7 @@ class Interrupts:
         self.before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Take over the signals in this process, also from handlers that came after the last call.
-
-        When Lightning starts, it sets one that would stop training without saving its state.
-        """
+        """Take over the signals, also from Lightning, which would stop without saving its state."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:

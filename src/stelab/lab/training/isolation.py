@@ -28,12 +28,7 @@ _HARMLESS: tuple[tuple[str, type[Warning]], ...] = (
 
 @contextmanager
 def isolated(seed: int, *, threads: int) -> Iterator[None]:
-    """Seed all random generators and set the CPU threads; afterwards restore all global state.
-
-    That is: random generators, environment, torch's switches and threads, log levels, a run of
-    Weights & Biases, which the next job would go on with, the server of MLflow, and the memory
-    that a GPU's allocator keeps.
-    """
+    """Seed all random generators and set the CPU threads; afterwards restore all global state."""
     lightning = logging.getLogger("pytorch_lightning")
     gc.freeze()  # so that the collection at the end looks at this job's objects only
     with ExitStack() as after:  # in reverse order
@@ -73,7 +68,7 @@ def _mlflow_server() -> str | None:
 
 
 def _leave_trackers(server: str | None, failure: type[BaseException] | None, *_: object) -> None:
-    if wandb := sys.modules.get("wandb"):
+    if wandb := sys.modules.get("wandb"):  # the next job would go on with this one's run
         wandb.finish(exit_code=0 if failure is None else 1)
     if server != _mlflow_server():
         sys.modules["mlflow"].set_tracking_uri(server)

@@ -30,12 +30,11 @@ class AutoencoderModule(pl.LightningModule):
     in training mode; validation and test are in eval mode.
 
     Random bits depend on the seed, the step and the process only. Parameters that only lower an
-    estimator's variance are not the network's: their optimizer is the estimator's own, and a
-    checkpoint holds them apart from the network's state, under ``"variance"``.
+    estimator's variance have its own optimizer; a checkpoint holds them under ``"variance"``.
 
     The loss is ``(reconstruction, images) -> (batch,)``, or one a pixel, such as torch's with
-    ``reduction="none"``: an example's is their mean. Optimizer and schedule are given as plain
-    configurations (see `build_schedule`), the `seed` is that of the bits that estimators draw.
+    ``reduction="none"``: an example's is their mean. Optimizer and schedule are plain
+    configurations (see `build_schedule`).
     """
 
     # What `on_load_checkpoint` and `load_state_dict` read of a checkpoint.
@@ -67,8 +66,7 @@ class AutoencoderModule(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruct `images`."""
-        reconstruction: Tensor = self.model(images)
-        return reconstruction
+        return self.model(images)
 
     def losses(self, reconstruction: Tensor, images: Tensor) -> Tensor:
         """Return one loss an example, shape ``(batch,)``."""
@@ -202,15 +200,15 @@ def require_finite(
     The pre-activations `x` are checked as well as the loss: the step turns NaN into a 0 or a 1, so
     a loss can be finite while the encoder is not. `forward`, the pass again, finds the layer.
     """
-    if not (loss.isfinite() & x.isfinite().all()):
-        raise NonFiniteError(f"step {step}: {_origin(model, forward, step)}")
-
-
-def _origin(model: nn.Module, forward: Callable[[], object], step: int) -> str:
+    if loss.isfinite() & x.isfinite().all():
+        return
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if value.is_floating_point() and not value.isfinite().all():
             layer = name.rpartition(".")[0]
-            return f"the weights of {layer} are not finite since the update of step {step - 1}"
+            raise NonFiniteError(
+                f"step {step}: the weights of {layer} are not finite since the update of step "
+                f"{step - 1}"
+            )
     layers: list[str] = []
 
     def note(name: str, layer: nn.Module, inputs: object, output: object) -> None:
@@ -229,4 +227,4 @@ def _origin(model: nn.Module, forward: Callable[[], object], step: int) -> str:
         for hook in hooks:
             hook.remove()
     where = f"the output of {layers[0]}" if layers else "the loss"
-    return f"{where} is not finite, all weights are"
+    raise NonFiniteError(f"step {step}: {where} is not finite, all weights are")

@@ -10,10 +10,8 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from stelab.arguments import Count, checked
-from stelab.estimators import Estimator
 from stelab.lab.training.processes import EpochMeans
 
-SATURATION = 1.0
 FLIP_RATIO = "code/flip_ratio"
 
 
@@ -88,12 +86,6 @@ def _probe_code(trainer: Trainer, module: Any) -> tuple[Tensor, Tensor]:
         module.train(training)
 
 
-def effect_of(estimator: Estimator) -> str | None:
-    """Return the metric that is 0 while a clamping estimator has no effect; None for others."""
-    clipped = type(estimator).clipped
-    return "estimator/clip_fraction" if clipped is not Estimator.clipped else None
-
-
 class GradientMonitor(Callback):
     """Watch the gradient on both sides of the binary layer every few steps; log epoch means.
 
@@ -149,7 +141,7 @@ class GradientMonitor(Callback):
 
         (x,) = inputs
         s = x.detach() - theta.detach()
-        self.means.add(1, saturation=(s.abs() > SATURATION).float().mean())
+        self.means.add(1, saturation=(s.abs() > 1).float().mean())
         if x.requires_grad:
             x.register_hook(note_gradient)
 

@@ -48,7 +48,6 @@ class EpochMeans:
 
 
 def _are_several() -> bool:
-    """Return whether this process is one of a group that trains together."""
     return distributed.is_available() and distributed.is_initialized()
 
 

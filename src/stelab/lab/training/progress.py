@@ -18,9 +18,7 @@ class ProgressFile(Callback):
     """Write how far training is, its last losses and the time left, as a reader sees a change.
 
     At most once a second and once per cent, so that a thousand runs are no load for a file system
-    that they share; and after the last step. ``{"step", "steps", "epoch", "left", "losses"}``:
-    `left` are the seconds to the last of `steps` at this process's pace so far, evaluation
-    included.
+    that they share; and after the last step. `left` are seconds, at this process's pace so far.
     """
 
     def __init__(self, folder: RunFolder):
@@ -59,10 +57,7 @@ class ProgressFile(Callback):
 
 
 class RunBar(Callback):
-    """One bar for a whole run: its epoch and step, the time left at its pace, its last losses.
-
-    Lightning's `ProgressBar` has one for each epoch.
-    """
+    """One bar for a whole run, of which Lightning's `ProgressBar` shows an epoch."""
 
     def __init__(self) -> None:
         self._bar = Tqdm(disable=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from omegaconf import DictConfig
 from stelab.engine.comparison import Comparison
 from stelab.engine.comparison.statistics import Array
 from stelab.engine.errors import InputError
-from stelab.engine.report.drawing import Drawn, Picture, fit, panels, style
+from stelab.engine.report.drawing import Drawn, Picture, fit, panels
 from stelab.engine.report.group_styles import shown_styles, tell_not_shown, tell_same
 from stelab.engine.studies.record import Run, read_run
 
@@ -30,26 +29,14 @@ _GAP = 2  # pixels between columns
 _FOLD = 30
 
 
-def draw_reconstructions(
-    comparison: Comparison,
-    folder: Path,
-    *,
-    data: DictConfig | None = None,
-    trust: Sequence[str] = (),
-) -> Drawn:
-    """Draw the same test images through each group's network, as SVG and PNG in `folder`.
+def picture_reconstructions(
+    comparison: Comparison, data: DictConfig | None = None, *, trust: Sequence[str] = ()
+) -> Picture:
+    """Draw the same test images through each group's network, a column a group.
 
     Of each group, the first replicate's last checkpoint is read; the figure's `missing` says why
     groups are not in it. `data` configures the dataset where it has moved since the runs.
     """
-    with style():
-        return picture_reconstructions(comparison, data, trust=trust).save(folder)
-
-
-def picture_reconstructions(
-    comparison: Comparison, data: DictConfig | None = None, *, trust: Sequence[str] = ()
-) -> Picture:
-    """Return the figure of `draw_reconstructions`, a column a group."""
     from stelab.lab.training.figures import reconstruct
     from stelab.lab.training.restore import restore
 
@@ -128,8 +115,7 @@ def _mosaic(columns: Sequence[Array], names: Sequence[str]) -> Figure:
     middles = [(i + 0.5) * pitch - _GAP / 2 - 0.5 for i in range(len(names))]
     ax.set_xticks(middles, names, rotation=90, multialignment="left")
     ax.tick_params(length=0)
-    ax.set_yticks([])
-    ax.set_frame_on(False)
+    ax.set(yticks=[], frame_on=False)
     ax.grid(False)
     width = _CELL * len(columns)
     fit(figure, width=(width, width), height=_CELL * len(columns[0]))

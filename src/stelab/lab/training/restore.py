@@ -31,8 +31,7 @@ def restore(
     """Build the network of a finished run and load its weights, in eval mode, on the CPU.
 
     It is data of whoever made the run: only what `stelab.engine.trust` lets pass is built, with the
-    packages in `trust`, and nothing is allocated that the checkpoint does not hold. The `loss` is
-    built where it is asked for.
+    packages in `trust`, and nothing is allocated that the checkpoint does not hold.
     """
     require_trusted(run, ["model", *(["loss"] if loss else [])], trust)
     path = RunFolder(run.folder).checkpoints / f"{checkpoint}.ckpt"
@@ -91,17 +90,9 @@ def _require_images(model: Autoencoder) -> None:
 
 
 def evaluate(
-    run: Run,
-    *,
-    checkpoint: str,
-    split: str,
-    data: DictConfig | None = None,
-    trust: Sequence[str] = (),
+    run: Run, checkpoint: str, split: str, data: DictConfig | None = None, trust: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Compute ``<split>/loss`` and ``<split>/mse`` in eval mode, and draw the run's figures.
-
-    The split is of the run's dataset, or of the one that `data` configures.
-    """
+    """Compute ``<split>/loss`` and ``<split>/mse`` in eval mode, and draw the run's figures."""
     module = restore(run, checkpoint=checkpoint, trust=trust, loss=True)
     images_of = load_data(run, data, split=split, trust=trust)
     images = images_of.images(split)
@@ -123,10 +114,7 @@ def evaluate(
 def load_data(
     run: Run, data: DictConfig | None = None, *, split: str = "test", trust: Sequence[str] = ()
 ) -> ImageDataModule:
-    """Build the dataset of `data`, or of a run where that is None, and load a split.
-
-    A run's own is read where the run says that it is, but never downloaded to there.
-    """
+    """Build the dataset of `data`, or a run's own, which is never downloaded, and load a split."""
     if data is not None:
         module: ImageDataModule = build(data)
         module.prepare_data()

@@ -1,39 +1,29 @@
-"""A run's folder before training continues, and its checkpoints after training has finished."""
+"""A run's folder, taken back to where training continues from."""
 
 import logging
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from stelab.engine.errors import InputError
-from stelab.engine.files import link_atomically, require_own, write_atomically
+from stelab.engine.files import require_own, write_atomically
 from stelab.engine.studies.record import RunFolder
-from stelab.lab.training.checkpoint_file import (
-    BEST,
-    LAST,
-    PREVIOUS,
-    mismatch,
-    read_checkpoint,
-    write_sealed,
-)
+from stelab.lab.training.checkpoint_file import LAST, PREVIOUS, mismatch, read_checkpoint
 from stelab.lab.training.module import AutoencoderModule
 
 log = logging.getLogger(__name__)
 
 
 class _Logs(BaseModel):
-    """What `logged` returns."""
-
     events: dict[str, NonNegativeInt]
     table: str | None
 
 
 class _Saved(BaseModel):
-    """What a checkpoint says of its run, beside what Lightning reads."""
+    """What a checkpoint says of its run, beside what Lightning reads; see `logged`."""
 
     global_step: NonNegativeInt
     metrics: dict[str, float]
@@ -89,6 +79,8 @@ def rewind(folder: RunFolder, module: AutoencoderModule) -> Start:
 
 
 def _newest(folder: Path, module: AutoencoderModule) -> tuple[Path, dict[str, Any]] | None:
+    network: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(network)
     for path in (folder / LAST, folder / PREVIOUS):
         if not os.path.lexists(path):
             continue
@@ -96,40 +88,14 @@ def _newest(folder: Path, module: AutoencoderModule) -> tuple[Path, dict[str, An
             raise InputError(f"{path} must be a checkpoint, but is no file: move it away")
         try:
             content = read_checkpoint(path)
-            _check(content, module, path)
+            if difference := mismatch(content["state_dict"], network["state_dict"]):
+                raise InputError(f"{path} is of another network: {difference}")
+            try:
+                _Saved.model_validate(content)
+            except ValidationError as error:
+                raise InputError(f"{path} does not say what was logged") from error
             return path, content
         except InputError as error:
             log.warning("%s: going back to the one before", error)
             path.unlink()
     return None
-
-
-def _check(content: dict[str, Any], module: AutoencoderModule, path: Path) -> None:
-    """Compare a checkpoint with what `module` and `logged` would save."""
-    expected: dict[str, Any] = {"state_dict": module.state_dict()}
-    module.on_save_checkpoint(expected)
-    if difference := mismatch(content["state_dict"], expected["state_dict"]):
-        raise InputError(f"{path} is of another network: {difference}")
-    try:
-        _Saved.model_validate(content)
-    except ValidationError as error:
-        raise InputError(f"{path} does not say what was logged") from error
-
-
-def retain(keep: Literal["all", "weights", "none"], checkpoints: Path) -> None:
-    """Remove from a finished run's checkpoints what `keep` does not name.
-
-    ``"weights"`` leaves out what only training would need, such as the optimizer's state: no run
-    continues from what is left. ``"none"`` leaves no file. If killed midway, some remain.
-    """
-    if keep == "none":
-        shutil.rmtree(checkpoints)
-    elif keep == "weights":
-        best, last = checkpoints / BEST, checkpoints / LAST
-        same = best.exists() and best.samefile(last)
-        for path in (last,) if same or not best.exists() else (last, best):
-            content = read_checkpoint(path)
-            kept = {key: content[key] for key in AutoencoderModule.WEIGHTS if key in content}
-            write_sealed(kept, path)
-        if same:
-            link_atomically(last, best)

@@ -3,9 +3,11 @@
 import copy
 import errno
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -15,19 +17,20 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from stelab.engine.config.identity import pinned
 from stelab.engine.config.validate import plain, validate
 from stelab.engine.errors import RunError, first_line
+from stelab.engine.files import link_atomically
 from stelab.engine.studies.lock import locked
 from stelab.engine.studies.record import Pruned, Recorder, Run, RunFolder, finished_run, read_run
+from stelab.estimators import Estimator
 from stelab.lab.data import ImageDataModule
 from stelab.lab.training.building import build_data, build_module, build_trainer
-from stelab.lab.training.checkpoint_file import PREVIOUS
+from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS, read_checkpoint, write_sealed
 from stelab.lab.training.checkpoints import Checkpoints, floats
 from stelab.lab.training.figures import draw_run
 from stelab.lab.training.interrupts import Interrupted, Interrupts, LockLost
 from stelab.lab.training.isolation import isolated
 from stelab.lab.training.module import AutoencoderModule
-from stelab.lab.training.monitors import effect_of
 from stelab.lab.training.progress import ProgressFile
-from stelab.lab.training.resume import Start, retain, rewind
+from stelab.lab.training.resume import Start, rewind
 
 log = logging.getLogger(__name__)
 
@@ -178,19 +181,33 @@ def _fit_and_test(
     draw_run(folder, module, data)
     with folder.metrics.open(encoding="utf-8") as file:
         epochs = sum(1 for _ in file) - 1  # with trainer=ddp, this process has counted none
+    clamps = type(module.estimator).clipped is not Estimator.clipped
     return {
         "metrics": metrics | floats(trainer.callback_metrics),
         "epochs": epochs,
         "arithmetic": _arithmetic(trainer.strategy.root_device),
-        "effect": effect_of(module.model.binarizer.estimator),
+        # The metric that is 0 while a clamping estimator has no effect.
+        "effect": "estimator/clip_fraction" if clamps else None,
     }
 
 
-def _arithmetic(device: torch.device) -> dict[str, Any]:
-    """Return what computed a run and how precisely, as two runs may differ by that alone.
+def retain(keep: Literal["all", "weights", "none"], checkpoints: Path) -> None:
+    """Remove all checkpoints of a finished run, or what is not ``"weights"`` from each."""
+    if keep == "none":
+        shutil.rmtree(checkpoints)
+    elif keep == "weights":
+        best, last = checkpoints / BEST, checkpoints / LAST
+        same = best.exists() and best.samefile(last)
+        for path in (last,) if same or not best.exists() else (last, best):
+            content = read_checkpoint(path)
+            kept = {key: content[key] for key in AutoencoderModule.WEIGHTS if key in content}
+            write_sealed(kept, path)
+        if same:
+            link_atomically(last, best)
 
-    By torch's switches for float32, factors are rounded to TF32 or bfloat16 on some devices.
-    """
+
+def _arithmetic(device: torch.device) -> dict[str, Any]:
+    """Return what computed a run and how precisely, as two runs may differ by that alone."""
 
     def read(switch: Callable[[], Any]) -> Any:
         try:

@@ -55,8 +55,7 @@ def build_schedule(
 
     Each that takes an ``optimizer`` gets it, and each that takes ``total_steps`` or ``T_max``, and
     is not told how many, gets those of the run: `count` returns its epochs or steps, by interval.
-    In `config`, `interval` (``"epoch"`` or ``"step"``), `frequency` and `monitor` are Lightning's,
-    all else is for the target.
+    In `config`, `interval`, `frequency` and `monitor` are Lightning's.
     """
     apart = project().apart["scheduler"]
     when = {"interval": "epoch"} | {key: config[key] for key in apart if key in config}
