@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from typing_extensions import Self
 
 from stelab.engine.config.composition import Composition, recorded
 from stelab.engine.config.identity import fingerprint

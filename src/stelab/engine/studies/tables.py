@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from typing_extensions import Self
 
 from stelab.engine.config.identity import fingerprint_of_resolved
 from stelab.engine.errors import InputError
