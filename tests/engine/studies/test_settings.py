@@ -223,6 +223,14 @@ def test_runs_without_a_record_are_told_apart_by_all_their_keys() -> None:
     assert swept([replace(old, record={}), new]) == [{"seed": 0}, {"seed": 1}]
 
 
+def test_a_target_that_is_a_table_stops_nothing() -> None:
+    whole, broken = (replace(run, record={}) for run in runs("seed=0", "seed=1"))
+    broken.config["estimator"]["_target_"] = {"a": 1}
+    del broken.config["names"]["estimator"]
+    first, second = swept([whole, broken])
+    assert (first["seed"], second["seed"]) == (0, 1)
+
+
 def test_lists_null_and_truth() -> None:
     assert settings("optimizer.betas=[0.5,0.999]", "") == [
         {"optimizer.betas": "[0.5,0.999]"},

@@ -3,8 +3,9 @@
 import math
 import re
 import textwrap
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -72,10 +73,16 @@ def write_figure(figure: Figure, path: Path, **options: Any) -> None:
     write_atomically(path, file.getbuffer())
 
 
-def style() -> AbstractContextManager[None]:
-    """Return the context in which figures must be drawn and saved."""
+@contextmanager
+def style() -> Iterator[None]:
+    """Give the context in which figures must be drawn and saved."""
     path = Path(__file__).with_name("figures.mplstyle")
-    return mpl.rc_context(mpl.rc_params_from_file(path, use_default_template=False))
+    parameters = mpl.rc_params_from_file(path, use_default_template=False)
+    with mpl.rc_context(parameters), warnings.catch_warnings():
+        # Of a name in a script that the font lacks: a figure shows boxes, and its page the name.
+        for message in ("Glyph .* missing from font", "Matplotlib currently does not support"):
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        yield
 
 
 def panels(

@@ -109,7 +109,7 @@ def _differing(flats: Sequence[Flat], runs: Sequence[Run], groups: set[str]) -> 
         values: dict[Any, set[Value | None]] = {}
         for flat, run in zip(flats, runs, strict=True):
             node = run.config.get(group)
-            target = node.get("_target_") if isinstance(node, dict) else None
+            target = plain_value(node.get("_target_")) if isinstance(node, dict) else None
             option = run.config["names"].get(group, target) if dot else None
             values.setdefault(option, set()).add(flat.get(key))
         return any(len(different) > 1 for different in values.values())
