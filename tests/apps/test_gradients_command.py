@@ -74,7 +74,7 @@ print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1
 
 
 def test_a_trained_run_in_two_gigabytes(tmp_path: Path) -> None:
-    run = train(tmp_path, "model.bits=64")
+    run = train(tmp_path, "model.bits=64", "model.hidden=64")
     arguments = [
         *("gradients", "problem=autoencoder", "problem.examples=1", f"run={run.folder}"),
         *("bits=16", "estimator=bernoulli_st", f"paths.outputs={tmp_path}"),

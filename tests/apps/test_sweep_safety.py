@@ -49,7 +49,7 @@ def grown(tmp_path: Path, count: int) -> bool:
 
 @pytest.mark.parametrize(
     "launchers",
-    [("serial",) * 3, ("joblib", "serial", "joblib")],
+    [("serial",) * 3, ("joblib", "serial", "serial")],
     ids=["serial", "begun with one and finished with another"],
 )
 def test_a_sweep_killed_twice_finishes_every_run_once(

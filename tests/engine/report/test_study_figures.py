@@ -106,7 +106,9 @@ def test_looks_do_not_depend_on_what_a_figure_leaves_out() -> None:
     assert set(shown_styles(comparison)) < set(all_styles(comparison))
 
 
-@pytest.mark.parametrize("text", ["$x^{", r"$\frac{1}{2}$", "a & <b>", "\x1b[31mred", "\u1b27 \u0628"])
+@pytest.mark.parametrize(
+    "text", ["$x^{", r"$\frac{1}{2}$", "a & <b>", "\x1b[31mred", "\u1b27 \u0628"]
+)
 def test_a_text_of_a_run_is_drawn_as_it_stands(text: str, tmp_path: Path) -> None:
     settings = [
         {"estimator": name, text: float(i), "optimizer.lr": 0.1 * i}
