@@ -76,7 +76,6 @@ def polynomial_programming(estimator: Estimator) -> list[float]:
 
 TABLE: list[tuple[Estimator, list[float]]] = [
     (ST, [0.3522, 0.2475, 0.1213]),
-    (GumbelStraightThrough(temperature=1.0), [0.3513, 0.2458, 0.1189]),
     (GumbelStraightThrough(temperature=0.1), [0.3364, 0.2202, 0.0946]),
     (ReinMax(temperature=1.0), [0.3053, 0.2037, 0.0915]),
     (Reinforce(baseline=NoBaseline()), [0.3508, 0.2475, 0.1234]),

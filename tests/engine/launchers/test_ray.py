@@ -13,6 +13,7 @@ from pathlib import Path
 from sweeps import Sweep, processes
 
 from waiting import PATIENCE, wait_until
+from zygote import Zygote
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
@@ -39,9 +40,11 @@ def cluster(sweep: Sweep, kind: str) -> Iterator[tuple[str, subprocess.Popen[str
                     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_cluster_that_grows_is_waited_for_and_a_worker_with_gpus_is_kept(tmp_path: Path) -> None:
+def test_a_cluster_that_grows_is_waited_for_and_a_worker_with_gpus_is_kept(
+    zygote: Zygote, tmp_path: Path
+) -> None:
     quick = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
-    sweep = Sweep(tmp_path, ENVIRONMENT | quick)
+    sweep = Sweep(tmp_path, ENVIRONMENT | quick, zygote=zygote)
     with cluster(sweep, "growing") as (address, _):
         options = (f"hydra.launcher.address={address}", "hydra.launcher.num_gpus=1")
         code, output = sweep.run("seed=0,1,2", "hydra/launcher=ray", *options)
@@ -92,8 +95,8 @@ def test_a_worker_that_is_given_other_gpus_leaves_the_job_to_another(tmp_path: P
     assert outcomes[0] == outcomes[1] != outcomes[3]  # one process, then another
 
 
-def test_a_lost_node_costs_no_run(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, ENVIRONMENT)
+def test_a_lost_node_costs_no_run(zygote: Zygote, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, ENVIRONMENT, zygote=zygote)
     epochs = ("trainer.max_epochs=10", "checkpoint.every_n_steps=1")
     slow = ("estimator.sleep=0.2", *epochs)
     with cluster(sweep, "two") as (address, nodes):
@@ -117,14 +120,14 @@ def test_a_lost_node_costs_no_run(tmp_path: Path) -> None:
         )
         # Without retries, the run of the lost node was trained by two processes.
         assert sorted(len({*sweep.notes.glob(f"{seed}-*")}) for seed in range(3)) == [1, 1, 2]
-    again = Sweep(tmp_path / "undisturbed")
+    again = Sweep(tmp_path / "undisturbed", zygote=zygote)
     code, output = again.run("seed=0,1,2", *epochs)
     assert code == 0, output
     assert sweep.metrics() == again.metrics()
 
 
-def test_sigterm_stops_its_tasks_and_leaves_nothing(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path)
+def test_sigterm_stops_its_tasks_and_leaves_nothing(zygote: Zygote, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, zygote=zygote)
     slow = ("estimator.sleep=0.1", "trainer.max_epochs=1000")
     with sweep.start("seed=0,1", "hydra/launcher=ray", *slow) as driver:
         wait_until(lambda: bool(sweep.seen()))

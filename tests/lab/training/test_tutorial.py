@@ -18,7 +18,7 @@ def runs(mnist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         cfg = stelab.compose(
             *("experiment=tutorial", f"data.root={mnist_root}", f"paths.outputs={outputs}"),
             *("model=mlp", "model.relu_before_bits=true", "model.signed=false"),
-            *("data.limit=6000", "trainer.max_epochs=3", *overrides),
+            *("data.limit=3000", "trainer.max_epochs=4", *overrides),
         )
         return stelab.train(cfg)
 
