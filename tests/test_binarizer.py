@@ -75,6 +75,16 @@ def test_loss_goes_through_the_estimator() -> None:
     assert torch.equal(x.grad, torch.full((4, 3), 1e-3))
 
 
+def test_losses_go_through_the_estimator_example_by_example() -> None:
+    layer = Binarizer(threshold=FixedThreshold(value=0.0), estimator=HardtanhClip(bound=1e-3))
+    x = torch.randn(4, 3, requires_grad=True)
+    losses = layer.losses(x, lambda b: 100 * b.sum(1))
+    assert torch.equal(losses, 100 * (x > 0).float().sum(1))
+    losses[1].backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, 1e-3 * torch.eye(4)[1][:, None].expand(4, 3))
+
+
 def _worker(rank: int, folder: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2

@@ -45,3 +45,7 @@ class Binarizer(nn.Module):
     def loss(self, x: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
         """Evaluate the scalar that the estimator differentiates; see `Estimator.loss`."""
         return self.estimator.loss(self.centre(x), f, generator=generator)
+
+    def losses(self, x: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+        """Evaluate one loss an example, ``(batch,)``; see `Estimator.losses`."""
+        return self.estimator.losses(self.centre(x), f, generator=generator)

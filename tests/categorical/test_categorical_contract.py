@@ -186,6 +186,22 @@ def test_loss_is_the_mean_and_trains_the_parameters_of_f(estimator: CategoricalE
     assert torch.allclose(weight.grad, grad, rtol=0, atol=1e-6)
 
 
+def test_each_of_the_losses_carries_its_own_weight(estimator: CategoricalEstimator) -> None:
+    def f(sample: Tensor) -> Tensor:
+        return sample.flatten(1).cumsum(1).cos().sum(1)
+
+    logits = torch.randn(8, 2, K, requires_grad=True)
+    weights = torch.tensor([0, 0.5, 1, 2, 4, 8, 0.25, 1])
+    losses = estimator.losses(logits, f, generator=generator())
+    loss = estimator.loss(logits, f, generator=generator())
+    assert torch.equal(losses.mean(), loss)
+    (weighed,) = torch.autograd.grad((weights * losses).sum(), logits)
+    (mean,) = torch.autograd.grad(loss, logits)
+    assert torch.allclose(weighed, 8 * weights[:, None, None] * mean, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"one loss an example"):
+        estimator.losses(logits, lambda sample: sample.sum(1))
+
+
 def test_func_transforms(estimator: CategoricalEstimator) -> None:
     logits, w, sample = torch.randn(6, K), torch.randn(K), one_hots(6)
 

@@ -89,6 +89,35 @@ def test_one_pass_loss_is_the_mean_of_f(one_pass: Estimator) -> None:
     assert torch.equal(loss, bits.cos().sum(1).mean())
 
 
+def gentle(bits: Tensor) -> Tensor:
+    """Slopes that no estimator clamps."""
+    return (bits * bits.cos()).sum(1) / 64
+
+
+def test_the_mean_of_losses_is_the_loss(estimator: Estimator) -> None:
+    s = torch.randn(8, BITS, requires_grad=True)
+    first, second = (copy.deepcopy(estimator) for _ in range(2))  # some learn
+    losses = first.losses(s, gentle, generator=generator())
+    assert losses.shape == (8,)
+    assert torch.equal(losses.mean(), second.loss(s, gentle, generator=generator()))
+
+
+def test_each_of_the_losses_carries_its_own_weight(estimator: Estimator) -> None:
+    s = torch.randn(8, BITS, requires_grad=True)
+    first, second = (copy.deepcopy(estimator) for _ in range(2))
+    weights = torch.tensor([0, 0.5, 1, 2, 4, 8, 0.25, 1])  # with 8 examples, nothing is rounded
+    losses = first.losses(s, gentle, generator=generator())
+    (weighed,) = torch.autograd.grad((weights * losses).sum(), s)
+    (mean,) = torch.autograd.grad(second.loss(s, gentle, generator=generator()), s)
+    assert weighed[1:].any() == mean.any()
+    assert torch.equal(weighed, 8 * weights[:, None] * mean)
+
+
+def test_losses_refuse_what_is_not_one_an_example(estimator: Estimator) -> None:
+    with pytest.raises(ValueError, match=r"one loss an example, shape \(3,\), got \(3, 5\)"):
+        estimator.losses(torch.randn(3, BITS), lambda bits: bits)
+
+
 def test_the_parameters_of_f_get_their_ordinary_gradient(estimator: Estimator) -> None:
     weight = torch.randn(BITS, dtype=torch.float64, requires_grad=True)
     s = torch.randn(8, BITS, dtype=torch.float64, requires_grad=True)

@@ -155,6 +155,26 @@ def test_f_gets_its_ordinary_gradient_and_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_losses_give_f_its_weighed_gradient(name: str) -> None:
+    weight = normal(BITS, 3, seed=10).requires_grad_()
+    weights = normal(6, seed=14)
+    seen: list[Tensor] = []
+
+    def f(b: Tensor) -> Tensor:
+        seen.append(b.detach().clone())
+        return torch.tanh(b @ weight).sum(1)
+
+    s = normal(6, BITS, seed=11).requires_grad_()
+    losses = every(BITS)[name].losses(s, f, generator=torch.Generator().manual_seed(3))
+    draws = seen[: AVERAGED.get(name, 1)]
+    ordinary = torch.stack([torch.tanh(drawn @ weight).sum(1) for drawn in draws]).mean(0)
+    assert torch.allclose(losses, ordinary, rtol=0, atol=1e-15)
+    (got,) = torch.autograd.grad(weights @ losses, weight)
+    (expected,) = torch.autograd.grad(weights @ ordinary, weight)
+    assert torch.allclose(got, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_loss_carries_an_upstream_gradient(name: str) -> None:
     def run(scale: float) -> Tensor:
         s = THETA.expand(7, -1).clone().requires_grad_()

@@ -190,6 +190,22 @@ def test_nothing_has_no_gradient(name: str, shape: tuple[int, ...], training: bo
         assert same(state(estimator), before)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_losses_are_wide_and_each_its_own_examples(name: str, dtype: torch.dtype) -> None:
+    s = torch.randn(6, BITS, generator=generator()).to(dtype)
+    s[2, 1] = torch.nan
+    leaf, empty = s.requires_grad_(), s.detach()[:0].requires_grad_()
+    losses = fresh(name).losses(leaf, lambda b: b.square().sum(1) + 1, generator=generator())
+    assert losses.dtype == torch.promote_types(dtype, torch.float32)
+    (grad,) = torch.autograd.grad(losses[3], leaf)  # a NaN elsewhere, and all other losses
+    assert grad[[0, 1, 4, 5]].count_nonzero() == 0
+    assert grad[3].isfinite().all()
+    none = fresh(name).losses(empty, lambda b: b.sum(1), generator=generator())
+    none.sum().backward()
+    assert none.shape == (0,)
+    assert empty.grad is not None
+
+
 def test_codes_without_dimensions(name: str) -> None:
     """A batch of single bits: the same numbers as codes of one dimension of one bit."""
     s, single = torch.randn(64, generator=generator()), build(name, bits=1)

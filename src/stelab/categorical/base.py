@@ -74,7 +74,7 @@ class CategoricalEstimator(nn.Module):
     - Half precision and arguments: as for `stelab.estimators.Estimator`.
     - Edges: an infinite logit has a finite gradient, -inf excludes its class, +inf the others.
       Where a logit is NaN, so is the gradient of its one-hot, and that of no other.
-    - An empty batch has an empty gradient, and a loss of NaN, the mean of nothing.
+    - An empty batch has an empty gradient, no losses, and a loss of NaN, the mean of nothing.
     - Second derivatives raise RuntimeError: the gradient is an estimate, and has none of its own.
 
     Attributes:
@@ -124,8 +124,20 @@ class CategoricalEstimator(nn.Module):
         Raises:
             ValueError: `logits` has no batch dimension, or f returns anything but ``(batch,)``.
         """
+        return self.losses(logits, f, generator=generator).mean()
+
+    def losses(
+        self, logits: Tensor, f: PerExampleLoss, *, generator: Generator | None = None
+    ) -> Tensor:
+        """Evaluate ``f(D)_i`` for every example, ``(batch,)``; their gradients are the estimates.
+
+        The gradient of a weighted sum of them is, at each example's logits, its weight times its
+        estimate, and for the parameters inside `f` the ordinary one. `loss` is the mean.
+
+        Arguments and errors: see `loss`.
+        """
         require_batch(logits, at_least=2)
-        return evaluate(f, self(logits, generator=generator)).mean()
+        return evaluate(f, self(logits, generator=generator))
 
     def take(self, logits: Tensor, sample: Tensor | None, generator: Generator | None) -> Tensor:
         """Return the given one-hots in the dtype of `logits`, or without any draw some.

@@ -40,7 +40,7 @@ def rows(code: Tensor) -> Tensor:
     return code.flatten(1) if code.dim() > 1 else code.unsqueeze(1)
 
 
-def evaluate(f: PerExampleLoss, bits: Tensor) -> Tensor:
+def evaluate(f: PerExampleLoss, bits: Tensor, name: str = "f") -> Tensor:
     """Return f's losses in float32 or wider, ``(batch,)``.
 
     Raises:
@@ -50,8 +50,8 @@ def evaluate(f: PerExampleLoss, bits: Tensor) -> Tensor:
     losses = f(bits)
     if losses.shape != bits.shape[:1]:
         raise ValueError(
-            f"f must return one loss an example, shape ({len(bits)},), got {tuple(losses.shape)}: "
-            "reduce over everything but the batch"
+            f"{name} must return one loss an example, shape ({len(bits)},), got "
+            f"{tuple(losses.shape)}: reduce over everything but the batch"
         )
     return wide(losses)
 
@@ -59,20 +59,22 @@ def evaluate(f: PerExampleLoss, bits: Tensor) -> Tensor:
 class Estimator(nn.Module):
     """A forward law (step or Bernoulli) and a rule for the gradient with respect to `s`.
 
-    A subclass writes `forward`. An estimator that evaluates the loss more than once overrides
-    `loss` as well; training, measurement and reproduction all go through `loss`.
+    A subclass writes `forward`. An estimator that evaluates the loss more than once derives from
+    `stelab.estimators.MultiEvaluation`; training, measurement and reproduction all go through
+    `loss`, or through `losses` where examples are weighed or binary layers nested.
 
     What holds for all of them:
 
     - Half precision: slopes and estimates are computed in float32, multiplied with the gradient
-      that arrives there, and cast last, so losses may be scaled; `loss` is float32 or wider.
+      that arrives there, and cast last, so losses may be scaled; `loss` and `losses` are float32
+      or wider.
       f sees codes in the dtype of `s`, which rounds relaxed ones.
     - Arguments: a constructor raises ValueError, which names each that is not what it must be.
     - Edges: where `s` is infinite the gradient is finite. Where it is NaN the bit is 0, as at
       -inf, and the gradient NaN; all else is as if -inf stood there.
-    - Evaluation mode: `loss` changes nothing but the state of its generator. Where gradients are
-      off (``torch.no_grad()``) it returns the value, and nothing is learned.
-    - An empty batch has an empty gradient, and a loss of NaN, the mean of nothing.
+    - Evaluation mode: `loss` and `losses` change nothing but the state of their generator. Where
+      gradients are off (``torch.no_grad()``) they return values, and nothing is learned.
+    - An empty batch has an empty gradient, no losses, and a loss of NaN, the mean of nothing.
     - Second derivatives with respect to `s` are those of the rule where it is differentiable as
       written (`Identity`, `HardtanhClip`, `ZeroGradient`, `DSQ`, piecewise constant surrogates,
       and `Progressive` in training); elsewhere RuntimeError, as they would lack terms.
@@ -125,7 +127,22 @@ class Estimator(nn.Module):
         Raises:
             ValueError: `s` has no batch dimension, or f returns anything but ``(batch,)``.
         """
-        return evaluate(f, self(s, generator=generator)).mean()
+        return self.losses(s, f, generator=generator).mean()
+
+    def losses(self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+        r"""Evaluate ``f(b)_i`` for every example, ``(batch,)``; their gradients are the estimates.
+
+        For weights :math:`w_i` that do not depend on the bits drawn here, the gradient of
+        :math:`\sum_i w_i f(b)_i` is, with respect to :math:`s_i`, :math:`w_i` times the estimate
+        of :math:`\partial\,\mathbb{E} f(b)_i / \partial s_i`, and with respect to the parameters
+        inside `f` the ordinary one. So examples can be weighed, terms added to each, and f may
+        itself be the `losses` of another binary layer, see `stelab.chain`. `loss` is the mean.
+        (Rules that are not linear in what arrives see it weighed: `HardtanhClip` clamps
+        :math:`w_i g_i`.)
+
+        Arguments and errors: see `loss`.
+        """
+        return evaluate(f, self(s, generator=generator))
 
     def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
         """Return this estimator's own bits: the step, unless a subclass draws them."""

@@ -18,7 +18,7 @@ from stelab.estimators.variance import leave_gradient
 
 
 class _Graft(Function):
-    """Forward: the value. Backward: its own gradient, and the given one for `s`."""
+    """Forward: the value, one or one an example. Backward: its own, and the given one for `s`."""
 
     generate_vmap_rule = True
 
@@ -33,7 +33,7 @@ class _Graft(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         value, s, gradient = ctx.saved_tensors
-        return g, once(hand_back(g * gradient, s), s, value), None
+        return g, once(hand_back(column(g, s) * gradient, s), s, value), None
 
 
 class _NoRule(HardForward):
@@ -97,6 +97,17 @@ class MultiEvaluation(Bernoulli):
 
     def loss(self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
         """See `Estimator.loss`."""
+        losses, gradient = self._estimate_rows(s, f, generator)
+        return _Graft.apply(losses.mean(), s, gradient / len(s))
+
+    def losses(self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+        """See `Estimator.losses`."""
+        losses, gradient = self._estimate_rows(s, f, generator)
+        return _Graft.apply(losses, s, gradient)
+
+    def _estimate_rows(
+        self, s: Tensor, f: PerExampleLoss, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
         logits = rows(known(s.detach()))
 
         def losses_of(bits: Tensor) -> Tensor:
@@ -106,7 +117,7 @@ class MultiEvaluation(Bernoulli):
             losses, gradient = self.estimate(logits, losses_of, generator=generator)
         else:  # no bits: nothing to estimate, nothing to learn from
             losses, gradient = losses_of(logits), logits
-        return _Graft.apply(losses.mean(), s, gradient.detach().reshape(s.shape) / len(s))
+        return losses, gradient.detach().reshape(s.shape)
 
 
 def column(losses: Tensor, s: Tensor) -> Tensor:
