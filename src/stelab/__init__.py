@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stelab.binarizer import Binarizer
+    from stelab.chain import Chain
     from stelab.engine import studies
     from stelab.engine.config.compose import build, compose
     from stelab.lab.training import train
 
-__all__ = ["Binarizer", "build", "compose", "studies", "train"]
+__all__ = ["Binarizer", "Chain", "build", "compose", "studies", "train"]
 _HOME = {
     "Binarizer": "stelab.binarizer",
+    "Chain": "stelab.chain",
     "build": "stelab.engine.config",
     "compose": "stelab.engine.config",
     "train": "stelab.lab.training",

@@ -266,6 +266,20 @@ def test_what_is_declared() -> None:
         assert not estimator.relaxed
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_whether_f_is_differentiated_or_evaluated_between_bits_is_declared(name: str) -> None:
+    seen: list[Tensor] = []
+
+    def f(b: Tensor) -> Tensor:
+        seen.append(b)
+        return mlp(b)
+
+    estimator = every(BITS)[name]
+    estimator.loss(normal(6, BITS, seed=11).requires_grad_(), f)
+    differentiated = any(b.requires_grad or not ((b == 0) | (b == 1)).all() for b in seen)
+    assert differentiated == estimator.differentiates
+
+
 def test_the_oracle_itself() -> None:
     """Enumeration against a gradient known by hand: E (b0 + b1)^2 = p0 + p1 + 2 p0 p1."""
     s = THETA[:2]

@@ -84,12 +84,15 @@ class Estimator(nn.Module):
         randomness: What an estimate depends on besides `s`. Where that is the bits alone, their
             enumeration gives its mean and variance exactly.
         relaxed: Whether training sees values between 0 and 1; evaluation sees bits all the same.
+        differentiates: Whether `loss` itself takes derivatives of f, or evaluates it at other codes
+            than bits. Of several binary layers only the last may, see `stelab.chain`.
         learning_rate: Of `variance_optimizer`; estimators that have one take it as an argument.
     """
 
     exactness: Exactness = "biased"
     randomness: Randomness = "none"
     relaxed = False
+    differentiates = False
     learning_rate: float
     extra_repr = show_arguments
 

@@ -72,6 +72,8 @@ class MuProp(MultiEvaluation):
     the loss a step. [Gu2016]
     """
 
+    differentiates = True
+
     def evaluations(self, bits: int) -> int:
         """Return 2."""
         return 2
@@ -105,6 +107,8 @@ class Rebar(MultiEvaluation):
         temperature: Where :math:`\tau` starts, above 0.
         learning_rate: Of the optimizer of both.
     """
+
+    differentiates = True
 
     @checked
     def __init__(self, *, strength: Real, temperature: Positive, learning_rate: Positive):
@@ -187,6 +191,8 @@ class Relax(MultiEvaluation):
         learning_rate: Of the optimizer of network and temperature.
     """
 
+    differentiates = True
+
     @checked
     def __init__(
         self, *, bits: Count, hidden: Count, temperature: Positive, learning_rate: Positive
@@ -236,6 +242,8 @@ class DoubleControlVariates(MultiEvaluation):
         strength: Where a starts.
         learning_rate: Of its optimizer.
     """
+
+    differentiates = True
 
     @checked
     def __init__(self, *, strength: Real, learning_rate: Positive):
