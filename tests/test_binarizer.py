@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from stelab import Binarizer
-from stelab.estimators import HardtanhClip, Identity
+from stelab.estimators import (
+    ApproxSign,
+    DisARM,
+    Estimator,
+    HardtanhClip,
+    Identity,
+    PerExampleLoss,
+)
 from stelab.thresholds import FixedThreshold, LearnedThreshold
 
 
@@ -83,6 +90,47 @@ def test_losses_go_through_the_estimator_example_by_example() -> None:
     losses[1].backward()
     assert x.grad is not None
     assert torch.equal(x.grad, 1e-3 * torch.eye(4)[1][:, None].expand(4, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_signed_is_exactly_minus_one_or_one_and_doubles_the_gradient(dtype: torch.dtype) -> None:
+    threshold, estimator = FixedThreshold(value=0.25), ApproxSign()
+    plain = Binarizer(threshold=threshold, estimator=estimator)
+    signed = Binarizer(threshold=threshold, estimator=estimator, signed=True)
+    x, g = torch.randn(64, 3).to(dtype).requires_grad_(), torch.randn(64, 3).to(dtype)
+    assert signed(x).dtype == dtype
+    assert torch.equal(signed(x), torch.where(x > 0.25, 1, -1).to(dtype))
+    (double,) = torch.autograd.grad(signed(x), x, g)
+    (single,) = torch.autograd.grad(plain(x), x, g)
+    assert torch.equal(double, 2 * single)
+    assert "signed=True" in repr(signed)
+
+
+@pytest.mark.parametrize("estimator", [ApproxSign(), DisARM()], ids=lambda e: type(e).__name__)
+def test_signed_losses_see_minus_one_and_one(estimator: Estimator) -> None:
+    threshold = FixedThreshold(value=0.25)
+    plain = Binarizer(threshold=threshold, estimator=estimator)
+    signed = Binarizer(threshold=threshold, estimator=estimator, signed=True)
+    x = torch.randn(8, 3, requires_grad=True)
+    seen: list[Tensor] = []
+
+    def f(v: Tensor) -> Tensor:
+        seen.append(v.detach())
+        return v.cumsum(1).cos().sum(1)
+
+    def run(layer: Binarizer, f: PerExampleLoss) -> tuple[Tensor, ...]:
+        losses = layer.losses(x, f, generator=torch.Generator().manual_seed(0))
+        loss = layer.loss(x, f, generator=torch.Generator().manual_seed(0))
+        return losses, *torch.autograd.grad(losses.sum() + loss, x)
+
+    first, second = run(signed, f), run(plain, lambda b: f(2 * b - 1))
+    assert all(map(torch.equal, first, second))
+    assert set(torch.cat(seen).flatten().tolist()) == {-1, 1}
+
+
+def test_signed_is_a_flag() -> None:
+    with pytest.raises(ValueError, match="signed must be a valid boolean, got 1"):
+        Binarizer(threshold=FixedThreshold(value=0.0), estimator=Identity(), signed=1)  # type: ignore[arg-type]
 
 
 def _worker(rank: int, folder: str) -> None:

@@ -229,6 +229,26 @@ def test_layers_of_one_shape_draw_bits_of_their_own() -> None:
         assert abs(agreement - 0.5) < 4 * 0.5 / 16_000**0.5
 
 
+def test_signed_layers_hand_on_minus_one_and_one() -> None:
+    def signed(estimator: Estimator) -> Binarizer:
+        return Binarizer(threshold=FixedThreshold(value=0.0), estimator=estimator, signed=True)
+
+    class Seen(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            values.append(x)
+            return x
+
+    def loss(bits: tuple[Tensor, ...]) -> Tensor:
+        values.extend(bits)
+        return bits[1].sum(1)
+
+    values: list[Tensor] = []
+    chain = Chain((nn.Linear(4, 6), signed(DisARM())), (Seen(), signed(DisARM())))
+    chain.losses(torch.randn(7, 4), loss)
+    values.extend(chain(torch.randn(7, 4)))
+    assert set(torch.cat(values).flatten().tolist()) == {-1, 1}
+
+
 def test_f_is_evaluated_as_often_as_the_layers_multiply() -> None:
     calls = []
 

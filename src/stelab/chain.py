@@ -25,7 +25,7 @@ from stelab.binarizer import Binarizer
 from stelab.estimators.base import evaluate
 
 Codes = tuple[Tensor, ...]
-"""The bits of the layers so far, each as the network behind its `Binarizer` sees them."""
+"""The bits of the layers so far, as the network behind each sees them (`Binarizer.values`)."""
 
 
 class Chain(nn.Module):
@@ -96,7 +96,9 @@ class Chain(nn.Module):
             make, binarizer = pairs[index]
             s = binarizer.centre(make(codes[-1] if codes else x))
             losses = binarizer.estimator.losses(
-                s, lambda bits: from_layer(index + 1, (*codes, bits)), generator=generator
+                s,
+                lambda bits: from_layer(index + 1, (*codes, binarizer.values(bits))),
+                generator=generator,
             )
             if term is None:
                 return losses

@@ -208,3 +208,8 @@ def test_the_dead_weights_of_the_tutorial_never_receive_a_gradient(digits: Tenso
         dead[live] = False
         assert weight.grad[:, :, dead].abs().max() == 0
         assert (weight.grad[:, :, ~dead] != 0).any(dim=0).any(dim=0).all()
+
+
+def test_codes_are_no_signed_values() -> None:
+    with pytest.raises(ValueError, match="codes are bits in {0, 1}, got a binarizer with signed"):
+        build("model=mlp", "+model.binarizer.signed=true")

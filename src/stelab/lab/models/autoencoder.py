@@ -26,6 +26,11 @@ class Autoencoder(nn.Module):
         signed: bool,
     ):
         super().__init__()
+        if binarizer.signed:
+            raise ValueError(
+                "codes are bits in {0, 1}, got a binarizer with signed=True: leave it False, and "
+                "set model.signed=true, which feeds the decoder {-1, 1}"
+            )
         self.encoder = encoder
         self.binarizer = binarizer
         self.decoder = decoder
