@@ -8,14 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stelab.binarizer import Binarizer
+    from stelab.binary_weights import BinaryConv2d, BinaryLinear
     from stelab.chain import Chain
     from stelab.engine import studies
     from stelab.engine.config.compose import build, compose
     from stelab.lab.training import train
 
-__all__ = ["Binarizer", "Chain", "build", "compose", "studies", "train"]
+__all__ = [
+    "Binarizer",
+    "BinaryConv2d",
+    "BinaryLinear",
+    "Chain",
+    "build",
+    "compose",
+    "studies",
+    "train",
+]
 _HOME = {
     "Binarizer": "stelab.binarizer",
+    "BinaryConv2d": "stelab.binary_weights",
+    "BinaryLinear": "stelab.binary_weights",
     "Chain": "stelab.chain",
     "build": "stelab.engine.config",
     "compose": "stelab.engine.config",
