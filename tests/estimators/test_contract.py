@@ -196,6 +196,16 @@ def test_compiled_equals_eager(one_pass: Estimator) -> None:
     torch._dynamo.reset()
 
 
+def test_compiled_where_no_gradient_flows(one_pass: Estimator) -> None:
+    s, bits = torch.randn(6, 4), torch.randint(0, 2, (6, 4)).float()
+    compiled = torch.compile(one_pass, backend="aot_eager", fullgraph=True)
+    torch.manual_seed(0)
+    mine = compiled(s, bits=bits)
+    torch.manual_seed(0)
+    assert torch.allclose(mine, one_pass(s, bits=bits), rtol=0, atol=1e-6)
+    torch._dynamo.reset()
+
+
 def test_copies_and_pickles(estimator: Estimator) -> None:
     s = torch.randn(6, 4)
     for twin in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):

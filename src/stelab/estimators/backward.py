@@ -34,6 +34,8 @@ class HardForward(Function):
     @staticmethod
     def forward(s: Tensor, bits: Tensor, *rule: Any) -> Tensor:
         """Return `bits` in the dtype of `s`; `rule` is what a subclass's backward needs."""
+        if not isinstance(s, Tensor):  # where no gradient flows, torch.compile puts a context first
+            s, bits = bits, rule[0]
         require_shape(bits, s)
         return bits.to(s.dtype, copy=True)
 
