@@ -13,7 +13,7 @@ import pytest
 
 IMPORTS = """
 import stelab.estimators, stelab.categorical, stelab.thresholds
-from stelab import Binarizer, BinaryConv2d, BinaryLinear, Chain
+from stelab import Binarizer, BinaryConv2d, BinaryLinear, Chain, Ternarizer
 """
 
 

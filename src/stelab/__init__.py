@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from stelab.engine import studies
     from stelab.engine.config.compose import build, compose
     from stelab.lab.training import train
+    from stelab.ternarizer import Ternarizer
 
 __all__ = [
     "Binarizer",
     "BinaryConv2d",
     "BinaryLinear",
     "Chain",
+    "Ternarizer",
     "build",
     "compose",
     "studies",
@@ -29,6 +31,7 @@ _HOME = {
     "BinaryConv2d": "stelab.binary_weights",
     "BinaryLinear": "stelab.binary_weights",
     "Chain": "stelab.chain",
+    "Ternarizer": "stelab.ternarizer",
     "build": "stelab.engine.config",
     "compose": "stelab.engine.config",
     "train": "stelab.lab.training",

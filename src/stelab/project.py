@@ -5,7 +5,10 @@ from omegaconf import DictConfig
 from stelab.apps.schema import SCHEMAS, contradictions
 from stelab.engine.project import Component, Project
 
-_LAYER = ("stelab.binarizer", "stelab.binary_weights", "stelab.estimators", "stelab.thresholds")
+_LAYER = (
+    *("stelab.binarizer", "stelab.binary_weights", "stelab.ternarizer"),
+    *("stelab.estimators", "stelab.thresholds"),
+)
 _MODULES = ("torch.nn.modules", "torchvision.models", "torchvision.ops")
 _MODEL = Component(
     "torch.nn.Module", ("stelab.lab.models", *_LAYER, *_MODULES), "stelab.lab.models"
