@@ -32,7 +32,7 @@ SHOWN: list[tuple[nn.Module, str]] = [
     (Reinforce(baseline=LearnedBaseline(bits=2, hidden=3, learning_rate=0.1)), ""),
     (LearnedBaseline(bits=2, hidden=3, learning_rate=0.1), "learning_rate=0.1"),
     (FixedThreshold(value=0.25), "value=0.25"),
-    (LearnedThreshold(channels=3, init=0), "channels=3"),
+    (LearnedThreshold(channels=3, init=0), "channels=3, dim=1"),
 ]
 
 

@@ -128,11 +128,6 @@ def test_signed_losses_see_minus_one_and_one(estimator: Estimator) -> None:
     assert set(torch.cat(seen).flatten().tolist()) == {-1, 1}
 
 
-def test_signed_is_a_flag() -> None:
-    with pytest.raises(ValueError, match="signed must be a valid boolean, got 1"):
-        Binarizer(threshold=FixedThreshold(value=0.0), estimator=Identity(), signed=1)  # type: ignore[arg-type]
-
-
 def _worker(rank: int, folder: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2

@@ -80,6 +80,7 @@ FewBits = Annotated[int, Only(int, least=1, most=16)]
 AtLeastTwo = Annotated[int, Only(int, least=2)]
 Seed = Annotated[int, Only(int, least=0, below=2**32)]
 Size = Annotated[int, Only(int, least=0)]
+Dimension = Annotated[int, Only(int)]
 Flag = Annotated[bool, Only(bool)]
 Text = Annotated[str, Only(str)]
 

@@ -2,7 +2,7 @@
 
 from torch import Generator, Tensor, nn
 
-from stelab.arguments import Flag, checked, show_arguments
+from stelab.arguments import Flag, show_arguments
 from stelab.estimators.base import Estimator, PerExampleLoss
 from stelab.thresholds.base import Threshold
 
@@ -14,14 +14,11 @@ class Binarizer(nn.Module):
         threshold: Where the step sits.
         estimator: What comes back through it.
         signed: Send ``2b - 1`` in {-1, 1} forward in place of ``b`` in {0, 1}; so f of `loss` and
-            `losses` sees it, too. By the chain rule the gradient at s is then twice what the
-            estimator makes of it for bits: the jump is 2, and a surrogate's mass doubles. So
+            `losses` sees it, too. By the chain rule a gradient g there is one of 2g at the bits:
+            the jump is 2, and a surrogate's mass doubles. So
             ``ClippedInput(bound=1.0, normalize_mass=True)`` is the sign of Hubara et al., which
             passes g where ``|s| <= 1``, `ApproxSign` and `SwishSign` are as published, without
             their halving, and `Identity` passes 2g. The sign of 0 is -1.
-
-    Raises:
-        ValueError: An argument is of another type.
 
     Example:
         >>> import torch
@@ -41,7 +38,6 @@ class Binarizer(nn.Module):
 
     extra_repr = show_arguments
 
-    @checked
     def __init__(self, *, threshold: Threshold, estimator: Estimator, signed: Flag = False):
         super().__init__()
         self.threshold = threshold

@@ -201,7 +201,7 @@ def test_running_refuses_what_is_out_of_range(mistake: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_running_names_the_shape_it_wants(training: bool) -> None:
-    with pytest.raises(ValueError, match=r"3 channels.*\(2, 4\).*expected \(batch, 3"):
+    with pytest.raises(ValueError, match=r"3 channels.*\(2, 4\).*size 3 in dim 1"):
         running().train(training)(torch.randn(2, 4))
 
 

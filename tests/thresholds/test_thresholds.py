@@ -60,5 +60,5 @@ def test_learned_receives_minus_the_sum_of_the_estimates() -> None:
 
 
 def test_learned_names_the_shape_it_wants() -> None:
-    with pytest.raises(ValueError, match=r"3 channels.*\(2, 4\).*expected \(batch, 3"):
+    with pytest.raises(ValueError, match=r"3 channels.*\(2, 4\).*size 3 in dim 1"):
         LearnedThreshold(channels=3, init=0.0)(torch.randn(2, 4))

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from stelab.arguments import Count, Real, checked
+from stelab.arguments import Count, Dimension, Real, checked
 from stelab.thresholds.base import Threshold
+from stelab.thresholds.channels import per_channel, require_channels, require_no_batch
 
 
 class LearnedThreshold(Threshold):
@@ -19,25 +20,24 @@ class LearnedThreshold(Threshold):
     estimator that looks at `s`, or with ``model.norm=group``.
 
     Args:
-        channels: Size of dimension 1 of `x`.
+        channels: Size of dimension `dim` of `x`.
         init: Where every threshold starts, any finite number.
+        dim: The dimension of channels, from the last one where negative; never the batch's.
 
     Raises:
-        ValueError: `channels` is below 1, `init` is not finite, or (in `forward`) `x` has not
-            this many channels.
+        ValueError: `channels` is below 1, `init` is not finite, `dim` is the batch's, or (in
+            `forward`) `x` has not this many channels.
     """
 
     @checked
-    def __init__(self, *, channels: Count, init: Real):
+    def __init__(self, *, channels: Count, init: Real, dim: Dimension = 1):
         super().__init__()
+        require_no_batch(dim)
         self.channels = channels
+        self.dim = dim
         self.theta = nn.Parameter(torch.full((channels,), float(init)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return theta, ``(channels, 1, ...)``, for `x` of shape ``(batch, channels, ...)``."""
-        if x.shape[1] != self.channels:
-            raise ValueError(
-                f"the threshold is learned for {self.channels} channels, but x has shape "
-                f"{tuple(x.shape)}: expected (batch, {self.channels}, ...)"
-            )
-        return self.theta.reshape(-1, *(1,) * (x.dim() - 2))
+        """Return theta, ``(channels, 1, ...)``, which broadcasts to `dim` of `x`."""
+        require_channels(x, self.channels, self.dim, "is learned for")
+        return per_channel(self.theta, x, self.dim)

@@ -15,31 +15,33 @@ import math
 import torch
 from torch import Tensor
 
-from stelab.arguments import Count, Fraction, checked
+from stelab.arguments import Count, Dimension, Fraction, checked
 from stelab.thresholds.base import Threshold
+from stelab.thresholds.channels import (
+    channel_dim,
+    per_channel,
+    require_channels,
+    require_no_batch,
+)
 
 
-def channel_quantile(x: Tensor, quantile: float) -> Tensor:
-    """Compute the quantile of every channel over batch and positions, without a gradient.
+def channel_quantile(x: Tensor, quantile: float, dim: int = 1) -> Tensor:
+    """Compute the quantile of every channel over all else, without a gradient.
 
     Args:
-        x: Pre-activation, ``(batch, channels, ...)``.
+        x: Pre-activation, ``(batch, channels, ...)``, or with its channels in another dimension.
         quantile: Between 0 and 1.
+        dim: The dimension of channels.
 
     Returns:
         ``(channels,)``, in float32 or wider; finite where `x` is.
     """
-    values = x.detach().transpose(0, 1).flatten(1)
+    values = x.detach().movedim(channel_dim(x, dim), 0).flatten(1)
     # Sorted here: torch.quantile refuses half precision, and in older versions large inputs.
     ordered = values.sort(dim=1).values.to(torch.promote_types(x.dtype, torch.float32))
     position = quantile * (values.shape[1] - 1)
     lower, upper = ordered[:, math.floor(position)], ordered[:, math.ceil(position)]
     return torch.lerp(lower, upper, position % 1)
-
-
-def per_channel(theta: Tensor, x: Tensor) -> Tensor:
-    """Return theta ``(channels,)`` as ``(channels, 1, ...)``, which broadcasts to `x`."""
-    return theta.reshape(-1, *(1,) * (x.dim() - 2))
 
 
 class BatchQuantileThreshold(Threshold):
@@ -52,16 +54,24 @@ class BatchQuantileThreshold(Threshold):
 
     Args:
         quantile: Share of values that get the bit 0, at least 0, below 1; 0.5 is the median.
+        dim: The dimension of channels, from the last one where negative; never the batch's.
+
+    Raises:
+        ValueError: An argument is out of its range, `dim` is the batch's, or (in `forward`) `x`
+            has no such dimension.
     """
 
     @checked
-    def __init__(self, *, quantile: Fraction):
+    def __init__(self, *, quantile: Fraction, dim: Dimension = 1):
         super().__init__()
+        require_no_batch(dim)
         self.quantile = quantile
+        self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return theta, ``(channels, 1, ...)``, for `x` of shape ``(batch, channels, ...)``."""
-        return per_channel(channel_quantile(x, self.quantile), x).to(x.dtype)
+        """Return theta, ``(channels, 1, ...)``, which broadcasts to `dim` of `x`."""
+        quantiles = channel_quantile(x, self.quantile, self.dim)
+        return per_channel(quantiles, x, self.dim).to(x.dtype)
 
 
 class RunningQuantileThreshold(Threshold):
@@ -78,41 +88,42 @@ class RunningQuantileThreshold(Threshold):
     before every forward pass, so that all freeze the same.
 
     Args:
-        channels: Size of dimension 1 of `x`.
+        channels: Size of dimension `dim` of `x`.
         quantile: Share of values that get the bit 0, at least 0, below 1; 0.5 is the median.
         momentum: m, the weight of the newest batch, at least 0 (the first batch's stay), below 1.
+        dim: The dimension of channels, from the last one where negative; never the batch's.
 
     Raises:
-        ValueError: An argument is out of its range, or (in `forward`) `x` has not this many
-            channels.
+        ValueError: An argument is out of its range, `dim` is the batch's, or (in `forward`) `x`
+            has not this many channels.
     """
 
     theta: Tensor
     seen: Tensor
 
     @checked
-    def __init__(self, *, channels: Count, quantile: Fraction, momentum: Fraction):
+    def __init__(
+        self, *, channels: Count, quantile: Fraction, momentum: Fraction, dim: Dimension = 1
+    ):
         super().__init__()
+        require_no_batch(dim)
         self.channels = channels
+        self.dim = dim
         self.quantile = quantile
         self.momentum = momentum
         self.register_buffer("theta", torch.zeros(channels))
         self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return theta, ``(channels, 1, ...)``, for `x` of shape ``(batch, channels, ...)``."""
-        if x.shape[1] != self.channels:
-            raise ValueError(
-                f"the threshold follows {self.channels} channels, but x has shape "
-                f"{tuple(x.shape)}: expected (batch, {self.channels}, ...)"
-            )
+        """Return theta, ``(channels, 1, ...)``, which broadcasts to `dim` of `x`."""
+        require_channels(x, self.channels, self.dim, "follows")
         if self.training:
             self._follow(x)
         # A copy: the next training batch overwrites the buffer.
-        return per_channel(self.theta, x).to(x.dtype, copy=True)
+        return per_channel(self.theta, x, self.dim).to(x.dtype, copy=True)
 
     def _follow(self, x: Tensor) -> None:
-        newest = channel_quantile(x, self.quantile)
+        newest = channel_quantile(x, self.quantile, self.dim)
         average = torch.lerp(self.theta.to(newest.dtype), newest, self.momentum)
         self.theta.copy_(torch.where(self.seen, average, newest))
         self.seen.fill_(True)
