@@ -76,7 +76,7 @@ def torch_alone(tmp_path_factory: pytest.TempPathFactory, installed_wheel: Path)
 TRAINS = """
 import torch
 from torch import nn
-from stelab import Binarizer
+from stelab import Binarizer, BinaryConv2d, BinaryLinear, Chain, Ternarizer
 from stelab.categorical import ReinMax
 from stelab.estimators import DisARM
 from stelab.thresholds import FixedThreshold
