@@ -83,6 +83,9 @@ Size = Annotated[int, Only(int, least=0)]
 Dimension = Annotated[int, Only(int)]
 Flag = Annotated[bool, Only(bool)]
 Text = Annotated[str, Only(str)]
+Level = Real | list[Real]  # of all channels, or of each
+Scale = Positive | list[Positive]
+Sizes = list[Count]
 
 
 def checked(constructor: Constructor) -> Constructor:
@@ -140,6 +143,9 @@ def _check(annotation: Any, value: Any) -> Any:
             raise ValueError("must be " + " or ".join(map(repr, typing.get_args(annotation))))
     elif annotation is not Any and not isinstance(value, origin or annotation):
         raise ValueError(f"must be of {(origin or annotation).__name__}")
+    elif origin is list:
+        (entry,) = typing.get_args(annotation)
+        return [_check(entry, element) for element in value]
     return value
 
 

@@ -46,7 +46,10 @@ PROJECT = Project(
     },
     run_name=_run_name,
     without_effect=tuple(_WITHOUT_EFFECT.split()),
-    later_keys=("better", "tags", "from_checkpoint"),
+    later_keys={
+        **dict.fromkeys(("better", "tags", "from_checkpoint")),
+        **dict.fromkeys(("data.mean", "data.std"), 0.5),
+    },
     file_keys=("from_checkpoint",),
     named_groups=("estimator", "threshold", "model", "data"),
     groups=("model", "loss", "data", "optimizer", "scheduler", "trainer", "logger", "callbacks"),

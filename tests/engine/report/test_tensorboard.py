@@ -30,7 +30,6 @@ from stelab.engine.report.board.summaries import Settings, experiment
 from stelab.engine.report.board.view import View, folder_names, read_view
 from stelab.engine.report.board.writing import FIRST, LAST, link_events, write_view
 from stelab.engine.studies.record import Run, read_run
-from stelab.lab.data import MNIST5k
 from stelab.lab.training.restore import load_data, restore
 from waiting import wait_until
 
@@ -270,15 +269,15 @@ def test_codes_of_test_images_stand_in_the_projector(study: Path, tmp_path: Path
     assert np.array_equal(table, bits.numpy())
     labels = np.loadtxt(tmp_path / name / "00000" / "codes" / "metadata.tsv")
     assert labels.shape == (128,) and set(labels) == set(range(10))
-    assert isinstance(data, MNIST5k)
-    assert labels.tolist() == data.test_labels().tolist()
+    known = data.labels("test")
+    assert known is not None and labels.tolist() == known.tolist()
     assert (tmp_path / name / "00000" / "codes" / "sprite.png").stat().st_size > 10_000
 
 
 def test_the_classes_of_the_real_test_images(mnist_root: Path) -> None:
     config = stelab.compose("data=mnist", f"data.root={mnist_root}", "data.limit=10")
     data = stelab.build(config.data)
-    assert data.test_labels().tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert data.labels("test").tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
 def test_a_study_without_a_finished_run_opens(study: Path, tmp_path: Path) -> None:

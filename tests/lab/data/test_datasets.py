@@ -7,6 +7,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,31 +18,96 @@ import stelab
 from conftest import Cli
 from stelab.engine.config import CONF_DIR
 from stelab.engine.errors import InputError
-from stelab.lab.data import ImageDataModule, denormalize, normalize
+from stelab.lab.data import ImageDataModule, ImageFormat, MNIST5k, denormalize, normalize
 
 
 def build(*overrides: str) -> ImageDataModule:
     return stelab.build(stelab.compose(*overrides).data)
 
 
+def labelled(data: ImageDataModule, split: str) -> set[tuple[int, int]]:
+    """Return hashes of all images, each with its label."""
+    labels = data.labels(split)
+    assert labels is not None
+    hashes = (hash(image.tobytes()) for image in data.images(split).numpy())
+    return set(zip(hashes, labels.tolist(), strict=True))
+
+
 def keys(images: torch.Tensor) -> set[bytes]:
     return {image.numpy().tobytes() for image in images}
 
 
-def test_normalization_round_trips_every_pixel_value() -> None:
-    pixels = torch.arange(256, dtype=torch.uint8).repeat(28 * 28)[: 256 * 784].reshape(-1, 28, 28)
-    images = normalize(pixels)
-    assert images.shape == (256, 1, 28, 28)
+CIFAR = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.2435, 0.2616]}
+LEVELS = [{"mean": 0.5, "std": 0.5}, {"mean": 0.0, "std": 1.0}, {"mean": 0.1307, "std": 0.3081}]
+
+
+@pytest.mark.parametrize("levels", [*LEVELS, CIFAR], ids=str)
+def test_normalization_round_trips_every_pixel_value(levels: dict[str, Any]) -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(6).reshape(-1, 3, 2, 4)
+    images = normalize(pixels, **levels)
+    assert images.shape == (64, 3, 2, 4)
     assert images.dtype == torch.float32
-    assert (images.min().item(), images.max().item()) == (-1, 1)
-    assert torch.equal(denormalize(images), pixels)
+    for i, channel in enumerate(images.unbind(1)):
+        mean, std = (v[i] if isinstance(v, list) else v for v in levels.values())
+        assert torch.equal(channel, pixels[:, i].float().div(255).sub(mean).div(std))
+    assert torch.equal(denormalize(images, **levels), pixels)
 
 
-# Those that are on this machine; a new YAML file without a ``root`` is tested without an edit.
+def test_the_range_is_that_of_black_and_white() -> None:
+    for mean, std, expected in ((0.5, 0.5, (-1, 1)), (0.0, 1.0, (0, 1)), (0.5, 0.25, (-2, 2))):
+        assert ImageFormat((1, 28, 28), mean, std).range == expected
+    assert ImageFormat((3, 8, 8), (0.5, 0.0, 0.25), (0.5, 0.5, 0.25)).range == (-1, 3)
+
+
+def test_a_mean_of_other_channels_is_refused() -> None:
+    with pytest.raises(InputError, match="data.mean must be a number, or one for each of 1 chann"):
+        build("data=mnist5k", "data.mean=[0.5,0.5,0.5]").images("train")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("data.std=0", "data.std must be greater than 0"),
+        ("data.std=[0.5,-1]", "data.std.* must be greater than 0"),
+        ("data.mean=white", "data.mean must be a valid number"),
+        ("data.mean=[0.5,x]", "data.mean.* must be a valid number"),
+    ],
+)
+def test_what_is_no_mean_or_std_is_refused(override: str, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        stelab.compose("data=mnist5k", override)
+    key, _, value = override.removeprefix("data.").partition("=")
+    with pytest.raises(ValueError, match=key):
+        MNIST5k(**FEW, **{key: OmegaConf.create(f"[{value}]")[0]})
+
+
+FEW: dict[str, Any] = {
+    "test_size": 10,
+    "val_size": 10,
+    "split_seed": 0,
+    "limit": None,
+    "batch_size": 4,
+    "seed": 0,
+}
+
+
+def test_grey_images_in_0_to_1_are_there_too() -> None:
+    images = build("data=mnist5k", "data.mean=0", "data.std=1").images("test")
+    assert (images.min(), images.max()) == (0, 1)
+    assert torch.equal((images - 0.5) / 0.5, build("data=mnist5k").images("test"))
+
+
+def test_runs_from_before_the_keys_are_normalized_as_they_were() -> None:
+    assert torch.equal(
+        MNIST5k(**FEW).images("test"), MNIST5k(**FEW, mean=0.5, std=0.5).images("test")
+    )
+
+
+# Those that are on this machine; a new YAML file without such a key is tested without an edit.
 LOCAL = [
     path.stem
     for path in sorted(Path(CONF_DIR, "data").glob("*.yaml"))
-    if "root" not in OmegaConf.load(path)
+    if not {"root", "folder", "path"} & set(OmegaConf.load(path))
 ]
 
 
@@ -50,14 +116,19 @@ LOCAL = [
 def test_a_split_is_normalized_images_in_a_fixed_order(name: str, split: str) -> None:
     data = build(f"data={name}")
     images = data.images(split)
-    assert images.shape == (len(images), 1, 28, 28)
+    assert images.shape == (len(images), *data.format.shape)
     assert images.dtype == torch.float32
     assert len(images) > 0
-    assert -1 <= images.min() < images.max() <= 1
+    low, high = data.format.range
+    assert low <= images.min() < images.max() <= high
     again = build(f"data={name}", "data.limit=10", "seed=1")
     assert torch.equal(again.images(split), images[:10])
-    labels = data.test_labels()
-    assert labels is None or labels.shape == (len(data.images("test")),)
+    labels = data.labels(split)
+    assert (labels is None) == (data.classes is None)
+    if labels is not None:
+        assert labels.shape == (len(images),)
+        assert labels.dtype == torch.int64
+        assert set(labels.tolist()) == set(range(data.classes or 0))
 
 
 def test_mnist5k_is_real_and_split_stratified() -> None:
@@ -130,6 +201,7 @@ def test_mnist_whole(mnist_root: Path) -> None:
     assert torch.equal(whole.images("test"), test)
     official = keys(whole.images("train"))
     assert keys(train) | keys(val) == official
+    assert labelled(data, "train") | labelled(data, "val") == labelled(whole, "train")
 
 
 @pytest.fixture
@@ -157,6 +229,7 @@ def test_a_half_written_file_is_found(mnist_copy: Path) -> None:
 
 
 SETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
+DOWNLOADED = [*SETS, "binarized_mnist", "cifar10"]
 
 
 @pytest.fixture
@@ -248,13 +321,14 @@ def test_the_raw_files_are_read_whatever_lies_beside_them(mnist_root: Path, tmp_
         (tmp_path / "MNIST" / "processed" / name).write_bytes(b"no pickle")
     data = build("data=mnist", f"data.root={tmp_path}")
     dataset = torchvision.datasets.MNIST(str(mnist_root), train=False)
-    assert torch.equal(data.images("test"), normalize(dataset.data))
-    labels = data.test_labels()
+    grey = dataset.data.unsqueeze(1)
+    assert torch.equal(data.images("test"), normalize(grey, mean=0.5, std=0.5))
+    labels = data.labels("test")
     assert labels is not None and labels.dtype == torch.int64
     assert torch.equal(labels, dataset.targets)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", DOWNLOADED)
 def test_offline_is_one_clear_message(cli: Cli, tmp_path: Path, name: str) -> None:
     closed = "http://127.0.0.1:9"  # nothing listens there
     result = cli(

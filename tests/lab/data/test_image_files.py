@@ -11,15 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from stelab.engine.errors import InputError
-from stelab.lab.data.image_files import image_paths, read_image
+from stelab.lab.data.image_files import image_paths
+from stelab.lab.data.image_files import read_image as read_any
 
 GREY: NDArray[np.uint8] = np.repeat(np.arange(28, dtype=np.uint8) * 9, 28).reshape(28, 28)
 WIDE = GREY.astype(np.uint16) * 257
 EIGHT = Image.fromarray(GREY)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read grey pixels, 28x28."""
+    pixels = read_any(path, channels=1, size=(28, 28))
+    assert (pixels.shape, pixels.dtype) == ((1, 28, 28), torch.uint8)
+    return pixels[0].numpy()
 
 
 def png16(pixels: NDArray[np.uint16], kind: int) -> bytes:
@@ -61,19 +70,52 @@ RIGHT: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", RIGHT)
 def test_every_kind_of_pixel_is_read_by_its_range(name: str, tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(RIGHT[name]())
-    assert np.array_equal(read_image(tmp_path / "image").numpy(), GREY)
+    assert np.array_equal(read_image(tmp_path / "image"), GREY)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_grey_becomes_rgb_by_repetition(name: str, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(RIGHT[name]())
+    red, green, blue = read_any(tmp_path / "image", channels=3, size=(28, 28)).numpy()
+    assert np.array_equal(red, GREY)
+    assert np.array_equal(green, GREY)
+    assert np.array_equal(blue, GREY)
+
+
+COLOURS: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+def test_colours_are_read_as_they_are_and_weighed_for_grey(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(COLOURS).save(path)
+    rgb = read_any(path, channels=3, size=(20, 30)).numpy()
+    assert np.array_equal(rgb, COLOURS.transpose(2, 0, 1))
+    (grey,) = read_any(path, channels=1, size=(20, 30)).numpy()
+    luminance = COLOURS @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(grey - luminance).max() < 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_stretched_to_height_and_width(channels: int, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(
+        np.vstack([np.full((10, 8, 3), 200), np.full((10, 8, 3), 40)]).astype("u1")
+    ).save(path)
+    pixels = read_any(path, channels=channels, size=(4, 32))
+    assert pixels.shape == (channels, 4, 32)
+    assert (pixels[:, 0] > 190).all() and (pixels[:, 3] < 50).all()
 
 
 def test_16_bits_are_rounded(tmp_path: Path) -> None:
     values = np.linspace(0, 65535, 784).astype(np.uint16).reshape(28, 28)
     Image.fromarray(values).save(tmp_path / "image.png")
     expected = np.rint(values / 257).astype(np.uint8)
-    assert np.array_equal(read_image(tmp_path / "image.png").numpy(), expected)
+    assert np.array_equal(read_image(tmp_path / "image.png"), expected)
 
 
 def test_one_bit_is_black_or_white(tmp_path: Path) -> None:
     Image.fromarray(GREY > 100).save(tmp_path / "image.png")
-    assert np.array_equal(read_image(tmp_path / "image.png").numpy(), 255 * (GREY > 100))
+    assert np.array_equal(read_image(tmp_path / "image.png"), 255 * (GREY > 100))
 
 
 SEEN_THROUGH = EIGHT.convert("RGBA")
@@ -103,12 +145,15 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_known_or_too_large_is_refused(name: str, tmp_path: Path) -> None:
+def test_what_is_not_known_or_too_large_is_refused(
+    name: str, channels: int, tmp_path: Path
+) -> None:
     make, expected = REFUSED[name]
     (tmp_path / "image").write_bytes(make())
     with pytest.raises(InputError, match=f"image is not a readable image: .*{expected}|{expected}"):
-        read_image(tmp_path / "image")
+        read_any(tmp_path / "image", channels=channels, size=(28, 28))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "loop", "nowhere", "huge"])
@@ -132,4 +177,4 @@ def test_what_is_no_file_is_not_left_out(kind: str, tmp_path: Path) -> None:
 def test_names_of_any_bytes_are_read(tmp_path: Path) -> None:
     EIGHT.save(os.fsencode(tmp_path) + b"/\xff.png", "PNG")
     (path,) = image_paths(tmp_path)
-    assert np.array_equal(read_image(path).numpy(), GREY)
+    assert np.array_equal(read_image(path), GREY)

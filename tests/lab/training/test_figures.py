@@ -12,16 +12,17 @@ from stelab.lab.training.figures import image_rows, run_curves
 
 
 @pytest.mark.parametrize("columns", [1, 5, 12])
-def test_one_row_of_images_a_label(columns: int, tmp_path: Path) -> None:
-    images = torch.rand(columns, 1, 28, 28)
+@pytest.mark.parametrize(("channels", "width"), [(1, 28), (3, 40)])
+def test_one_row_of_images_a_label(channels: int, width: int, columns: int, tmp_path: Path) -> None:
+    images = torch.randint(256, (columns, channels, 28, width)).byte()
     rows = {"original": images, "a long name of a run": images}
     figure = image_rows(rows)
     assert [ax.get_ylabel() for ax in figure.axes] == list(rows)
-    shape = (28, 28 * columns)
-    assert all(np.asarray(ax.images[0].get_array()).shape == shape for ax in figure.axes)
+    strip = torch.cat([*images], dim=2).permute(1, 2, 0).squeeze(2).numpy()
     figure.savefig(tmp_path / "rows.png")
     for ax in figure.axes:
-        assert ax.bbox.width == pytest.approx(columns * ax.bbox.height, rel=0.01)
+        assert np.array_equal(np.asarray(ax.images[0].get_array()), strip)
+        assert ax.bbox.width == pytest.approx(columns * width / 28 * ax.bbox.height, rel=0.01)
         assert ax.yaxis.label.get_window_extent().x0 >= 0
 
 

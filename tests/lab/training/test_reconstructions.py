@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from torch import Tensor
 
 import stelab
 from conftest import train
@@ -19,7 +20,7 @@ from stelab.engine.studies import Run
 from stelab.engine.studies.tables import load
 from stelab.lab.training.figures import reconstruct
 from stelab.lab.training.reconstructions import picture_reconstructions
-from stelab.lab.training.restore import load_data, restore
+from stelab.lab.training.restore import image_format, load_data, restore
 
 Runs = dict[str, Run]
 
@@ -46,7 +47,11 @@ def columns(figure: Figure) -> list[np.ndarray]:
 
 def through(run: Run) -> np.ndarray:
     images = load_data(run).images("test")[:8]
-    return reconstruct(restore(run, checkpoint="last"), images).squeeze(1).numpy()
+    return pixels(run, reconstruct(restore(run, checkpoint="last"), images))
+
+
+def pixels(run: Run, images: Tensor) -> np.ndarray:
+    return image_format(run).denormalize(images).squeeze(1).numpy()
 
 
 def draw(comparison: Comparison, folder: Path) -> Drawn:
@@ -72,7 +77,7 @@ def test_a_column_is_a_groups_first_replicate(runs: Runs) -> None:
     found = dict(zip(names, columns(picture.figure), strict=True))
     images = load_data(runs["none-0"]).images("test")[:8]
     assert names[0] == "original"
-    assert np.array_equal(found["original"], images.squeeze(1).numpy())
+    assert np.array_equal(found["original"], pixels(runs["none-0"], images))
     assert np.array_equal(found["none"], through(runs["none-0"]))
     twins = found["identity = hardtanh_clip\n(baseline)"]
     assert np.array_equal(twins, through(runs["identity-0"]))
@@ -123,4 +128,4 @@ def test_data_may_have_moved(runs: Runs, tmp_path: Path, mnist_root: Path) -> No
         picture = picture_reconstructions(comparison, other)
     original, *_ = columns(picture.figure)
     images = build(other).images("test")[:8]
-    assert np.array_equal(original, images.squeeze(1).numpy())
+    assert np.array_equal(original, pixels(runs["none-0"], images))

@@ -1,7 +1,8 @@
 """The identity of a run: a readable name and a hash of all that can change its result.
 
-Run ids outlive the code. So keys that came later count only where they are set, components are
-hashed under their first names, and a file that a run starts from counts by its content.
+Run ids outlive the code. So keys that came later count only where they say something new,
+components are hashed under their first names, and a file that a run starts from counts by its
+content.
 """
 
 import hashlib
@@ -45,10 +46,22 @@ def fingerprint_of_resolved(config: dict[str, Any]) -> str:
     return _digest(_masked(_canonical(config)))
 
 
-def without_unset(tree: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a configuration without the keys that older runs lack, where they are null."""
-    later = project().later_keys
-    return {key: value for key, value in tree.items() if value is not None or key not in later}
+def without_later(tree: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a configuration without the keys that older runs lack, where it is as without them."""
+    for key, implied in project().later_keys.items():
+        tree = _without(tree, key.split("."), _canonical(implied))
+    return tree
+
+
+def _without(tree: dict[Any, Any], path: list[str], implied: Any) -> dict[Any, Any]:
+    """Return `tree` without the value at `path`, if it is the one that is implied."""
+    name, *rest = path
+    value = tree.get(name)
+    if rest:
+        return tree | {name: _without(value, rest, implied)} if isinstance(value, dict) else tree
+    if _canonical(value) != implied:
+        return tree
+    return {key: value for key, value in tree.items() if key != name}
 
 
 def checkpoint_file(source: str) -> Path:
@@ -96,7 +109,7 @@ def _masked(tree: dict[Any, Any]) -> dict[Any, Any]:
     for key in project().file_keys:
         if isinstance(source := tree.get(key), str):
             tree[key] = source.partition(_MARK)[2] or source
-    return without_unset(tree)
+    return tree
 
 
 def _canonical(node: Any) -> Any:
@@ -112,7 +125,7 @@ def _canonical(node: Any) -> Any:
 
 
 def _digest(canonical: Any) -> str:
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(without_later(canonical), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

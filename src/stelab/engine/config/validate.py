@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
-from stelab.engine.config.identity import register_resolvers, without_unset
+from stelab.engine.config.identity import register_resolvers
 from stelab.engine.config.signature import (
     HYDRA_KEYS,
     Signature,
@@ -71,11 +71,10 @@ def require_keys(cfg: DictConfig, command: str) -> None:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return `cfg` as plain containers: resolved, without `hydra` and unset later keys."""
+    """Return `cfg` as plain containers: resolved, without `hydra`."""
     register_resolvers()  # this process may not have composed it
     try:
-        tree = OmegaConf.to_container(without_hydra(cfg), resolve=True)
-        return without_unset(cast(dict[str, Any], tree))
+        return cast(dict[str, Any], OmegaConf.to_container(without_hydra(cfg), resolve=True))
     except OmegaConfBaseException as error:
         cause = error.__context__
         while cause is not None:

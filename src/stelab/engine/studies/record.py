@@ -225,7 +225,7 @@ class Recorder:
         _write_record(self.folder, self.record)
 
     def finish(self, metrics: dict[str, float], *, arithmetic: dict[str, Any], **rest: Any) -> None:
-        """Record the final metrics, what computed them, and the rest: `epochs` and `effect`."""
+        """Record the final metrics, what computed them, and the rest, such as `epochs`."""
         self.record["machine"] |= arithmetic
         self._end("finished", metrics=metrics, **rest)
 

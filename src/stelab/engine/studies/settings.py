@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from stelab.engine.config.composition import Composition
+from stelab.engine.config.identity import without_later
 from stelab.engine.project import project
 from stelab.engine.studies.record import Run
 from stelab.engine.studies.run_format import is_integer
@@ -72,7 +73,8 @@ def _value(key: str, config: dict[str, Any], composition: Composition) -> Value 
 
 def _configured(runs: Sequence[Run]) -> list[Flat]:
     """Return the keys of config.yaml in which runs differ, but for copies of another key."""
-    originals = [{k: plain_value(v) for k, v in _leaves(run.config)} for run in runs]
+    configs = [without_later(run.config) for run in runs]
+    originals = [{k: plain_value(v) for k, v in _leaves(config)} for config in configs]
     copies = {key for flat in originals for key in flat if _is_copy(key, originals)}
     flats = [
         {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,46 +13,116 @@ from torch import Generator, Tensor
 
 from stelab.engine.errors import InputError
 
-MEAN, STD = 0.5, 0.5
+Batch = dict[str, Tensor]
+"""Named tensors of one length: ``"images"``, and ``"labels"`` where a dataset has classes."""
+
+Draw = Callable[[Batch, int, int], Batch]
+"""What is seen of a batch, given its epoch and its number; see `Batches`."""
+
+PerChannel = float | Sequence[float]
+"""A number, or one for each channel."""
+
+SPLITS = ("train", "val", "test")
 
 
-def normalize(pixels: Tensor) -> Tensor:
-    """Map uint8 pixels ``(n, 28, 28)`` to float32 images ``(n, 1, 28, 28)`` in [-1, 1]."""
+def normalize(pixels: Tensor, *, mean: PerChannel, std: PerChannel) -> Tensor:
+    r"""Map uint8 pixels to float32 images :math:`(p/255 - \mathrm{mean})/\mathrm{std}`.
+
+    Both are of shape ``(n, channels, height, width)``.
+
+    Raises:
+        InputError: `mean` or `std` has neither one number nor one a channel.
+    """
     images = pixels.to(torch.float32, copy=True)  # in place from here: a dataset is large
-    return images.div_(255).sub_(MEAN).div_(STD).unsqueeze(1)
+    means, stds = _broadcast(images, mean=mean, std=std)
+    return images.div_(255).sub_(means).div_(stds)
 
 
-def denormalize(images: Tensor) -> Tensor:
-    """Map images ``(n, 1, 28, 28)`` in [-1, 1] to uint8 pixels ``(n, 28, 28)``, rounding."""
-    return ((images.float() * STD + MEAN) * 255).round().clamp(0, 255).to(torch.uint8).squeeze(1)
+def denormalize(images: Tensor, *, mean: PerChannel, std: PerChannel) -> Tensor:
+    """Undo `normalize`, rounding; what lies beyond black and white becomes these."""
+    images = images.float()
+    means, stds = _broadcast(images, mean=mean, std=std)
+    return ((images * stds + means) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def per_channel(value: PerChannel) -> float | tuple[float, ...]:
+    """Return a mean or a std as what can be compared and hashed."""
+    return tuple(value) if isinstance(value, Sequence) else value
+
+
+def _broadcast(images: Tensor, **values: PerChannel) -> list[Tensor]:
+    """Return each as a tensor that broadcasts to the images."""
+    for name, value in values.items():
+        if isinstance(value, Sequence) and len(value) != images.shape[1]:
+            raise InputError(
+                f"data.{name} must be a number, or one for each of {images.shape[1]} channels, "
+                f"got {len(value)}"
+            )
+    return [images.new_tensor(value).reshape(-1, 1, 1) for value in values.values()]
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """What a network is trained on, whatever the images show.
+
+    Attributes:
+        shape: Of an image: ``(channels, height, width)``; 1 channel is grey, 3 are RGB.
+        mean: See `normalize`.
+        std: See `normalize`.
+    """
+
+    shape: tuple[int, int, int]
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Return the least and the largest value that `normalize` gives a pixel."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        return float((-mean / std).min()), float(((1 - mean) / std).max())
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Call `normalize` with this mean and std."""
+        return normalize(pixels, mean=self.mean, std=self.std)
+
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Call `denormalize` with this mean and std."""
+        return denormalize(images, mean=self.mean, std=self.std)
 
 
 @dataclass(eq=False, repr=False)
 class Batches:
-    """Iterate over images in batches; the last, smaller batch is kept.
+    """Iterate over named tensors in batches, all in one order; the last, smaller batch is kept.
 
-    Their order depends on `seed` and epoch; without a seed it stays as it is. `batch_size` counts
+    The order depends on `seed` and epoch; without a seed it stays as it is. `batch_size` counts
     the images of all processes together, so that a run takes the same optimizer steps on one device
-    and on several: process `rank` takes every `world_size`-th image of each batch.
+    and on several: process `rank` takes every `world_size`-th image of each batch. `draw` makes
+    what is seen of a whole batch, given that, the epoch and the batch's number.
     """
 
-    images: Tensor
+    tensors: Batch
     _: KW_ONLY
     batch_size: int
     seed: int | None
+    draw: Draw | None = None
     rank: int = 0
     world_size: int = 1
     epoch: int = 0
     resume: tuple[int, int] = field(default=(0, 0), init=False)  # epoch and batch
 
     def __post_init__(self) -> None:
-        last = len(self.images) % self.batch_size or self.batch_size
+        last = self.count % self.batch_size or self.batch_size
         if last < self.world_size:
             raise ValueError(
-                f"every process needs an image of every batch, but {len(self.images)} images in "
+                f"every process needs an image of every batch, but {self.count} images in "
                 f"batches of {self.batch_size} leave {last} for {self.world_size} processes in the "
                 "last; change data.batch_size"
             )
+
+    @property
+    def count(self) -> int:
+        """Return the number of images."""
+        return len(self.tensors["images"])
 
     # Lightning reads these two names of a torch DataLoader, to call `set_epoch` on the sampler.
     batch_sampler = None
@@ -66,7 +137,7 @@ class Batches:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
+        return -(-self.count // self.batch_size)
 
     def state_dict(self) -> dict[str, tuple[int, int]]:
         """Return where to resume."""
@@ -76,14 +147,26 @@ class Batches:
         """Skip the batches before that batch in that epoch."""
         self.resume = state["resume"]
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Batch]:
         epoch, start = self.resume
-        order = torch.arange(len(self.images))
+        order = torch.arange(self.count)
         if self.seed is not None:
             order = torch.randperm(len(order), generator=seeded(self.seed, self.epoch))
-        batches = order.to(self.images.device).split(self.batch_size)
-        for batch in batches[start if self.epoch == epoch else 0 :]:
-            yield self.images[batch[self.rank :: self.world_size]]
+        batches = order.to(self.tensors["images"].device).split(self.batch_size)
+        for index in range(start if self.epoch == epoch else 0, len(batches)):
+            yield self._batch(batches[index], index)
+
+    def _batch(self, chosen: Tensor, index: int) -> Batch:
+        own = slice(self.rank, None, self.world_size)
+        if self.draw is None:
+            return _at(chosen[own], self.tensors)
+        # For all processes, so that they see together what one would see alone.
+        drawn = self.draw(_at(chosen, self.tensors), self.epoch, index)
+        return {name: tensor[own].contiguous() for name, tensor in drawn.items()}
+
+
+def _at(chosen: Tensor | slice, tensors: Batch) -> Batch:
+    return {name: tensor[chosen] for name, tensor in tensors.items()}
 
 
 def seeded(*numbers: int, device: torch.device | str = "cpu") -> Generator:
@@ -95,8 +178,15 @@ def seeded(*numbers: int, device: torch.device | str = "cpu") -> Generator:
 class ImageDataModule(pl.LightningDataModule):
     """Splits of a dataset, in batches whose order depends on (seed, epoch) only.
 
-    A dataset defines `load`. A split is loaded when it is first asked for, and its images move to
-    the training device once, as one tensor.
+    A dataset defines `load`. A split is loaded when it is first asked for, and its tensors move to
+    the training device once.
+
+    Args:
+        limit: Keep the first `limit` images of each split; None keeps all.
+        batch_size: Images a batch, over all processes.
+        seed: With the epoch, decides the order of the batches.
+        mean: See `normalize`, which `load` calls with it.
+        std: See `normalize`.
 
     Attributes:
         may_download: Whether absent files may be downloaded: not where a run's own record names
@@ -105,19 +195,37 @@ class ImageDataModule(pl.LightningDataModule):
 
     may_download = True
 
-    def __init__(self, *, limit: int | None, batch_size: int, seed: int):
+    def __init__(
+        self,
+        *,
+        limit: int | None,
+        batch_size: int,
+        seed: int,
+        mean: PerChannel,
+        std: PerChannel,
+    ):
         super().__init__()
         self.limit = limit
         self.batch_size = batch_size
         self.seed = seed
-        self._splits: dict[str, Tensor] = {}
+        self.mean = per_channel(mean)
+        self.std = per_channel(std)
+        self._splits: dict[str, Batch] = {}
 
-    def load(self, split: str) -> Tensor:
-        """Return all images ``(n, 1, 28, 28)`` of a split, normalized, in a fixed order.
+    def load(self, split: str) -> Batch:
+        """Return all of a split, in a fixed order.
 
-        `prepare_data` has made sure that they are on this machine.
+        ``"images"`` are float32, ``(n, channels, height, width)``, normalized; ``"labels"``, where
+        there are classes, int64, ``(n,)``. `prepare_data` has made sure that they are on this
+        machine.
         """
         raise NotImplementedError(f"{type(self).__name__} must define load(split)")
+
+    def tensors(self, split: str) -> Batch:
+        """Return the first `limit` of a split, perhaps none; see `load`."""
+        if split not in self._splits:
+            self._splits[split] = _at(slice(self.limit), self.load(split))
+        return self._splits[split]
 
     def images(self, split: str) -> Tensor:
         """Return the first `limit` images of ``"train"``, ``"val"`` or ``"test"``.
@@ -127,17 +235,35 @@ class ImageDataModule(pl.LightningDataModule):
         """
         if not self.has(split):
             raise InputError(f"the {split} split is empty: data.{split}_size is 0")
-        return self._splits[split]
+        return self.tensors(split)["images"]
 
-    def test_labels(self) -> Tensor | None:
-        """Return the classes of the test images, shape ``(n,)``; None where there are none."""
-        return None
+    def labels(self, split: str) -> Tensor | None:
+        """Return the classes of these images, int64, ``(n,)``; None where there are none."""
+        return self.tensors(split).get("labels")
 
     def has(self, split: str) -> bool:
         """Return whether a split has any images."""
-        if split not in self._splits:
-            self._splits[split] = self.load(split)[: self.limit]
-        return len(self._splits[split]) > 0
+        return len(self.tensors(split)["images"]) > 0
+
+    @property
+    def classes(self) -> int | None:
+        """Return the number of classes, of which labels are 0 to the last; None without labels."""
+        return None
+
+    @property
+    def format(self) -> ImageFormat:
+        """Return the images' shape and normalization."""
+        loaded = next(iter(self._splits), "train")
+        _, channels, height, width = self.tensors(loaded)["images"].shape
+        return ImageFormat(shape=(channels, height, width), mean=self.mean, std=self.std)
+
+    @property
+    def draw(self) -> Draw | None:
+        """Return what draws a training batch anew each time; None where images are what they are.
+
+        See `Batches`. What it draws depends on the run's seed, the epoch and the batch only.
+        """
+        return None
 
     def batches_per_epoch(self, limit: int | float) -> int:
         """Return the training batches of an epoch: at most `limit`, or that share of all."""
@@ -151,7 +277,7 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> Batches:
         """Return the training batches, reshuffled every epoch but for trainer.overfit_batches."""
         overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        return self._batches("train", seed=None if overfits else self.seed)
+        return self._batches("train", seed=None if overfits else self.seed, draw=self.draw)
 
     def val_dataloader(self) -> Batches:
         """Return the validation batches in order."""
@@ -161,12 +287,14 @@ class ImageDataModule(pl.LightningDataModule):
         """Return the test batches in order."""
         return self._batches("test", seed=None)
 
-    def _batches(self, split: str, *, seed: int | None) -> Batches:
-        images, shares = self.images(split), dict[str, int]()
+    def _batches(self, split: str, *, seed: int | None, draw: Draw | None = None) -> Batches:
+        self.images(split)  # there are some
+        tensors, shares = self.tensors(split), dict[str, int]()
         if self.trainer is not None:
-            images = images.to(self.trainer.strategy.root_device)
+            device = self.trainer.strategy.root_device
+            tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
             shares = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        return Batches(images, batch_size=self.batch_size, seed=seed, **shares)
+        return Batches(tensors, batch_size=self.batch_size, seed=seed, draw=draw, **shares)
 
 
 def hold_out(labels: Tensor, size: int, *, seed: int, key: str, of: str) -> tuple[Tensor, Tensor]:
@@ -184,3 +312,33 @@ def hold_out(labels: Tensor, size: int, *, seed: int, key: str, of: str) -> tupl
     by_position = order[position[order].argsort(stable=True)]
     held = torch.isin(order, by_position[:size])
     return order[~held], order[held]
+
+
+@lru_cache(maxsize=4)
+def divide(
+    pixels: Tensor,
+    labels: Tensor | None,
+    *,
+    test_size: int | None,
+    val_size: int | None,
+    seed: int,
+    mean: PerChannel,
+    std: PerChannel,
+) -> dict[str, Batch]:
+    """Hold out a test and a validation split, stratified where there are labels, and normalize.
+
+    Once a process: the jobs of a sweep share the images, where they give the same tensors. A size
+    that is None leaves that split out.
+    """
+    classes = torch.zeros(len(pixels)) if labels is None else labels
+    rest, test = hold_out(classes, test_size or 0, seed=seed, key="data.test_size", of="images")
+    others = "images beside the test's" if test_size else "images"
+    kept, val = hold_out(classes[rest], val_size or 0, seed=seed, key="data.val_size", of=others)
+    sizes = {"train": 0, "val": val_size, "test": test_size}
+    chosen = {"train": rest[kept], "val": rest[val], "test": test}
+    return {
+        split: {"images": normalize(pixels[i], mean=mean, std=std)}
+        | ({} if labels is None else {"labels": labels[i]})
+        for split, i in chosen.items()
+        if sizes[split] is not None
+    }

@@ -1,10 +1,10 @@
-"""Image files of any kind and origin as grey pixels: right, or refused.
+"""Image files of any kind and origin as grey or RGB pixels: right, or refused.
 
-Read are BMP, GIF, JPEG, JPEG 2000, PNG, PBM to PPM, TIFF and WebP of at most 2**25 pixels and
-2**27 bytes; of several frames, the first. Colours are weighed by how bright they look (ITU-R
-601-2). Pixels of 16 bits are divided by 257, in PNG and PGM, where white is 65,535. Refused, as
-what they show is not known: other pixels of more than 8 bits (which is white?), and pixels that
-are transparent (on what?).
+Read are BMP, GIF, JPEG, JPEG 2000, PNG, PBM to PPM, TIFF and WebP of at most 2**25 pixels and 2**27
+bytes; of several frames, the first. Where grey is asked for, colours are weighed by how bright they
+look (ITU-R 601-2); where RGB is, all three are what is grey. Pixels of 16 bits are divided by 257,
+in PNG and PGM, where white is 65,535. Refused, as what they show is not known: other pixels of more
+than 8 bits (which is white?), and pixels that are transparent (on what?).
 """
 
 import io
@@ -26,29 +26,38 @@ _WHITE_IS_65535 = ("PNG", "PPM")
 _MOST_PIXELS = 2**25
 _MOST_BYTES = 2**27
 _TOO_LARGE = f"it has more than {_MOST_PIXELS} pixels"
-_SIZE = (28, 28)
 
 
-def image_paths(folder: Path) -> list[Path]:
+def image_paths(folder: Path, *, key: str = "images") -> list[Path]:
     """Return the files of a folder, sorted by name, without hidden ones."""
     try:
         paths = sorted(p for p in folder.iterdir() if not (p.is_dir() or p.name.startswith(".")))
     except (OSError, ValueError) as error:
-        raise InputError(f"images must be a folder, got '{visible(str(folder))}'") from error
+        raise InputError(f"{key} must be a folder, got '{visible(str(folder))}'") from error
     if not paths:
         raise InputError(f"{visible(str(folder))} holds no images")
     return paths
 
 
-def read_image(path: Path) -> Tensor:
-    """Read an image file: uint8 pixels ``(28, 28)``, 255 white."""
+def read_image(path: Path, *, channels: int, size: tuple[int, int]) -> Tensor:
+    """Read an image file: uint8 pixels ``(channels, height, width)``, 255 white.
+
+    Args:
+        path: The file; what it shows is stretched to `size`.
+        channels: 1 for grey, 3 for RGB.
+        size: Height and width.
+
+    Raises:
+        InputError: It is not a file, none of the known formats, damaged, too large, or not known
+            to look like anything.
+    """
     try:
         content = io.BytesIO(read_bounded(path, limit=_MOST_BYTES))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a file says beside its pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(content, formats=_FORMATS) as image:
-                grey = _grey(image)
+                read = _grey_or_rgb(image, channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _refused(path, _TOO_LARGE) from error
     except UnidentifiedImageError as error:
@@ -56,17 +65,18 @@ def read_image(path: Path) -> Tensor:
     # Whatever Pillow's readers raise on bytes that were made to confuse them.
     except Exception as error:
         raise _refused(path, first_line(error)) from error
-    if grey.size != _SIZE:
-        grey = grey.resize(_SIZE, Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(grey))
+    height, width = size
+    if read.size != (width, height):
+        read = read.resize((width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(read)).reshape(height, width, channels).permute(2, 0, 1)
 
 
 def _refused(path: Path, reason: str) -> InputError:
     return InputError(f"{visible(str(path))} is not a readable image: {visible(reason)}")
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    """Return 8-bit grey; size and mode are checked before anything is decoded."""
+def _grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
+    """Return 8 bits a channel; size and mode are checked before anything is decoded."""
     if image.width * image.height > _MOST_PIXELS:
         raise ValueError(_TOO_LARGE)
     deep = ImageMode.getmode(image.mode).typestr not in ("|u1", "|b1")
@@ -81,7 +91,8 @@ def _grey(image: Image.Image) -> Image.Image:
             raise ValueError(
                 "what is behind its transparent pixels is not known: save it without them"
             )
+    mode = "L" if channels == 1 else "RGB"
     if not deep:
-        return image.convert("L")
+        return image.convert(mode)
     pixels = np.asarray(image).astype(np.uint16)  # divided by 257, which maps 65,535 to 255
-    return Image.fromarray((pixels // 257 + (pixels % 257 > 128)).astype(np.uint8))
+    return Image.fromarray((pixels // 257 + (pixels % 257 > 128)).astype(np.uint8)).convert(mode)

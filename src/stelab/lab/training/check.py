@@ -54,7 +54,7 @@ def check(jobs: Sequence[DictConfig]) -> None:
         with mistakes.of(overrides_of(cfg)):
             once({**tree, "seed": 0, "study": "", "paths": None, "names": None}, _check_objects)
             data = {**to_plain(cfg.data), "seed": 0}
-            shape = once(data, lambda job: list(build_data(job).images("train").shape[1:]))
+            shape = once(data, lambda job: list(build_data(job).format.shape))
             network = [to_plain(cfg.model), to_plain(cfg.loss), shape, cfg.trainer.precision]
             once(network, partial(_check_shapes, shape=shape))
     mistakes.raise_any()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.files import (
@@ -23,10 +24,9 @@ from stelab.engine.files import (
     written_atomically,
 )
 from stelab.engine.studies import Run
-from stelab.lab.data import denormalize, normalize
-from stelab.lab.data.datamodule import Batches
 from stelab.lab.data.image_files import image_paths, read_image
-from stelab.lab.training.restore import load_data, restore
+from stelab.lab.training.figures import drawable
+from stelab.lab.training.restore import image_format, load_data, restore
 
 Packed = NDArray[np.uint8]
 _BATCH = 100
@@ -67,15 +67,17 @@ def encode(
     if os.path.lexists(target) and not overwrite:
         raise InputError(f"{output} exists already: give another output, or overwrite=true")
     module = restore(run, checkpoint=checkpoint, trust=trust)
+    form = image_format(run)
     batches: Iterable[Tensor]
     if images is not None:
         paths = image_paths(Path(images))
         parts = (paths[first : first + _BATCH] for first in range(0, len(paths), _BATCH))
-        stacks = (torch.stack([read_image(path) for path in part]) for part in parts)
-        count, batches = len(paths), map(normalize, stacks)
+        read = partial(read_image, channels=form.shape[0], size=form.shape[1:])
+        stacks = (torch.stack([read(path) for path in part]) for part in parts)
+        count, batches = len(paths), map(form.normalize, stacks)
     else:
-        pixels = load_data(run, data, split=split, trust=trust).images(split)
-        count, batches = len(pixels), Batches(pixels, batch_size=_BATCH, seed=None)
+        whole = load_data(run, data, split=split, trust=trust).images(split)
+        count, batches = len(whole), whole.split(_BATCH)
     shape = (count, math.ceil(math.prod(module.model.code_shape) / 8))
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with written_atomically(target) as file, torch.no_grad():
@@ -99,12 +101,13 @@ def decode(
     module = restore(run, checkpoint=checkpoint, trust=trust)
     shape = module.model.code_shape
     count, batches = _open_codes(Path(codes), shape)
+    form = image_format(run)
     digits = max(5, len(str(count - 1)))
     names = (f"{i:0{digits}}.png" for i in range(count))
     with filled_atomically(folder) as unfinished, torch.no_grad():
         for batch in batches:
-            pixels = denormalize(module.model.decode(unpack(batch, shape)))
-            for image, name in zip(pixels.numpy(), names, strict=False):
+            pixels = form.denormalize(module.model.decode(unpack(batch, shape)))
+            for image, name in zip(drawable(pixels), names, strict=False):
                 Image.fromarray(image).save(unfinished / name)
     return count
 
@@ -149,11 +152,15 @@ def encode_projected(run: Run, *, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Encode test images for the projector: arguments of ``add_embedding``, pixels as bytes."""
     module = restore(run, checkpoint="last", trust=trust)
     data = load_data(run, trust=trust)
-    images, labels = data.images("test")[:1000], data.test_labels()
-    batches = Batches(images, batch_size=_BATCH, seed=None)
-    bits = torch.cat([module.model.encode(batch).flatten(1).byte() for batch in batches])
+    images, labels = data.images("test")[:1000], data.labels("test")
+    bits = torch.cat(
+        [module.model.encode(batch).flatten(1).byte() for batch in images.split(_BATCH)]
+    )
     classes = None if labels is None else labels[: len(images)].tolist()
-    pixels = denormalize(images).unsqueeze(1)
+    pixels = data.format.denormalize(images)
+    height, width = pixels.shape[2:]
+    longest = max(height, width)  # the projector shows squares
+    pixels = functional.pad(pixels, (0, longest - width, 0, longest - height))
     return {"mat": bits, "metadata": classes, "label_img": pixels, "tag": "codes"}
 
 

@@ -4,9 +4,12 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stelab.engine.errors import InputError, first_line
@@ -21,6 +24,7 @@ def draw_run(folder: RunFolder, module: Any, data: Any, *, split: str = "test") 
     """Draw ``figures/reconstructions.png``, of images of a split, and ``figures/loss.png``."""
     images = data.images(split)[:12].cpu()
     rows = {"original": images, "reconstruction": reconstruct(module, images)}
+    rows = {label: data.format.denormalize(row) for label, row in rows.items()}
     require_own(folder.figures)
     write_figure(image_rows(rows), folder.figures / "reconstructions.png", dpi=120)
     write_figure(run_curves(folder.metrics), folder.figures / "loss.png", dpi=120)
@@ -35,19 +39,28 @@ def reconstruct(module: Any, images: Tensor) -> Tensor:
 
 
 def image_rows(rows: dict[str, Tensor]) -> Figure:
-    """Draw one labelled row of images per entry, each ``(n, 1, 28, 28)`` in [-1, 1]."""
-    width = _CELL * max(len(images) for images in rows.values())
+    """Draw one labelled row of images per entry, pixels as `denormalize` returns them."""
+    count, _, height, width = max((row.shape for row in rows.values()), key=lambda shape: shape[0])
     figure, axes = panels(len(rows))
-    for ax, (label, images) in zip(axes, rows.items(), strict=True):
-        strip = torch.cat(list(images.squeeze(1)), dim=1)
-        ax.imshow(
-            strip.numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest", aspect="auto"
-        )
+    for ax, (label, pixels) in zip(axes, rows.items(), strict=True):
+        show(ax, np.concatenate(list(drawable(pixels)), axis=1), interpolation="nearest")
         ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    fit(figure, width=(width, width), height=_CELL)
+    inches = _CELL * count * width / height
+    fit(figure, width=(inches, inches), height=_CELL)
     return figure
+
+
+def drawable(pixels: Tensor) -> NDArray[np.uint8]:
+    """Return pixels ``(n, channels, height, width)`` as pictures: grey ones without channels."""
+    return pixels.permute(0, 2, 3, 1).squeeze(3).numpy()
+
+
+def show(ax: Axes, picture: NDArray[np.uint8], *, interpolation: str) -> None:
+    """Draw one picture, grey or RGB, over all of `ax`."""
+    # Colour map and limits are of grey alone.
+    ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=interpolation, aspect="auto")
 
 
 def run_curves(path: Path) -> Figure:

@@ -15,7 +15,7 @@ from stelab.annealing import advance
 from stelab.engine.config import build
 from stelab.engine.errors import RunError
 from stelab.estimators import Estimator, MultiEvaluation
-from stelab.lab.data.datamodule import seeded
+from stelab.lab.data.datamodule import Batch, seeded
 from stelab.lab.models import Autoencoder
 from stelab.lab.training.losses import SquaredError
 from stelab.lab.training.processes import EpochMeans
@@ -90,8 +90,9 @@ class AutoencoderModule(pl.LightningModule):
             self.trainer.should_stop = True  # so that it is validated, in the middle of an epoch
         advance(self, self.global_step / self.trainer.estimated_stepping_batches)
 
-    def training_step(self, images: Tensor, batch_index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the scalar whose gradient the estimator estimates."""
+        images = batch["images"]
         first: list[Tensor] = []  # an enumerating estimator evaluates the loss a thousand times
 
         def per_example_loss(bits: Tensor) -> Tensor:
@@ -115,13 +116,13 @@ class AutoencoderModule(pl.LightningModule):
         self.log("train/loss_step", loss.detach())
         return loss
 
-    def validation_step(self, images: Tensor, batch_index: int) -> None:
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Record the loss of the reconstructions."""
-        self._evaluate("val", images)
+        self._evaluate("val", batch["images"])
 
-    def test_step(self, images: Tensor, batch_index: int) -> None:
+    def test_step(self, batch: Batch, batch_index: int) -> None:
         """Record the loss of the reconstructions."""
-        self._evaluate("test", images)
+        self._evaluate("test", batch["images"])
 
     def _evaluate(self, split: str, images: Tensor) -> None:
         reconstruction = self(images)

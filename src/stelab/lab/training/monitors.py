@@ -172,7 +172,7 @@ class Throughput(Callback):
         self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
         """Stop the clock, as this may be the epoch's last batch."""
-        self.images += len(batch) * trainer.world_size
+        self.images += len(batch["images"]) * trainer.world_size
         last = trainer.should_stop or index + 1 == trainer.num_training_batches
         if last and module.device.type == "cuda":
             torch.cuda.synchronize(module.device)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from stelab.engine.comparison import Comparison
-from stelab.engine.comparison.statistics import Array
 from stelab.engine.errors import InputError
 from stelab.engine.report.drawing import Drawn, Picture, fit, panels
 from stelab.engine.report.group_styles import shown_styles, tell_not_shown, tell_same
@@ -37,8 +37,8 @@ def picture_reconstructions(
     Of each group, the first replicate's last checkpoint is read; the figure's `missing` says why
     groups are not in it. `data` configures the dataset where it has moved since the runs.
     """
-    from stelab.lab.training.figures import reconstruct
-    from stelab.lab.training.restore import restore
+    from stelab.lab.training.figures import drawable, reconstruct
+    from stelab.lab.training.restore import image_format, restore
 
     groups = shown_styles(comparison)
     # Of the groups that share a column, the first.
@@ -51,15 +51,19 @@ def picture_reconstructions(
         )
     refusals: dict[int, str] = {}
     runs = _attempt(read_run, dict(enumerate(firsts["folder"])), refusals)
-    images = _images(runs.values(), data, trust, reasons=list(refusals.values()))
+    pixels = _pixels(runs.values(), data, trust, reasons=list(refusals.values()))
 
     def reconstruction(run: Run) -> Tensor:
-        return reconstruct(restore(run, checkpoint="last", trust=trust), images)
+        form = image_format(run)  # groups of the same data may normalize them differently
+        if form.shape != pixels.shape[1:]:
+            raise InputError(f"its images have another shape, {form.shape}")
+        module = restore(run, checkpoint="last", trust=trust)
+        return form.denormalize(reconstruct(module, form.normalize(pixels)))
 
     reconstructed = _attempt(reconstruction, runs, refusals)
     if not reconstructed:
         raise InputError(f"No reconstructions: {next(iter(refusals.values()))}.")
-    columns = [column.squeeze(1).numpy() for column in (images, *reconstructed.values())]
+    columns = [drawable(column) for column in (pixels, *reconstructed.values())]
     shown = [group for i, group in enumerate(groups) if i in reconstructed]
     names = ["original", *(group.name(_FOLD) for group in shown)]
     missing = tuple(
@@ -89,34 +93,38 @@ def _attempt(
     return results
 
 
-def _images(
+def _pixels(
     runs: Iterable[Run], data: DictConfig | None, trust: Sequence[str], reasons: list[str]
 ) -> Tensor:
-    """Return test images of the first run whose data can be had; else raise the first reason."""
+    """Return test images, of 8 bits, of the first run whose data can be had; or say why not."""
     from stelab.lab.training.restore import load_data
 
     for run in runs:
         try:
-            return load_data(run, data, trust=trust).images("test")[:IMAGES]
+            loaded = load_data(run, data, trust=trust)
+            return loaded.format.denormalize(loaded.images("test")[:IMAGES])
         except InputError as error:
             reasons.append(str(error).rstrip("."))
     raise InputError(f"No reconstructions: {reasons[0]}.")
 
 
-def _mosaic(columns: Sequence[Array], names: Sequence[str]) -> Figure:
-    """Draw all images as one, white between the columns."""
-    stacked = [column.reshape(-1, column.shape[-1]) for column in columns]
-    gap = ((0, 0), (0, _GAP))
-    tiles = np.hstack([np.pad(column, gap, constant_values=1) for column in stacked])
+def _mosaic(columns: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> Figure:
+    """Draw all images as one, grey or RGB, white between the columns."""
+    from stelab.lab.training.figures import show
+
+    _, height, width, *colours = columns[0].shape
+    stacked = [column.reshape(-1, width, *colours) for column in columns]
+    gap = ((0, 0), (0, _GAP), *((0, 0) for _ in colours))
+    tiles = np.hstack([np.pad(column, gap, constant_values=255) for column in stacked])
     figure, (ax,) = panels()
-    ax.imshow(tiles, cmap="gray", vmin=-1, vmax=1, interpolation="none", aspect="auto")
-    pitch = columns[0].shape[-1] + _GAP
+    show(ax, tiles, interpolation="none")
+    pitch = width + _GAP
     ax.xaxis.tick_top()
     middles = [(i + 0.5) * pitch - _GAP / 2 - 0.5 for i in range(len(names))]
     ax.set_xticks(middles, names, rotation=90, multialignment="left")
     ax.tick_params(length=0)
     ax.set(yticks=[], frame_on=False)
     ax.grid(False)
-    width = _CELL * len(columns)
-    fit(figure, width=(width, width), height=_CELL * len(columns[0]))
+    inches = _CELL * len(columns) * width / height
+    fit(figure, width=(inches, inches), height=_CELL * len(columns[0]))
     return figure

@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from stelab.arguments import Level, Scale, Sizes, checked
 from stelab.binarizer import Binarizer
 from stelab.engine.config import build
 from stelab.engine.errors import InputError, first_line
@@ -15,14 +16,15 @@ from stelab.engine.studies.record import Run, RunFolder
 from stelab.engine.terminal import visible
 from stelab.engine.trust import rebuild, require_trusted
 from stelab.estimators import Estimator
-from stelab.lab.data import ImageDataModule
-from stelab.lab.data.datamodule import Batches
+from stelab.lab.data import ImageDataModule, ImageFormat
+from stelab.lab.data.datamodule import Batches, per_channel
 from stelab.lab.models import Autoencoder
 from stelab.lab.training.checkpoint_file import mismatch, not_finite, read_checkpoint
 from stelab.lab.training.figures import draw_run
 from stelab.lab.training.module import AutoencoderModule
 
 _LAYER = "model.binarizer."
+_MOST_NUMBERS = 2**22  # of an image
 
 
 def restore(
@@ -49,7 +51,7 @@ def restore(
         module = _build(run, trust, loss=loss)
         module.on_load_checkpoint(content)
         module.load_state_dict(state)
-        _require_images(module.eval().model)
+        _require_images(module.eval().model, image_format(run))
     except InputError:
         raise
     # A stranger's content, of any types: what a module raises on it has no one type either.
@@ -80,13 +82,37 @@ def _require_fit(module: nn.Module, state: dict[str, Tensor], *, size: int) -> N
         raise ValueError(f"it is too small to hold {numbers} numbers")
 
 
-def _require_images(model: Autoencoder) -> None:
+def image_format(run: Run) -> ImageFormat:
+    """Return the shape and the normalization of a run's images, as run.json says them.
+
+    Raises:
+        InputError: They are not what stelab writes there.
+    """
+    if "images" not in run.record:  # of before it was written
+        return ImageFormat(shape=(1, 28, 28), mean=0.5, std=0.5)
+    try:
+        form = _as_recorded(**run.record["images"])
+    except (TypeError, ValueError) as error:
+        reason = f"run.json: images: {first_line(error)}"
+        raise InputError(f"{visible(str(run.folder))}: {visible(reason)}") from error
+    if math.prod(form.shape) > _MOST_NUMBERS:
+        raise InputError(f"{visible(str(run.folder))}: run.json: images of shape {form.shape}")
+    return form
+
+
+@checked
+def _as_recorded(*, shape: Sizes, mean: Level, std: Scale) -> ImageFormat:
+    channels, height, width = shape
+    return ImageFormat((channels, height, width), per_channel(mean), per_channel(std))
+
+
+def _require_images(model: Autoencoder, form: ImageFormat) -> None:
     """Pass one image, to see that all parts fit each other."""
-    image = torch.zeros(1, 1, 28, 28)
+    image = torch.zeros(1, *form.shape)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         bits = model.encode(image)
         if bits.shape[1:] != model.code_shape or model.decode(bits).shape != image.shape:
-            raise ValueError("it makes no 28x28 image of an image, or codes of another shape")
+            raise ValueError(f"it makes no image of shape {form.shape}, or codes of another shape")
 
 
 def evaluate(
@@ -95,14 +121,15 @@ def evaluate(
     """Compute ``<split>/loss`` and ``<split>/mse`` in eval mode, and draw the run's figures."""
     module = restore(run, checkpoint=checkpoint, trust=trust, loss=True)
     images_of = load_data(run, data, split=split, trust=trust)
-    images = images_of.images(split)
+    count = len(images_of.images(split))
     loss, mse = 0.0, 0.0
     with torch.no_grad():
-        for batch in Batches(images, batch_size=images_of.batch_size, seed=None):
-            reconstruction = module(batch)
-            weight = len(batch) / len(images)
-            loss += weight * module.losses(reconstruction, batch).mean().item()
-            mse += weight * module.squared_error(reconstruction, batch).mean().item()
+        for batch in Batches(images_of.tensors(split), batch_size=images_of.batch_size, seed=None):
+            images = batch["images"]
+            reconstruction = module(images)
+            weight = len(images) / count
+            loss += weight * module.losses(reconstruction, images).mean().item()
+            mse += weight * module.squared_error(reconstruction, images).mean().item()
     metrics = {f"{split}/loss": loss, f"{split}/mse": mse}
     for name, value in metrics.items():
         if not math.isfinite(value):  # finite weights may still overflow
@@ -118,6 +145,13 @@ def load_data(
     if data is not None:
         module: ImageDataModule = build(data)
         module.prepare_data()
+        module.images(split)
+        if (given := module.format) != (own := image_format(run)):
+            raise InputError(
+                f"data has images of shape {given.shape}, with data.mean={given.mean} and "
+                f"data.std={given.std}, but {run.folder} was trained on {own.shape}, {own.mean} "
+                f"and {own.std}: set them so, or give other data"
+            )
         return module
     module = rebuild(run, "data", trust=trust)
     module.may_download = False

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,6 +185,7 @@ def _fit_and_test(
     clamps = type(module.estimator).clipped is not Estimator.clipped
     return {
         "metrics": metrics | floats(trainer.callback_metrics),
+        "images": asdict(data.format),
         "epochs": epochs,
         "arithmetic": _arithmetic(trainer.strategy.root_device),
         # The metric that is 0 while a clamping estimator has no effect.
