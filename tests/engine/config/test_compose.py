@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import stelab
 from stelab.engine.config import CONF_DIR
-from stelab.engine.config.identity import fingerprint, run_id
+from stelab.engine.config.identity import fingerprint, fingerprint_of_resolved, run_id
+from stelab.engine.config.validate import plain
+from stelab.engine.project import project
 from stelab.lab.training import AutoencoderModule, build_module
 
 DEFAULTS = OmegaConf.load(CONF_DIR / "train.yaml").defaults
@@ -90,6 +93,47 @@ def test_what_cannot_change_the_result_does_not_change_the_id(override: str) -> 
 )
 def test_what_can_change_the_result_changes_the_id(override: str) -> None:
     assert ids(override).rpartition("-")[2] != ids().rpartition("-")[2]
+
+
+# Of these commands before any of today's later keys was there.
+FIRST_IDS = {
+    "": "identity-fixed0-s0-409d12f3",
+    "data=mnist5k": "identity-fixed0-s0-ceae8974",
+    "data=mnist5k data.mean=0.5 data.std=0.5": "identity-fixed0-s0-ceae8974",
+    "data=fashion_mnist seed=3": "identity-fixed0-s3-05f0e034",
+    "data=kmnist model=mlp better=null": "identity-fixed0-s0-24a4abda",
+    "experiment=tutorial": "identity-fixed0-s0-cf226f1b",
+    "experiment=quickstart": "identity-fixed0-s0-5f55b057",
+    "data=mnist5k model=mlp debug=fast tags=[a]": "identity-fixed0-s0-91b8d30a",
+    "data.val_size=0 monitor=train/loss": "identity-fixed0-s0-aac28b2d",
+}
+
+
+@pytest.mark.parametrize("command", FIRST_IDS)
+def test_commands_of_older_runs_find_them(command: str) -> None:
+    assert ids(*command.split()) == FIRST_IDS[command]
+
+
+def test_later_keys_count_where_they_say_something_new() -> None:
+    config = plain(stelab.compose("data=mnist5k"))
+    known = fingerprint_of_resolved(config)
+    for key, implied in project().later_keys.items():
+        *parents, last = key.split(".")
+        for value, is_as_before in ((implied, True), ("something new", key == "tags")):
+            changed = copy.deepcopy(config)
+            node = changed
+            for parent in parents:
+                node = node[parent]
+            node[last] = value
+            assert (fingerprint_of_resolved(changed) == known) is is_as_before, (key, value)
+            if is_as_before:
+                node.pop(last)
+                assert fingerprint_of_resolved(changed) == known, key
+
+
+@pytest.mark.parametrize("override", ["data.mean=0", "data.std=1", "data.mean=[0.5]"])
+def test_another_normalization_is_another_run(override: str) -> None:
+    assert ids("data=mnist5k", override) != FIRST_IDS["data=mnist5k"]
 
 
 def test_fingerprint_is_the_same_in_another_order() -> None:

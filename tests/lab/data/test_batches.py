@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -78,7 +80,7 @@ def draw(batch: dict[str, Tensor], epoch: int, index: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("world_size", [1, 3])
 def test_what_is_drawn_is_drawn_for_all_processes_together(world_size: int) -> None:
-    options = {"batch_size": 32, "seed": 5, "draw": draw, "epoch": 2}
+    options: dict[str, Any] = {"batch_size": 32, "seed": 5, "draw": draw, "epoch": 2}
     parts = [
         list(Batches(NAMED, rank=rank, world_size=world_size, **options))
         for rank in range(world_size)

@@ -93,7 +93,7 @@ FEW: dict[str, Any] = {
 
 def test_grey_images_in_0_to_1_are_there_too() -> None:
     images = build("data=mnist5k", "data.mean=0", "data.std=1").images("test")
-    assert (images.min(), images.max()) == (0, 1)
+    assert (images.min().item(), images.max().item()) == (0, 1)
     assert torch.equal((images - 0.5) / 0.5, build("data=mnist5k").images("test"))
 
 

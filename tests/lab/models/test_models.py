@@ -140,7 +140,7 @@ def step_by_lightnings_rules(module: AutoencoderModule, batches: list[Tensor]) -
     losses = []
     for i, batch in enumerate(batches):
         optimizer.zero_grad()
-        loss = module.training_step(batch, i)
+        loss = module.training_step({"images": batch}, i)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())

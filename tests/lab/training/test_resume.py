@@ -105,6 +105,7 @@ THREE_EPOCHS = (
     [
         "optimizer=adamw scheduler=cosine",
         "optimizer=sgd scheduler=onecycle",
+        "data=binarized_mnist5k",
         "scheduler=warmup scheduler.warmup=0.4 trainer.max_steps=10",
         "scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau ~scheduler.factor "
         "scheduler.monitor=val/loss scheduler.patience=0 scheduler.threshold=0.9",

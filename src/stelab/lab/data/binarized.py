@@ -78,6 +78,9 @@ class BinarizedMNIST(_Binarized, MNIST):
         batch_size: Images a batch, over all processes.
         seed: With the epoch, decides the order of the batches, and what is drawn every epoch.
 
+    Only batches of training are drawn anew: whoever looks at the training split otherwise, such as
+    ``stelab encode split=train``, sees its grey values.
+
     Raises:
         InputError: The files are absent and cannot be downloaded, or are damaged.
 

@@ -79,6 +79,8 @@ def _grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
     """Return 8 bits a channel; size and mode are checked before anything is decoded."""
     if image.width * image.height > _MOST_PIXELS:
         raise ValueError(_TOO_LARGE)
+    if image.mode == "LAB":
+        raise ValueError("what colours its LAB pixels are is not known: save them as RGB")
     deep = ImageMode.getmode(image.mode).typestr not in ("|u1", "|b1")
     if deep and image.format not in _WHITE_IS_65535:
         raise ValueError(
