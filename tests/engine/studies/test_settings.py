@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +230,20 @@ def test_a_target_that_is_a_table_stops_nothing() -> None:
     del broken.config["names"]["estimator"]
     first, second = swept([whole, broken])
     assert (first["seed"], second["seed"]) == (0, 1)
+
+
+def test_runs_that_lack_a_later_key_have_what_it_was_without() -> None:
+    default, other = runs("data=mnist5k", "data=mnist5k seed=1 data.mean=0 data.std=1")
+    config = copy.deepcopy(default.config)
+    del config["data"]["mean"], config["data"]["std"]
+    old = replace(default, config=config)
+    assert old.composition  # its record is still of it
+    assert swept([old, default]) == [{}, {}]
+    assert swept([old, other]) == [
+        {"data.mean": 0.5, "data.std": 0.5, "seed": 0},
+        {"data.mean": 0, "data.std": 1, "seed": 1},
+    ]
+    assert swept([replace(old, record={}), default]) == [{}, {}]
 
 
 def test_lists_null_and_truth() -> None:

@@ -66,7 +66,8 @@ def _value(key: str, config: dict[str, Any], composition: Composition) -> Value 
     node: Any = config
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
-            return None
+            implied = project().later_keys.get(key)  # of a run of before there was the key
+            return None if implied is None else plain_value(implied)
         node = node[part]
     return plain_value(node)
 

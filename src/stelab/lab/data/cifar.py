@@ -94,6 +94,7 @@ class CIFAR10(Downloaded):
 
 
 def _read(path: Path, checksum: str) -> bytes:
+    """Return what a file holds; raise ValueError unless it has its checksum."""
     if not path.is_file():
         raise ValueError("it is no file")
     content = read_bounded(path, limit=_MOST_BYTES)

@@ -80,6 +80,7 @@ class ImageFolder(ImageDataModule):
         return "train" if self.test_size is None or self.val_size is None else ""
 
     def _divided(self, part: str, **held_out: int | None) -> dict[str, Batch]:
+        """Return the splits of the images in a part of the folder."""
         classes, folder = _classes(self.folder / self._first), self.folder / part
         if _classes(folder) != classes:
             raise InputError(

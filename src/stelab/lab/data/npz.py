@@ -65,8 +65,8 @@ class NPZ(ImageDataModule):
 
     def load(self, split: str) -> Batch:
         """Read the file, and choose the images of a split."""
-        arrays, options = self._arrays(), {"seed": self.split_seed, "mean": self.mean}
-        options["std"] = self.std
+        arrays = self._arrays()
+        options = {"seed": self.split_seed, "mean": self.mean, "std": self.std}
         if split == "test" and self.test_size is None:
             test = arrays["test_images"], arrays.get("test_labels")
             return divide(*test, test_size=None, val_size=None, **options)["train"]
