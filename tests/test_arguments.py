@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from stelab import Binarizer
 from stelab.categorical import ZGR
 from stelab.estimators import (
     ARMS,
@@ -16,7 +17,10 @@ from stelab.estimators import (
     Rebar,
     Reinforce,
 )
+from stelab.quantizers import FiniteScalarQuantizer
 from stelab.thresholds import FixedThreshold, LearnedThreshold
+
+ROUNDING = Binarizer(threshold=FixedThreshold(value=0), estimator=Identity())
 
 SHOWN: list[tuple[nn.Module, str]] = [
     (Identity(), ""),
@@ -33,6 +37,7 @@ SHOWN: list[tuple[nn.Module, str]] = [
     (LearnedBaseline(bits=2, hidden=3, learning_rate=0.1), "learning_rate=0.1"),
     (FixedThreshold(value=0.25), "value=0.25"),
     (LearnedThreshold(channels=3, init=0), "channels=3, dim=1"),
+    (FiniteScalarQuantizer(binarizer=ROUNDING, levels=[8, 5]), "levels=(8, 5)"),
 ]
 
 

@@ -249,7 +249,7 @@ def test_every_dtype(layer: Layer, dtype: torch.dtype) -> None:
 def test_a_network_of_binary_weights_and_activations_learns_real_digits() -> None:
     digits = MNIST5k(test_size=3000, val_size=0, split_seed=0, limit=None, batch_size=100, seed=0)
     order = torch.randperm(3000, generator=generator())
-    images, labels = digits.load("test")[order], digits.test_labels()[order]
+    images, labels = (digits.load("test")[name][order] for name in ("images", "labels"))
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Flatten(),

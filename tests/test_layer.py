@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 IMPORTS = """
-import stelab.estimators, stelab.categorical, stelab.thresholds
-from stelab import Binarizer, BinaryConv2d, BinaryLinear, Chain, Ternarizer
+import stelab.estimators, stelab.categorical, stelab.quantizers.usage, stelab.thresholds
+from stelab import Binarizer, BinaryConv2d, BinaryLinear, Categorizer, Chain, Ternarizer
 """
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stelab.binarizer import Binarizer
     from stelab.binary_weights import BinaryConv2d, BinaryLinear
+    from stelab.categorizer import Categorizer
     from stelab.chain import Chain
     from stelab.engine import studies
     from stelab.engine.config.compose import build, compose
@@ -19,6 +20,7 @@ __all__ = [
     "Binarizer",
     "BinaryConv2d",
     "BinaryLinear",
+    "Categorizer",
     "Chain",
     "Ternarizer",
     "build",
@@ -30,6 +32,7 @@ _HOME = {
     "Binarizer": "stelab.binarizer",
     "BinaryConv2d": "stelab.binary_weights",
     "BinaryLinear": "stelab.binary_weights",
+    "Categorizer": "stelab.categorizer",
     "Chain": "stelab.chain",
     "Ternarizer": "stelab.ternarizer",
     "build": "stelab.engine.config",

@@ -116,13 +116,15 @@ def checked(constructor: Constructor) -> Constructor:
 def show_arguments(module: object) -> str:
     """Return the constructor's keyword-only arguments as ``name=value, ...``, for `extra_repr`.
 
-    Those that `module` keeps under their names, and of these numbers, flags and text: tensors and
-    other modules show themselves in ``print(model)``.
+    Those that `module` keeps under their names, and of these numbers, tuples, flags and text:
+    tensors and other modules show themselves in ``print(model)``.
     """
     parameters = inspect.signature(type(module)).parameters.values()
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     kept = {name: getattr(module, name, None) for name in names}
-    return ", ".join(f"{n}={v!r}" for n, v in kept.items() if isinstance(v, int | float | str))
+    return ", ".join(
+        f"{n}={v!r}" for n, v in kept.items() if isinstance(v, int | float | str | tuple)
+    )
 
 
 @functools.cache
