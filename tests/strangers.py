@@ -88,7 +88,7 @@ def _nodes(canary: Path, kept: Path, pickle: Path) -> dict[str, dict[str, Any]]:
             "path": str(canary),
             "content": "x",
         },
-        "a run": {"_target_": "stelab.lab.gradients.AutoencoderLoss", "run": "${oc.env:HOME}"},
+        "a run": {"_target_": "stelab.lab.gradients.TrainedLoss", "run": "${oc.env:HOME}"},
         "method": {"_target_": "torch.nn.Module.to", "_args_": [layer, "cpu"]},
         "of a class": {"_target_": "stelab.lab.models.Autoencoder.decode", "_args_": [layer, 1]},
         "partial": {**system, "_partial_": True},

@@ -28,7 +28,7 @@ def test_every_recipe_prints_as_many_files_as_it_says() -> None:
         for title, text in RECIPES.items()
     }
     assert counted == set(RECIPES)
-    groups = ["estimator", "threshold", "model", "loss", "data", "callbacks", "logger"]
+    groups = ["estimator", "threshold", "task", "model", "loss", "data", "callbacks", "logger"]
     assert list(OPTIONS) == groups
 
 
@@ -79,6 +79,7 @@ def call(checkout: Path, *command: str) -> str:
 # Of the copy's tests those of what was added, and those that look at everything there is.
 TESTS = [
     *("estimators", "thresholds", "lab/models", "lab/data", "lab/training/test_losses.py"),
+    *("lab/tasks/test_task_contract.py", "lab/tasks/test_sparse.py"),
     *("lab/training/test_absolute_error.py", "lab/training/test_weight_norm.py"),
     *("lab/training/test_json_lines.py", "engine/config/test_compose.py"),
     *("engine/test_trust.py", "scripts", "apps/test_main.py", "test_readme.py"),

@@ -42,14 +42,16 @@ def named(group: str) -> tuple[set[str], set[str]]:
     return set(re.findall(r"`(\w+)`", row)), options
 
 
-@pytest.mark.parametrize("group", ["trainer", "debug", "problem"])
+@pytest.mark.parametrize(
+    "group", ["trainer", "debug", "problem", "categorical", "quantizer", "experiment"]
+)
 def test_the_table_lists_every_option(group: str) -> None:
     names, options = named(group)
     assert options <= names
 
 
 @pytest.mark.parametrize(
-    "group", ["estimator", "threshold", "model", "data", "callbacks", "logger"]
+    "group", ["estimator", "threshold", "task", "model", "loss", "data", "callbacks", "logger"]
 )
 def test_the_table_lists_no_option_that_is_not_there(group: str) -> None:
     """Of the groups that CONTRIBUTING adds to it names some, and nothing has to be added here."""

@@ -59,10 +59,13 @@ class Chain(nn.Module):
         _require_last(layers)
         self.layers = nn.ModuleList(nn.ModuleList(layer) for layer in layers)
 
-    def forward(self, x: Tensor, *, generator: Generator | None = None) -> Codes:
-        """Return the bits of all layers, first to last, with one-pass estimators' gradients."""
-        codes: Codes = ()
-        for make, binarizer in self._pairs():
+    def forward(self, x: Tensor, *, given: Codes = (), generator: Generator | None = None) -> Codes:
+        """Return the bits of all layers, first to last, with one-pass estimators' gradients.
+
+        Those of the first layers may be `given`, as in `losses`.
+        """
+        codes = given
+        for make, binarizer in self._pairs()[len(given) :]:
             codes = *codes, binarizer(make(codes[-1] if codes else x), generator=generator)
         return codes
 
@@ -71,6 +74,7 @@ class Chain(nn.Module):
         x: Tensor,
         f: Callable[[Codes], Tensor],
         *,
+        given: Codes = (),
         term: Callable[[int, Tensor, Codes], Tensor] | None = None,
         generator: Generator | None = None,
     ) -> Tensor:
@@ -79,6 +83,8 @@ class Chain(nn.Module):
         Args:
             x: Input of the first module, ``(batch, ...)``.
             f: Loss of every example as a function of all layers' bits.
+            given: Bits of the first layers, which come from elsewhere: only those behind them are
+                drawn, and `x` is not looked at.
             term: :math:`t_l`, what is known of each layer without a draw of its bits, such as a KL
                 divergence: a function of the layer's index (0 the first), its centred
                 pre-activation, differentiated as it is, and the bits before it, that returns
@@ -104,7 +110,7 @@ class Chain(nn.Module):
                 return losses
             return losses + evaluate(lambda s: term(index, s, codes), s, "term")
 
-        return from_layer(0, ())
+        return from_layer(len(given), given)
 
     def _pairs(self) -> list[tuple[nn.Module, Binarizer]]:
         return [(make, binarizer) for make, binarizer in cast(Any, self.layers)]

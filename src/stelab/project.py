@@ -13,7 +13,10 @@ _MODULES = ("torch.nn.modules", "torchvision.models", "torchvision.ops")
 _MODEL = Component(
     "torch.nn.Module", ("stelab.lab.models", *_LAYER, *_MODULES), "stelab.lab.models"
 )
-_ESTIMATOR = Component("stelab.estimators.Estimator", ("stelab.estimators",))
+_ESTIMATOR = Component("torch.nn.Module", ("stelab.estimators", "stelab.categorical"))
+_LATER = """
+better tags from_checkpoint categorical quantizer
+"""
 _WITHOUT_EFFECT = """
 study names tags trial checkpoint logger data.root rerun dry_run retries on_failure only
 trainer.enable_progress_bar trainer.log_every_n_steps trainer.profiler
@@ -21,10 +24,13 @@ trainer.enable_progress_bar trainer.log_every_n_steps trainer.profiler
 
 
 def _run_name(cfg: DictConfig) -> str:
-    """Return e.g. ``hardtanh_clip-fixed0.25-s1``."""
+    """Return e.g. ``hardtanh_clip-fixed0.25-s1``, or of one-hots ``reinmax-s1``."""
+    if cfg.get("categorical"):
+        return f"{cfg.names.categorical}-s{cfg.seed}"
     value = cfg.threshold.get("value")
     position = f"{value:g}" if isinstance(value, int | float) else ""
-    return f"{cfg.names.estimator}-{cfg.names.threshold}{position}-s{cfg.seed}"
+    quantizer = f"{cfg.names.quantizer}-" if cfg.get("quantizer") else ""
+    return f"{quantizer}{cfg.names.estimator}-{cfg.names.threshold}{position}-s{cfg.seed}"
 
 
 PROJECT = Project(
@@ -47,14 +53,15 @@ PROJECT = Project(
     run_name=_run_name,
     without_effect=tuple(_WITHOUT_EFFECT.split()),
     later_keys={
-        **dict.fromkeys(("better", "tags", "from_checkpoint")),
+        **dict.fromkeys(_LATER.split()),
         **dict.fromkeys(("data.mean", "data.std"), 0.5),
+        "model.image_shape": [1, 28, 28],
+        "task": {"_target_": "stelab.lab.tasks.Reconstruct"},
     },
     file_keys=("from_checkpoint",),
     named_groups=("estimator", "threshold", "model", "data"),
     groups=("model", "loss", "data", "optimizer", "scheduler", "trainer", "logger", "callbacks"),
-    metric="test/mse",
-    live=("val/mse", "train/mse"),
+    metric="mse",
     losses=("train/loss", "val/loss"),
     panels={"code_health": ("code/dead_bits", "code/entropy", "code/flip_ratio")},
     asides={"code/dead_bits": "dead bits", "estimator/clip_fraction": "clipped"},
@@ -63,9 +70,12 @@ PROJECT = Project(
     trained="one network with a layer of bits",
     versions=("stelab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy"),
     components={
+        "task": Component("stelab.lab.tasks.Task", ("stelab.lab.tasks",)),
         "model": _MODEL,
         "estimator": _MODEL,
         "threshold": _MODEL,
+        "categorical": _MODEL,
+        "quantizer": _MODEL,
         "loss": Component("torch.nn.Module", ("stelab.lab.training.losses", "torch.nn.modules")),
         "data": Component("stelab.lab.data.ImageDataModule", ("stelab.lab.data",)),
         "optimizer": Component("torch.optim.Optimizer", ("torch.optim",)),
@@ -86,18 +96,24 @@ PROJECT = Project(
         ),
     },
     parts={
-        "binarizer": Component("stelab.binarizer.Binarizer", ("stelab.binarizer",)),
+        "binarizer": Component(
+            "torch.nn.Module",
+            ("stelab.binarizer", "stelab.categorizer", "stelab.quantizers"),
+        ),
         "estimator": _ESTIMATOR,
         "threshold": Component("stelab.thresholds.Threshold", ("stelab.thresholds",)),
+        "weights": _ESTIMATOR,
     },
     members={"estimators": _ESTIMATOR},
     products={
-        "model": "stelab.lab.models.Autoencoder",
+        "task": "stelab.lab.tasks.Task",
+        "model": "stelab.lab.models.Network",
         "loss": "torch.nn.Module",
         "data": "stelab.lab.data.ImageDataModule",
     },
     moved={
         "stelab.training.GradientBasket": "stelab.lab.gradients.GradientBasket",
+        "stelab.gradients.AutoencoderLoss": "stelab.lab.gradients.TrainedLoss",
         "stelab.models": "stelab.lab.models",
         "stelab.data": "stelab.lab.data",
         "stelab.training": "stelab.lab.training",

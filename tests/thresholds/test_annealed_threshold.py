@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from conftest import train
+from stelab import Binarizer
 from stelab.annealing import advance
 from stelab.lab.training.restore import restore
 from stelab.thresholds import AnnealedThreshold
@@ -64,7 +65,9 @@ def test_what_is_not_finite_is_refused(name: str, value: object) -> None:
 def test_a_restored_checkpoint_stands_where_training_ended(tmp_path: Path) -> None:
     run = train(tmp_path, "threshold=annealed", "threshold.start=0.0", "threshold.end=0.25")
     module = restore(run, checkpoint="last")
-    threshold = module.model.binarizer.threshold
+    layer = module.model.binarizer
+    assert isinstance(layer, Binarizer)
+    threshold = layer.threshold
     assert 0.0 < threshold(torch.zeros(1, 1)).item() <= 0.25
     images = torch.rand(9, 1, 28, 28)
     with torch.no_grad():

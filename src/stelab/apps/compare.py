@@ -50,9 +50,9 @@ def start(cfg: DictConfig) -> None:
 def _options(cfg: DictConfig) -> dict[str, Any]:
     """Return the arguments of `stelab.engine.comparison.compare`."""
     values = {key: cfg[key] for key in ("baseline", "where", "confidence", "interval")}
-    lists = {key: split_commas(cfg[key]) for key in ("replicates", "better")}
-    by = None if cfg.by is None else split_commas(cfg.by)
-    return {**values, **lists, "by": by, "metrics": split_commas(cfg.metric)}
+    lists = {"by": cfg.by, "metrics": cfg.metric, "better": cfg.better}
+    lists = {key: None if text is None else split_commas(text) for key, text in lists.items()}
+    return {**values, **lists, "replicates": split_commas(cfg.replicates)}
 
 
 def _clear(folder: Path) -> None:

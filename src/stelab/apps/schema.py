@@ -64,7 +64,14 @@ Monitor = Annotated[str, Only(str), AfterValidator(_of_every_epoch)]
 Limit = Count | Literal[-1]  # -1: none
 
 # What the groups were set to; they name runs and table rows.
-Names = _closed(estimator=Name, threshold=Name, model=Text, data=Text)
+Names = _closed(
+    estimator=Name,
+    threshold=Name,
+    model=Text,
+    data=Text,
+    categorical=NotRequired[Name | None],
+    quantizer=NotRequired[Name | None],
+)
 # Where things are written; none of it changes a result.
 Paths = _closed(outputs=Text, datasets=Text, run=NotRequired[Text | None])
 # The trial of an Optuna study that a run belongs to.
@@ -163,6 +170,9 @@ SCHEMAS: dict[str, Any] = {
         threshold=Target,
         model=Target,
         loss=Target,
+        task=NotRequired[Target],
+        categorical=NotRequired[Target | None],
+        quantizer=NotRequired[Target | None],
         data=Target,
         optimizer=Optimizer,
         scheduler=Scheduler,
@@ -178,8 +188,8 @@ SCHEMAS: dict[str, Any] = {
     "compare": _closed(
         **_OF_STUDIES,
         against=Text | None,
-        metric=Text,
-        better=Text,
+        metric=Text | None,
+        better=Text | None,
         baseline=Text | None,
         confidence=Annotated[float, Field(strict=True, gt=0, lt=1)],
         interval=Literal["t", "bootstrap"],

@@ -17,10 +17,10 @@ from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.input_errors import reading_input
 from stelab.engine.errors import InputError
 from stelab.engine.files import require_folder
-from stelab.engine.project import project
 from stelab.engine.report.numbers import count_kinds
 from stelab.engine.report.status_table import print_states
 from stelab.engine.studies import Run, finished_run
+from stelab.engine.studies.headline import Headline
 from stelab.engine.studies.record import RunFolder
 from stelab.engine.studies.status import names_of, state_of
 from stelab.engine.studies.sweep import differing_overrides, driving, record_sweep
@@ -49,7 +49,8 @@ def train_or_return(cfg: DictConfig, finished: Run | None = None) -> tuple[float
 
         run = train_checked(cfg)
         end = f"({run.record['timings']['seconds']:.1f} s)"
-    metrics = {n: run.metrics[n] for n in (cfg.monitor, project().metric) if n in run.metrics}
+    names = dict.fromkeys((cfg.monitor, Headline.of(run.record).test))
+    metrics = {name: run.metrics[name] for name in names if name in run.metrics}
     values = (f"{name} {value:.4f}" for name, value in metrics.items())
     return run.metrics[cfg.monitor], "  ".join([*values, end])
 

@@ -47,8 +47,7 @@ class Project:
     # Studies.
     named_groups: tuple[str, ...]  # Groups whose options name runs and rows of tables.
     groups: tuple[str, ...]  # Groups that a run's configuration ends with.
-    metric: str  # What runs are compared by; every finished one has it.
-    live: tuple[str, ...]  # The same while a run trains, the more telling first.
+    metric: str  # The headline, without its split, of runs whose record says none; lower is better.
     losses: tuple[str, ...]  # What is trained and validated on, shown while a run trains.
     panels: Mapping[str, tuple[str, ...]]  # Figures of metrics over epochs, by their names.
     asides: Mapping[str, str]  # Metrics with a column of their own in the table, and its title.

@@ -54,12 +54,16 @@ def require_trusted(run: Run, groups: Sequence[str], trust: Sequence[str] = ()) 
     _require(_judge_name, run, groups, trust)
 
 
-def rebuild(run: Run, group: str, *, trust: Sequence[str] = ()) -> Any:
-    """Build a group of a run, such as ``"model"``; raise InputError for what may not be built."""
+def rebuild(run: Run, group: str, *, trust: Sequence[str] = (), **parts: Any) -> Any:
+    """Build a group of a run, such as ``"model"``, from its arguments and `parts`.
+
+    Raises:
+        InputError: It names something that may not be built.
+    """
     require_trusted(run, [group], trust)
     _require(_judge_object, run, [group], trust)
     try:
-        made = _make(_group(run, group), (group,))
+        made = _make(_group(run, group), (group,), **parts)
         product = _locate(project().products[group])
         if not isinstance(made, product):
             got = type(made).__name__
@@ -88,7 +92,8 @@ def _require(judge: _Judge, run: Run, groups: Sequence[str], trust: Sequence[str
 
 
 def _group(run: Run, group: str) -> dict[str, Any]:
-    node = run.config.get(group) if isinstance(run.config, dict) else None
+    config = run.config if isinstance(run.config, dict) else {}
+    node = config.get(group, project().later_keys.get(group))
     if not isinstance(node, dict) or "_target_" not in node:
         where = visible(str(run.folder))
         raise InputError(f"{where}: config.yaml must say what {group} is, with a _target_")
@@ -158,7 +163,7 @@ def _locate(target: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _make(node: Any, path: _Path) -> Any:
+def _make(node: Any, path: _Path, **parts: Any) -> Any:
     """Instantiate a node as Hydra does, but resolve nothing and look up only judged names."""
     if isinstance(node, list):
         return [_make(value, (*path, str(i))) for i, value in enumerate(node)]
@@ -173,7 +178,7 @@ def _make(node: Any, path: _Path) -> Any:
         positional = _make(positional, (*path, "_args_"))
     target = _locate(node["_target_"])
     try:
-        call = partial(target, *positional, **named)
+        call = partial(target, *positional, **named, **parts)
         return call if node.get("_partial_") else call()
     except Exception as error:  # a constructor may raise anything
         key = visible(".".join(path))[-80:]

@@ -83,6 +83,7 @@ class Estimator(nn.Module):
         exactness: For which losses the mean of the estimate is the gradient.
         randomness: What an estimate depends on besides `s`. Where that is the bits alone, their
             enumeration gives its mean and variance exactly.
+        draws: Whether bits are drawn in training mode, not computed.
         relaxed: Whether training sees values between 0 and 1; evaluation sees bits all the same.
         differentiates: Whether `loss` itself takes derivatives of f, or evaluates it at other codes
             than bits. Of several binary layers only the last may, see `stelab.chain`.
@@ -91,6 +92,7 @@ class Estimator(nn.Module):
 
     exactness: Exactness = "biased"
     randomness: Randomness = "none"
+    draws = False
     relaxed = False
     differentiates = False
     learning_rate: float

@@ -36,6 +36,7 @@ class Bernoulli(Estimator):
     """What estimators with Bernoulli bits share; a one-pass subclass defines `weight`."""
 
     randomness: Randomness = "bits"
+    draws = True
 
     def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
         """Draw bits in training mode; in evaluation mode compute ``1[s > 0]``."""

@@ -40,7 +40,7 @@ class Noise(Bernoulli):
     def __init__(self, *, scale: Positive, stochastic: Flag):
         super().__init__()
         self.scale = scale
-        self.stochastic = stochastic
+        self.stochastic = self.draws = stochastic
         self.randomness = "bits" if stochastic else "none"
         self.exactness = "exact for linear" if stochastic else "biased"
 

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from stelab.arguments import show_arguments
 from stelab.binarizer import Binarizer
 from stelab.estimators.backward import wide
-from stelab.estimators.base import PerExampleLoss
+from stelab.estimators.base import Estimator, PerExampleLoss
 from stelab.thresholds.channels import per_channel
 
 
@@ -86,6 +86,16 @@ class Quantizer(nn.Module):
     def penalty(self, z: Tensor) -> Tensor:
         """Return the auxiliary terms to add to the loss, a scalar: 0 unless a subclass has some."""
         return wide(z).new_zeros(())
+
+    @property
+    def estimator(self) -> Estimator:
+        """The estimator of the decisions."""
+        return self.binarizer.estimator
+
+    def values(self, bits: Tensor, z: Tensor) -> Tensor:
+        """Return the codes of `bits`, the decisions made on `z`, in its shape and dtype."""
+        _, border = self._locate(z)
+        return self.codewords(border + bits).to(z.dtype)
 
     def centre(self, z: Tensor) -> Tensor:
         """Compute s, what the estimator sees, in the shape of `z`, float32 or wider."""

@@ -14,7 +14,7 @@ from stelab.engine.config import CONF_DIR
 from stelab.engine.config.identity import fingerprint, fingerprint_of_resolved, run_id
 from stelab.engine.config.validate import plain
 from stelab.engine.project import project
-from stelab.lab.training import AutoencoderModule, build_module
+from stelab.lab.training import TaskModule, build_module
 
 DEFAULTS = OmegaConf.load(CONF_DIR / "train.yaml").defaults
 GROUPS = [g for entry in DEFAULTS[2:] for g in entry if "hydra/" not in g]  # after _self_, paths
@@ -27,10 +27,13 @@ OPTIONS = [
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_builds(option: str) -> None:
-    cfg = stelab.compose(option, "model.bits=8")  # so few that estimator=exact takes them
+    task = {"binary": "classify", "vae": "elbo", "tokenizer": "tokenize"}
+    fitting = [f"task={task[kind]}" for kind in task if option.startswith(f"model={kind}")]
+    bits = "model.bits=4" if "fsq" in option else "model.bits=8"  # estimator=exact takes so few
+    cfg = stelab.compose(option, *fitting, bits)
     with torch.device("meta"):
         module = build_module(cfg)
-    assert isinstance(module, AutoencoderModule)
+    assert isinstance(module, TaskModule)
     assert isinstance(stelab.build(cfg.data).batch_size, int)
 
 

@@ -627,7 +627,7 @@ def test_losses_of_torch_train(cli: Cli, own: Path, tmp_path: Path) -> None:
     result = cli("train", "--config-dir", str(own), *FAST, "loss=MSELoss", "study=sum")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
-    assert line.endswith("shape (2,), or one a pixel, but returns (); set loss.reduction=none")
+    assert line.endswith("shape (2,), or one an element, but returns (); set loss.reduction=none")
     assert not (tmp_path / "outputs" / "sum").exists()
 
 

@@ -90,7 +90,8 @@ def test_the_tables_say_what_the_folders_say(made: Path) -> None:
         folder = made / row["run"]
         record, config = record_of(folder), yaml.safe_load((folder / "config.yaml").read_text())
         assert (row["study"], row["status"], row["folder"]) == ("debug", "finished", str(folder))
-        assert {name: row[name] for name in config["names"]} == config["names"]
+        names = {name: option for name, option in config["names"].items() if option is not None}
+        assert {name: row[name] for name in names} == names
         assert row["seed"] == config["seed"]
         assert {name: row[name] for name in record["metrics"]} == record["metrics"]
         assert row["fingerprint"] == record["fingerprint"]

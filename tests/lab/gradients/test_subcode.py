@@ -8,7 +8,7 @@ import torch
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
 from stelab.estimators import LocalExpectation
-from stelab.lab.gradients import AutoencoderLoss, Enumeration, Subcode
+from stelab.lab.gradients import Enumeration, Subcode, TrainedLoss
 from stelab.lab.gradients.measure import estimates
 from stelab.lab.training.restore import load_data, restore
 
@@ -42,9 +42,7 @@ def test_more_bits_than_the_code_has_are_refused() -> None:
 
 
 def test_the_loss_is_the_error_of_the_run(trained: Run) -> None:
-    problem = AutoencoderLoss(
-        run=str(trained.folder), checkpoint="last", bits=4, examples=3, seed=0
-    )
+    problem = TrainedLoss(run=str(trained.folder), checkpoint="last", bits=4, examples=3, seed=0)
     model = restore(trained, checkpoint="last").model.double()
     images = load_data(trained).images("test")[:3].double()
     with torch.no_grad():
@@ -54,9 +52,7 @@ def test_the_loss_is_the_error_of_the_run(trained: Run) -> None:
 
 
 def test_local_expectations_agree_with_the_enumeration(trained: Run) -> None:
-    problem = AutoencoderLoss(
-        run=str(trained.folder), checkpoint="last", bits=4, examples=2, seed=0
-    )
+    problem = TrainedLoss(run=str(trained.folder), checkpoint="last", bits=4, examples=2, seed=0)
     enumeration = Enumeration(problem)
     exact = enumeration.gradient(torch.sigmoid)
     drawn = estimates(LocalExpectation(), enumeration, 200, torch.Generator().manual_seed(0))

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 import torch
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import stelab
 from stelab.engine.config import CONF_DIR
+from stelab.engine.errors import InputError
 from stelab.lab.models import Autoencoder
-from stelab.lab.training import AutoencoderModule, build_module
+from stelab.lab.training import TaskModule, build_module
 
-FILES = {path.stem: OmegaConf.load(path) for path in sorted(Path(CONF_DIR, "model").glob("*.yaml"))}
-NAMES = list(FILES)  # a new YAML file is tested without an edit
+FILES: dict[str, Any] = {
+    path.stem: OmegaConf.load(path) for path in sorted(Path(CONF_DIR, "model").glob("*.yaml"))
+}
+
+
+def makes_autoencoders(target: str) -> bool:
+    made = get_object(target)
+    kind: type = made if isinstance(made, type) else get_type_hints(made)["return"]
+    return issubclass(kind, Autoencoder)
+
+
+# A new YAML file of an autoencoder is tested without an edit.
+NAMES = [n for n, file in FILES.items() if makes_autoencoders(file.get("model", file)["_target_"])]
 
 
 def with_key(key: str) -> list[str]:
@@ -133,7 +147,7 @@ def digits() -> Tensor:
     return images
 
 
-def step_by_lightnings_rules(module: AutoencoderModule, batches: list[Tensor]) -> list[float]:
+def step_by_lightnings_rules(module: TaskModule, batches: list[Tensor]) -> list[float]:
     """Train with the module's own step and optimizer, without a trainer."""
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     optimizer = module.configure_optimizers()["optimizer"]
@@ -213,3 +227,18 @@ def test_the_dead_weights_of_the_tutorial_never_receive_a_gradient(digits: Tenso
 def test_codes_are_no_signed_values() -> None:
     with pytest.raises(ValueError, match="codes are bits in {0, 1}, got a binarizer with signed"):
         build("model=mlp", "+model.binarizer.signed=true")
+
+
+@pytest.mark.parametrize("name", ["conv", "mlp"])
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 20), (2, 9, 17)])
+def test_images_may_have_any_size_and_channels(name: str, shape: tuple[int, int, int]) -> None:
+    sized = f"model.image_shape={[*shape]}"
+    model = stelab.build(stelab.compose(f"model={name}", sized, "model.bits=8").model).eval()
+    images = torch.rand(2, *shape) * 2 - 1
+    assert model.encode(images).shape[1:] == model.code_shape
+    assert model(images).shape == images.shape
+
+
+def test_images_that_cannot_be_halved_three_times_are_refused() -> None:
+    with pytest.raises(InputError, match=r"8x8 pixels or more, got \(1, 7, 28\)"):
+        stelab.build(stelab.compose("model=conv", "model.image_shape=[1,7,28]").model)

@@ -29,8 +29,10 @@ def test_one_row_of_images_a_label(channels: int, width: int, columns: int, tmp_
 def test_curves_start_at_epoch_1_and_skip_a_missing_split(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,step,train/mse,val/mse\n0,10,0.5,\n1,20,0.25,\n")
-    (ax,) = run_curves(path).axes
+    (ax,) = run_curves(path, "mse", better="lower").axes
     (line,) = ax.lines
     assert np.asarray(line.get_xydata()).tolist() == [[1, 0.5], [2, 0.25]]
     assert line.get_label() == "train/mse"
     assert ax.get_yscale() == "log"
+    (ax,) = run_curves(path, "mse", better="higher").axes
+    assert ax.get_yscale() == "linear"

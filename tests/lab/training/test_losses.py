@@ -1,4 +1,4 @@
-"""What every loss of conf/loss/ promises; a new YAML file is tested without an edit."""
+"""What every loss of images in conf/loss/ promises; a new YAML file is tested without an edit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 import stelab
 from stelab.engine.config import CONF_DIR
 
-NAMES = sorted(path.stem for path in Path(CONF_DIR, "loss").glob("*.yaml"))
+# But for what compares an output with labels.
+NAMES = sorted({path.stem for path in Path(CONF_DIR, "loss").glob("*.yaml")} - {"cross_entropy"})
 
 
 @pytest.fixture(params=NAMES)

@@ -18,7 +18,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.report.drawing import Drawn, style
 from stelab.engine.studies import Run
 from stelab.engine.studies.tables import load
-from stelab.lab.training.figures import reconstruct
+from stelab.lab.training.figures import pictures
 from stelab.lab.training.reconstructions import picture_reconstructions
 from stelab.lab.training.restore import image_format, load_data, restore
 
@@ -47,7 +47,8 @@ def columns(figure: Figure) -> list[np.ndarray]:
 
 def through(run: Run) -> np.ndarray:
     images = load_data(run).images("test")[:8]
-    return pixels(run, reconstruct(restore(run, checkpoint="last"), images))
+    rows = pictures(restore(run, checkpoint="last"), {"images": images})
+    return pixels(run, rows["reconstruction"])
 
 
 def pixels(run: Run, images: Tensor) -> np.ndarray:

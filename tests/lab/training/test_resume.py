@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import Cli, Start, train
+from resuming import assert_same, stop_at
 from stelab.engine.errors import InputError, RunError
 from stelab.engine.studies import Run, lock, read_run
 from stelab.lab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
@@ -24,61 +24,6 @@ from stelab.lab.training.interrupts import LockLost
 from stelab.lab.training.progress import ProgressFile
 from waiting import PATIENCE, wait_until
 from zygote import Fork
-
-
-def weights(run: Run, name: str) -> dict[str, Any]:
-    content = torch.load(run.folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    state: dict[str, Any] = content["state_dict"]
-    return state
-
-
-def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """All of TensorBoard's scalars but timings, in the order of its files."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    # events.out.tfevents.SECONDS.HOST.PROCESS.NUMBER, of which this process has written many.
-    in_order = sorted(
-        (run.folder / "tb").glob("events*"),
-        key=lambda path: (path.name.split(".")[3], int(path.name.rpartition(".")[2])),
-    )
-    for path in in_order:
-        events = EventAccumulator(str(path)).Reload()
-        for tag in events.Tags()["scalars"]:
-            if not tag.startswith("time/"):
-                found.setdefault(tag, []).extend((e.step, e.value) for e in events.Scalars(tag))
-    return found
-
-
-def assert_same(run: Run, whole: Run) -> None:
-    """Compare all that a run leaves behind but when and where it ran."""
-    assert run.name == whole.name
-    assert (run.folder / "metrics.csv").read_bytes() == (whole.folder / "metrics.csv").read_bytes()
-    for name in ("last", "best"):
-        ours, theirs = weights(run, name), weights(whole, name)
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
-    assert curves(run) == curves(whole)
-    where: dict[str, object] = {"metrics": {}, "timings": {}, "composition": {}}
-    ours, theirs = ({**r.record, **where} for r in (run, whole))
-    assert ours == theirs
-    for record in (run.metrics, whole.metrics):
-        record.pop("time/images_per_s", None)
-    assert run.metrics == whole.metrics
-    assert files(run) == files(whole)
-
-
-def files(run: Run) -> set[str]:
-    paths = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*")}
-    return {path for path in paths if not path.startswith("tb/events")}
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
-    """Let a real signal come while this step is taken."""
-
-    def on_train_batch_end(self: ProgressFile, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == step:
-            signal.raise_signal(number)
-
-    monkeypatch.setattr(ProgressFile, "on_train_batch_end", on_train_batch_end)
 
 
 def stopped(tmp_path: Path, step: int, *overrides: str, number: int = signal.SIGTERM) -> Path:

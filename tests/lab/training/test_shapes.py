@@ -128,7 +128,7 @@ def checked(tmp_path: Path, networks: str, target: str, *overrides: str) -> None
         ("network", ["threshold=learned", "threshold.channels=3"], "is learned for 3 channels"),
         ("network", ["loss={_target_:torch.nn.L1Loss,reduction:none}"], None),
         ("network", ["loss={_target_:torch.nn.L1Loss,reduction:mean}"], "set loss.reduction=none"),
-        ("network", ["loss={_target_:builtins.dict}"], "loss must take (reconstruction, images)"),
+        ("network", ["loss={_target_:builtins.dict}"], "loss must take (output, target)"),
         ("scaled", [], None),
         ("initialized", [], None),
         ("initialized", ["+model.width=8"], "model.encoder.3 fails"),
@@ -185,7 +185,7 @@ THRESHOLDS = sorted(path.stem for path in (CONF_DIR / "threshold").glob("*.yaml"
 def test_all_that_is_shipped_passes_without_numbers(choice: str) -> None:
     cfg = stelab.compose(*choice.split())
     with torch.device("meta"), warnings.catch_warnings():
-        require_fit(build_module(cfg), torch.empty(2, 1, 28, 28))
+        require_fit(build_module(cfg), {"images": torch.empty(2, 1, 28, 28)})
 
 
 def test_a_sweep_names_the_job(cli: Cli, tmp_path: Path, networks: str) -> None:

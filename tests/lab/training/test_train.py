@@ -23,6 +23,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.studies import Run, read_run
 from stelab.engine.studies.curves import read_curves
 from stelab.engine.studies.tables import load
+from stelab.lab.models import Autoencoder
 from stelab.lab.training.losses import SquaredError
 from stelab.lab.training.progress import ProgressFile
 
@@ -240,6 +241,7 @@ def test_none_trains_the_decoder_alone(tmp_path: Path) -> None:
     with isolated(cfg.seed, threads=1):
         fresh = build_module(cfg).model
     trained = restore(run, checkpoint="last").model
+    assert isinstance(fresh, Autoencoder) and isinstance(trained, Autoencoder)
     for name, before in fresh.encoder.named_parameters():
         assert torch.equal(before, trained.encoder.get_parameter(name)), name
     moved = [
@@ -254,7 +256,7 @@ def test_a_learned_threshold_moves(tmp_path: Path) -> None:
 
     def theta(norm: str) -> torch.Tensor:
         run = train(tmp_path, "threshold=learned", "threshold.init=0.1", f"model.norm={norm}")
-        moved = restore(run, checkpoint="last").model.binarizer.threshold.get_parameter("theta")
+        moved = restore(run, checkpoint="last").model.get_parameter("binarizer.threshold.theta")
         assert moved.shape == (512,)
         return (moved - 0.1).abs()
 
@@ -445,12 +447,12 @@ def test_what_lowers_the_variance_stays_out_of_the_network(tmp_path: Path) -> No
     in_optimizer = sum(len(g["params"]) for g in checkpoint["optimizer_states"][0]["param_groups"])
     module = restore(run, checkpoint="last")
     assert in_optimizer == sum(p.requires_grad for p in module.parameters())
-    assert not any(p.requires_grad for p in module.estimator.parameters())
+    assert not any(p.requires_grad for p in module.model.binarizer.parameters())
     for name, value in learned.items():
         assert torch.equal(module.get_parameter(name), value)
     before = math.log(run.config["estimator"]["temperature"])
     assert learned[f"{prefix}log_temperature"].item() != pytest.approx(before, abs=1e-6)
-    assert checkpoint["variance"]["optimizer"]["state"]  # it stepped
+    assert checkpoint["variance"]["optimizers"][0]["state"]  # it stepped
 
 
 def test_an_enumerating_estimator_keeps_one_reconstruction(
@@ -476,7 +478,7 @@ def is_image(found: object, *, like: Tensor) -> bool:
 
 
 def test_batch_norm_behind_a_multi_evaluation_estimator_is_told(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="own bits only, but the decoder has batch norm"):
+    with pytest.warns(UserWarning, match="own bits only, but there is batch norm behind them"):
         train(tmp_path, "estimator=disarm", "model.norm=batch")
 
 

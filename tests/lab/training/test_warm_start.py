@@ -11,6 +11,7 @@ import torch
 
 import stelab
 from conftest import Cli, train
+from stelab import Binarizer
 from stelab.engine.config.identity import fingerprint, fingerprint_of_resolved
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
@@ -43,7 +44,8 @@ def test_weights_are_taken_and_schedules_start_anew(source: Run) -> None:
 def test_another_binary_layer_starts_as_configured(source: Run) -> None:
     cfg = stelab.compose(*small("threshold.value=0.5", f"from_checkpoint={source.folder}"))
     module = build_module(cfg)
-    assert module.model.binarizer.threshold.value == 0.5
+    layer = module.model.binarizer
+    assert isinstance(layer, Binarizer) and layer.threshold.value == 0.5
     theirs = read_checkpoint(source.folder / "checkpoints" / "last.ckpt")["state_dict"]
     ours = module.state_dict()
     assert all(torch.equal(ours[n], theirs[n]) for n in ours if n.startswith("model.encoder"))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,8 @@ from stelab.engine.comparison.groups import (
 from stelab.engine.comparison.notes import notes_on, too_few_pairs, without_duplicates
 from stelab.engine.comparison.statistics import Interval
 from stelab.engine.errors import InputError
-from stelab.engine.project import project
+from stelab.engine.studies.headline import Better, Headline
 from stelab.engine.studies.tables import Study, write_table
-
-Better = Literal["lower", "higher"]
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def compare(
     where: str | None = None,
     baseline: str | None = None,
     replicates: Sequence[str] = ("seed",),
-    better: Better | Sequence[Better] = "lower",
+    better: Better | Sequence[Better] | None = None,
     confidence: float = 0.95,
     interval: Interval = "t",
 ) -> Comparison:
@@ -156,7 +154,7 @@ def compare(
 
     Args:
         study: See `stelab.engine.studies.load`.
-        metrics: Names of metrics; groups are sorted by the first one. None: the project's.
+        metrics: Names of metrics; groups are sorted by the first one. None: the runs' headline.
         by: Settings to group by; None: all that were swept, but the replicates. The mean over a
             setting left out is taken replicate by replicate.
         where: Conditions that runs must meet, e.g. ``"estimator=identity,none model=mlp"``.
@@ -166,23 +164,25 @@ def compare(
             runs.
         replicates: Keys that repeat a setting and pair runs.
         better: Whether ``"lower"`` or ``"higher"`` values are better: one direction for all
-            metrics, or one for each.
+            metrics, or one for each. None: the headline's own, of all others lower.
         confidence: Of all intervals.
         interval: ``"t"`` (Student) or ``"bootstrap"`` (BCa, with permutation tests).
 
     Raises:
         InputError: Nothing is left to compare, or a metric, key or value is not there.
     """
-    metrics = (project().metric,) if metrics is None else metrics
-    if isinstance(metrics, str) or not metrics:
+    if metrics is not None and (isinstance(metrics, str) or not metrics):
         raise InputError(f"metrics must be one name or several in a list, got {metrics!r}")
     if interval not in get_args(Interval):
         raise InputError(f"interval must be t or bootstrap, got {interval!r}")
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, got {confidence!r}")
-    directions = _directions(metrics, better)
-    metrics = [*directions]
     asked, runs = _selected(study, where)
+    headline = study.headline(runs)
+    if metrics is None:
+        metrics = (_required(headline).test,)
+    directions = _directions(metrics, better or [_own_direction(m, headline) for m in metrics])
+    metrics = [*directions]
     if by is None:  # also what only an unfinished run has another value of
         by = differing(study, asked, replicates)
     elif repeated := [key for key in by if key in replicates]:
@@ -229,6 +229,20 @@ def compare(
         identical=tuple(find_identical(groups, study.curves)),
         notes=tuple(notes),
     )
+
+
+def _required(headline: Headline | None) -> Headline:
+    if headline is None:
+        raise InputError(
+            "metric must be given, as the runs are of several tasks and share no headline: "
+            "metric=NAME, or where=... to choose runs of one"
+        )
+    return headline
+
+
+def _own_direction(metric: str, headline: Headline | None) -> Better:
+    is_its_own = headline is not None and metric.rpartition("/")[2] == headline.metric
+    return headline.better if headline is not None and is_its_own else "lower"
 
 
 def _directions(metrics: Sequence[str], better: str | Sequence[str]) -> dict[str, Better]:

@@ -25,6 +25,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
 from stelab.engine.project import now_called, project
 from stelab.engine.studies.documents import read_json, read_yaml
+from stelab.engine.studies.headline import Headline
 from stelab.engine.studies.lock import is_locked
 from stelab.engine.studies.run_format import (
     FORMAT,
@@ -170,7 +171,7 @@ def finished_run(cfg: DictConfig) -> Run | None:
         run = read_finished(cfg.paths.run)
     except InputError:
         return None
-    asked = (cfg.monitor, project().metric)
+    asked = (cfg.monitor, Headline.of(run.record).test)
     return run if all(is_finite(run.metrics.get(name)) for name in asked) else None
 
 
@@ -189,9 +190,18 @@ def read_finished(folder: Path | str) -> Run:
 
 
 class Recorder:
-    """Writes config.yaml and run.json of a run; ``timings.attempts`` lists each start."""
+    """Writes config.yaml and run.json of a run; ``timings.attempts`` lists each start.
 
-    def __init__(self, folder: Path, cfg: DictConfig, *, from_step: int):
+    Args:
+        folder: The run's.
+        cfg: Its configuration.
+        from_step: Where it starts.
+        task: What `Headline` reads; None where that is not known yet.
+    """
+
+    def __init__(
+        self, folder: Path, cfg: DictConfig, *, from_step: int, task: dict[str, Any] | None = None
+    ):
         self.folder = RunFolder(folder)
         self.started = time.time()
         earlier: list[dict[str, Any]] = []
@@ -210,6 +220,7 @@ class Recorder:
             "status": "running",
             "composition": recorded(cfg),
             "fingerprint": fingerprint(cfg),
+            **({"task": task} if task else {}),
             "tags": [*(cfg.get("tags") or [])],
             "metrics": {},
             "git": git_state(),

@@ -34,7 +34,9 @@ def problem_with_config(config: Any) -> str:
     tables = ("names", "paths", *dict.fromkeys((*project().named_groups, *project().groups)))
     if wrong := [key for key in tables if not isinstance(config.get(key, {}), dict)]:
         return f"config.yaml: {wrong[0]} must be a table, got {brief(config[wrong[0]])}"
-    names = {**config["names"], "study": config.get("study")}
+    named = project().named_groups  # a run need not have a choice of others
+    names = {k: v for k, v in config["names"].items() if v is not None or k in named}
+    names["study"] = config.get("study")
     if wrong := [key for key, value in names.items() if not is_name(value)]:
         return f"config.yaml: {brief(wrong[0])} must be a name, got {brief(names[wrong[0]])}"
     numbers = {"seed": config.get("seed"), "trainer.max_epochs": trainer.get("max_epochs") or 1}

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
 from stelab.engine.project import project
 from stelab.engine.studies.curves import Curves, read_curves
+from stelab.engine.studies.headline import Headline
 from stelab.engine.studies.record import Run, RunFolder, read_run
 from stelab.engine.studies.run_format import (
     is_as_recorded,
@@ -59,6 +60,12 @@ class Study:
     curves: pd.DataFrame
     left_out: pd.DataFrame
     swept: tuple[str, ...]  # settings in which the runs differ, such as "threshold.value"
+    headlines: Mapping[str, Headline] = field(default_factory=dict)  # by folder; else the project's
+
+    def headline(self, runs: pd.DataFrame) -> Headline | None:
+        """Return the headline metric that rows of `runs` share; None where they have several."""
+        default = Headline.of({})
+        return Headline.shared(self.headlines.get(folder, default) for folder in runs["folder"])
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -229,6 +236,7 @@ def _tables(entries: Sequence[_Entry]) -> Study:
         curves=_curves(entries),
         left_out=pd.DataFrame(left_out, columns=list(_LEFT_OUT)),
         swept=tuple(dict.fromkeys(key for flat in settings for key in flat)),
+        headlines={str(run.folder): Headline.of(run.record) for _, run in runs},
     )
 
 

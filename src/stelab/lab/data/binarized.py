@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from stelab.arguments import Count, Size, Text, checked
+from stelab.arguments import Count, One, Size, Text, Zero, checked
 from stelab.lab.data.datamodule import SPLITS, Batch, Draw, ImageDataModule, seeded
 from stelab.lab.data.mnist import MNIST, MNIST5k
 
@@ -99,6 +99,8 @@ class BinarizedMNIST(_Binarized, MNIST):
         limit: Count | None,
         batch_size: Count,
         seed: Size,
+        mean: Zero = 0.0,
+        std: One = 1.0,
     ):
         super().__init__(
             root=root,
@@ -107,8 +109,8 @@ class BinarizedMNIST(_Binarized, MNIST):
             limit=limit,
             batch_size=batch_size,
             seed=seed,
-            mean=0.0,
-            std=1.0,
+            mean=mean,
+            std=std,
         )
         self.binarization = binarization
 
@@ -140,6 +142,8 @@ class BinarizedMNIST5k(_Binarized, MNIST5k):
         limit: Count | None,
         batch_size: Count,
         seed: Size,
+        mean: Zero = 0.0,
+        std: One = 1.0,
     ):
         super().__init__(
             test_size=test_size,
@@ -148,8 +152,8 @@ class BinarizedMNIST5k(_Binarized, MNIST5k):
             limit=limit,
             batch_size=batch_size,
             seed=seed,
-            mean=0.0,
-            std=1.0,
+            mean=mean,
+            std=std,
         )
         self.binarization = binarization
         self.split_seed = split_seed

@@ -287,6 +287,17 @@ class ImageDataModule(pl.LightningDataModule):
         """Return the test batches in order."""
         return self._batches("test", seed=None)
 
+    def example(self) -> Batch:
+        """Return a batch of two: the first training example, twice."""
+        self.images("train")  # there are some
+        twice = {name: torch.cat([part[:1]] * 2) for name, part in self.tensors("train").items()}
+        return twice if self.draw is None else self.draw(twice, 0, 0)
+
+    def batches(self, split: str) -> Batches:
+        """Return the batches of a split in order, for one process."""
+        self.images(split)
+        return Batches(self.tensors(split), batch_size=self.batch_size, seed=None)
+
     def _batches(self, split: str, *, seed: int | None, draw: Draw | None = None) -> Batches:
         self.images(split)  # there are some
         tensors, shares = self.tensors(split), dict[str, int]()

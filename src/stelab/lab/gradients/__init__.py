@@ -3,7 +3,6 @@
 from stelab.lab.gradients.basket import GradientBasket
 from stelab.lab.gradients.measure import Measurement, adapt, measure, references
 from stelab.lab.gradients.problems import (
-    AutoencoderLoss,
     Cubic,
     Enumeration,
     Linear,
@@ -12,10 +11,11 @@ from stelab.lab.gradients.problems import (
     Quadratic,
     Subcode,
     Toy,
+    TrainedLoss,
 )
 
 __all__ = [
-    "AutoencoderLoss",
+    "TrainedLoss",
     "Cubic",
     "Enumeration",
     "GradientBasket",

@@ -8,7 +8,7 @@ from pytorch_lightning import Callback, Trainer
 from stelab.annealing import advance
 from stelab.arguments import AtLeastTwo, Count, FewBits, Seed, Size, checked
 from stelab.lab.gradients.measure import adapt, measure, references
-from stelab.lab.gradients.problems import Enumeration, Subcode, reconstruction
+from stelab.lab.gradients.problems import Enumeration, Subcode, code_loss
 from stelab.lab.training.processes import EpochMeans
 
 
@@ -23,14 +23,14 @@ class GradientBasket(Callback):
     - ``gradients/<name>/relative_bias`` and ``.../variance``: see `stelab.lab.gradients.measure`.
 
     TensorBoard gets every measurement (``_step``), metrics.csv the epoch's means. The loss is the
-    squared error of the image, in eval mode.
+    task's, in eval mode.
 
     Args:
         estimators: The basket, by name.
         every_n_steps: Optimizer steps between two measurements, the first at step 0.
         bits: Length of the sub-code, at most 16, or the whole code where that is shorter; the
             other bits are held.
-        examples: Images, the first of the batch.
+        examples: The first of the batch.
         samples: Estimates of those whose mean and variance cannot be enumerated.
         adapt: Steps, before a measurement, in which estimators learn what lowers their variance.
         seed: Of the choice of bits and of the draws.
@@ -61,7 +61,8 @@ class GradientBasket(Callback):
         """Measure, every few steps."""
         if trainer.global_step % self.every_n_steps or index % trainer.accumulate_grad_batches:
             return
-        s, loss = reconstruction(module.model, batch["images"][: self.examples])
+        first = {name: part[: self.examples] for name, part in batch.items()}
+        s, loss = code_loss(module.task, module.model, first)
         bits = min(self.bits, s[0].numel())
         enumeration = Enumeration(Subcode(s, loss, bits=bits, seed=self.seed))
         progress = trainer.global_step / trainer.estimated_stepping_batches

@@ -7,17 +7,23 @@ there, they are those of a few bits of its code, short enough to enumerate, and 
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from stelab.arguments import Count, FewBits, NonNegative, Real, Seed, Text, checked
+from stelab.binarizer import Binarizer
+from stelab.categorizer import Categorizer
 from stelab.engine.errors import InputError
 from stelab.engine.trust import packages
 from stelab.estimators import step
 from stelab.estimators.enumeration import MOST_BITS, all_codes
-from stelab.lab.models import Autoencoder
+from stelab.lab.data.datamodule import Batch
+from stelab.lab.models import Network
+from stelab.lab.models.network import Layer
+from stelab.lab.tasks import Task
 
 Probability = Callable[[Tensor], Tensor]
 """P(b = 1) given the logits, elementwise."""
@@ -230,32 +236,51 @@ class Subcode(Problem):
         return self.loss(others.index_copy(1, self.chosen, bits).reshape(-1, *self.code_shape))
 
 
-def reconstruction(model: Autoencoder, images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Return the centred pre-activations of `images` and the loss of codes, for a `Subcode`.
+def code_loss(
+    task: Task, model: Network, batch: Batch
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return the centred pre-activations of a batch and the loss of codes, for a `Subcode`.
 
-    The loss of a code is the squared error of its image, averaged over pixels, in eval mode and
-    float64: batch norm with running statistics keeps the examples apart.
+    The loss is the task's, in eval mode and float64: batch norm with running statistics keeps the
+    examples apart.
     """
+    images = batch["images"]
     device = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
     model = copy.deepcopy(model).to(device).double().eval()
-    images = images.to(device).double()
+    task = copy.deepcopy(task).to(device).double().eval()
+    batch = {name: part.to(device) for name, part in batch.items()}
+    batch["images"] = batch["images"].double()
 
-    def loss(codes: Tensor) -> Tensor:
-        targets = images.repeat(len(codes) // len(images), 1, 1, 1)
-        return (model.decode(codes) - targets).square().flatten(1).mean(1)
+    def loss(bits: Tensor) -> Tensor:
+        codes = values(bits)
+        times = len(codes) // len(images)
+        repeated = {name: torch.cat([part] * times) for name, part in batch.items()}
+        outcome = partial(task.example_losses, batch=repeated)
+        return model.losses(codes, outcome, generator=None)
 
     with torch.no_grad():
-        return model.binarizer.centre(model.encoder(images)), loss
+        x = model.encoder(batch["images"])
+        s, values = model.binarizer.centre(x), _values(model.binarizer, x)
+    return s, loss
 
 
-class AutoencoderLoss(Subcode):
-    """The reconstruction error of a trained run, as a function of a few of its bits.
+def _values(layer: Layer, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what bits are to the network behind a layer, a row for each of `x` again and again."""
+    if isinstance(layer, Categorizer):
+        raise InputError("what is measured is a gradient at bits, but the layer has one-hots")
+    if isinstance(layer, Binarizer):
+        return layer.values
+    return lambda bits: layer.values(bits, torch.cat([x] * (len(bits) // len(x))))
+
+
+class TrainedLoss(Subcode):
+    """The loss of a trained run's task, as a function of a few of its bits.
 
     Args:
         run: Folder of a finished run.
         checkpoint: ``"last"`` or ``"best"``.
         bits: Length of the sub-code, at most 16.
-        examples: Images, the first ones of the test split.
+        examples: The first ones of the test split.
         seed: Of the choice of bits.
         trust: Packages whose components are built, besides stelab's and torch's; with commas.
     """
@@ -275,6 +300,8 @@ class AutoencoderLoss(Subcode):
         from stelab.lab.training.restore import load_data, restore
 
         finished, trusted = read_finished(run), packages(trust)
-        model = restore(finished, checkpoint=checkpoint, trust=trusted).model
-        images = load_data(finished, trust=trusted).images("test")[:examples]
-        super().__init__(*reconstruction(model, images), bits=bits, seed=seed)
+        module = restore(finished, checkpoint=checkpoint, trust=trusted, loss=True)
+        batch = next(iter(load_data(finished, trust=trusted).batches("test")))
+        first = {name: part[:examples] for name, part in batch.items()}
+        s, loss = code_loss(module.task, module.model, first)
+        super().__init__(s, loss, bits=bits, seed=seed)

@@ -1,6 +1,24 @@
 """Networks with a binary bottleneck."""
 
 from stelab.lab.models.autoencoder import Autoencoder
+from stelab.lab.models.classifiers import Classifier, binary_conv, binary_mlp
+from stelab.lab.models.network import Network
 from stelab.lab.models.networks import conv, mlp, tutorial
+from stelab.lab.models.tokenizers import Tokenizer, tokenizer
+from stelab.lab.models.vae import VAE, vae_bernoulli, vae_categorical
 
-__all__ = ["Autoencoder", "conv", "mlp", "tutorial"]
+__all__ = [
+    "VAE",
+    "Autoencoder",
+    "Classifier",
+    "Network",
+    "Tokenizer",
+    "binary_conv",
+    "binary_mlp",
+    "conv",
+    "mlp",
+    "tokenizer",
+    "tutorial",
+    "vae_bernoulli",
+    "vae_categorical",
+]

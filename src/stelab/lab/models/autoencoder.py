@@ -3,13 +3,15 @@
 from torch import Tensor, nn
 
 from stelab.binarizer import Binarizer
+from stelab.lab.models.network import Network
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Network):
     """``x_hat = decoder(binarizer(encoder(x)))``.
 
     Args:
-        encoder: Images ``(batch, 1, 28, 28)`` to pre-activations ``(batch, *code_shape)``.
+        encoder: Images ``(batch, channels, height, width)`` to pre-activations
+            ``(batch, *code_shape)``.
         binarizer: Pre-activations to bits of the same shape.
         decoder: Bits to images in (-1, 1).
         code_shape: Shape of one code.
@@ -37,14 +39,7 @@ class Autoencoder(nn.Module):
         self.code_shape = tuple(code_shape)  # YAML has lists
         self.signed = signed
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Reconstruct `images`."""
-        return self.decode(self.encode(images))
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Return the bits of `images`, shape ``(batch, *code_shape)``, exactly 0 or 1."""
-        return self.binarizer(self.encoder(images))
-
-    def decode(self, bits: Tensor) -> Tensor:
-        """Return the images that `bits` of shape ``(batch, *code_shape)`` stand for."""
-        return self.decoder(2 * bits - 1 if self.signed else bits)
+    def decode(self, code: Tensor) -> Tensor:
+        """Return the images that bits of shape ``(batch, *code_shape)`` stand for."""
+        images: Tensor = self.decoder(2 * code - 1 if self.signed else code)
+        return images

@@ -1,15 +1,16 @@
 """Training: a Lightning module around encoder, binary layer and decoder, and what watches it."""
 
 from stelab.lab.training.building import build_module
-from stelab.lab.training.losses import SquaredError
+from stelab.lab.training.losses import BernoulliLikelihood, SquaredError
 from stelab.lab.training.metrics_file import MetricsFile
-from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.module import TaskModule
 from stelab.lab.training.monitors import CodeMonitor, GradientMonitor, Throughput
 from stelab.lab.training.run import train
 from stelab.lab.training.schedules import Warmup
 
 __all__ = [
-    "AutoencoderModule",
+    "BernoulliLikelihood",
+    "TaskModule",
     "CodeMonitor",
     "GradientMonitor",
     "MetricsFile",

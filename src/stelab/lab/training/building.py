@@ -2,39 +2,48 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 
-from stelab.binarizer import Binarizer
 from stelab.engine.config import build
 from stelab.engine.config.identity import checkpoint_file
 from stelab.engine.errors import InputError
+from stelab.engine.project import project
 from stelab.engine.terminal import one_line
-from stelab.estimators import Estimator
 from stelab.lab.data import ImageDataModule
-from stelab.lab.models import Autoencoder
+from stelab.lab.models.network import ESTIMATORS, Layer
+from stelab.lab.tasks import Task
 from stelab.lab.training.checkpoint_file import SealedCheckpointIO
-from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.module import TaskModule
 from stelab.lab.training.progress import RunBar
 from stelab.lab.training.restore import take_weights
 
 
-def build_module(cfg: Any) -> AutoencoderModule:
-    """Build the Lightning module of a configuration: model, loss, optimizer, schedule."""
-    model, loss = build(cfg.model), build(cfg.loss)
-    require("model", model, Autoencoder)
-    require("model.binarizer", model.binarizer, Binarizer)
-    require("model.binarizer.estimator", model.binarizer.estimator, Estimator)
-    if not callable(loss):
-        raise InputError(f"loss must take (reconstruction, images), but is {loss!r}")
+def build_module(cfg: Any) -> TaskModule:
+    """Build the Lightning module of a configuration: model, task, loss, optimizer, schedule."""
+    model, task = build(cfg.model), build_task(cfg)
+    require("model", model, task.network)
+    require("model.binarizer", model.binarizer, *get_args(Layer))
+    require("model.binarizer.estimator", model.binarizer.estimator, *ESTIMATORS)
     plain = {"optimizer": to_plain(cfg.optimizer), "scheduler": to_plain(cfg.scheduler)}
-    module = AutoencoderModule(model=model, loss=loss, seed=cfg.seed, **plain)
+    module = TaskModule(model=model, task=task, seed=cfg.seed, **plain)
     if source := cfg.get("from_checkpoint"):
         take_weights(module, checkpoint_file(source))
     return module
+
+
+def build_task(cfg: Any) -> Task:
+    """Build the task of a configuration, with its loss."""
+    loss = build(cfg.loss)
+    if not callable(loss):
+        raise InputError(f"loss must take (output, target), but is {loss!r}")
+    # The configuration of an older run has no task.
+    task: Task = build(cfg.get("task", project().later_keys["task"]), loss=loss)
+    require("task", task, Task)
+    return task
 
 
 def build_data(cfg: DictConfig) -> ImageDataModule:
@@ -78,12 +87,11 @@ def build_trainer(cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> 
         raise InputError(f"trainer refuses its arguments: {one_line(str(error))}") from error
 
 
-def require(key: str, part: object, kind: type) -> None:
-    """Raise InputError unless what a key describes is of the class that belongs there."""
-    if not isinstance(part, kind):
-        raise InputError(
-            f"{key} must be a {kind.__module__}.{kind.__name__}, but is a {type(part).__name__}"
-        )
+def require(key: str, part: object, *kinds: type) -> None:
+    """Raise InputError unless what a key describes is of a class that belongs there."""
+    if not isinstance(part, kinds):
+        names = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
+        raise InputError(f"{key} must be a {names}, but is a {type(part).__name__}")
 
 
 def to_plain(node: DictConfig) -> Any:

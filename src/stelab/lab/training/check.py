@@ -22,9 +22,18 @@ from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.input_errors import Mistakes
 from stelab.engine.errors import InputError
 from stelab.engine.terminal import one_line
-from stelab.lab.training.building import build_data, build_module, build_trainer, require, to_plain
+from stelab.estimators import MultiEvaluation
+from stelab.lab.data.datamodule import Batch
+from stelab.lab.training.building import (
+    build_data,
+    build_module,
+    build_task,
+    build_trainer,
+    require,
+    to_plain,
+)
 from stelab.lab.training.isolation import isolated
-from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.module import TaskModule
 from stelab.lab.training.schedules import build_schedule
 
 
@@ -54,9 +63,12 @@ def check(jobs: Sequence[DictConfig]) -> None:
         with mistakes.of(overrides_of(cfg)):
             once({**tree, "seed": 0, "study": "", "paths": None, "names": None}, _check_objects)
             data = {**to_plain(cfg.data), "seed": 0}
-            shape = once(data, lambda job: list(build_data(job).format.shape))
-            network = [to_plain(cfg.model), to_plain(cfg.loss), shape, cfg.trainer.precision]
-            once(network, partial(_check_shapes, shape=shape))
+            batch = once(data, lambda job: build_data(job).example())
+            shapes = {name: [*part.shape, str(part.dtype)] for name, part in batch.items()}
+            task = [to_plain(cfg[group]) for group in ("task", "loss") if group in cfg]
+            once([*task, data], partial(_check_batch, batch=batch))
+            parts = [*task, to_plain(cfg.model), shapes, cfg.trainer.precision]
+            once(parts, partial(_check_shapes, batch=batch))
     mistakes.raise_any()
 
 
@@ -101,31 +113,44 @@ def _check_objects(cfg: DictConfig) -> None:
         ) from error
 
 
-def _check_shapes(cfg: DictConfig, *, shape: Sequence[int]) -> None:
+def _check_batch(cfg: DictConfig, *, batch: Batch) -> None:
+    """Show the task a batch, with its numbers."""
+    with isolated(cfg.seed, threads=cfg.threads):
+        try:
+            build_task(cfg).require_batch(batch)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+
+def _check_shapes(cfg: DictConfig, *, batch: Batch) -> None:
     """Pass a batch on the meta device; a failure there must be one with numbers too."""
     with isolated(cfg.seed, threads=cfg.threads):
         try:
             with torch.device("meta"):
-                return require_fit(build_module(cfg), torch.empty(2, *shape))
+                on_meta = {name: part.to("meta") for name, part in batch.items()}
+                return require_fit(build_module(cfg), on_meta)
         except InputError:
             pass
         trainer = build_trainer(cfg)
         plugin, device = trainer.precision_plugin, trainer.strategy.root_device
         module = build_module(cfg).to(device)
         plugin.convert_module(module)
-        images = plugin.convert_input(torch.rand(2, *shape, device=device) * 2 - 1)
-        require_fit(module, images, context=plugin.forward_context())
+        converted = {name: plugin.convert_input(part.to(device)) for name, part in batch.items()}
+        require_fit(module, converted, context=plugin.forward_context())
 
 
 def require_fit(
-    module: AutoencoderModule, images: Tensor, context: AbstractContextManager[object] | None = None
+    module: TaskModule, batch: Batch, context: AbstractContextManager[object] | None = None
 ) -> None:
-    """Pass a batch of images through the network and its loss, as in training."""
-    model, shape = module.model, tuple(images.shape)
+    """Pass a batch through the network and its loss, as in training."""
+    model, task, images = module.model, module.task, batch["images"]
+    shape = tuple(images.shape)
 
-    def attempt(step: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    def attempt(step: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return step(*tensors)
+            return step(*arguments)
+        except _Enough:
+            raise
         except Exception as error:
             if _is_decision(error):
                 raise _LeftToTraining from error
@@ -138,26 +163,42 @@ def require_fit(
     silent, undecided = warnings.catch_warnings(), suppress(_LeftToTraining)
     with undecided, silent, torch.no_grad(), eager, context or nullcontext():
         warnings.simplefilter("ignore")
-        bits = attempt(model.encode, images)
-        if bits.shape[1:] != model.code_shape:
-            raise InputError(
-                f"model has code_shape {tuple(model.code_shape)}, but makes codes of shape "
-                f"{tuple(bits.shape)} of images of shape {shape}"
-            )
-        reconstruction = attempt(model.decode, bits)
-        if reconstruction.shape != images.shape:
-            raise InputError(
-                f"model must make images of the shape it is given, {shape}, but makes "
-                f"{tuple(reconstruction.shape)}"
-            )
-        losses = attempt(module.losses, reconstruction, images)
+        x = attempt(model.encoder, images)
+        code = attempt(model.binarizer, x)
+        output = attempt(model.decode, code)
+        try:
+            task.require_fit(model, batch, code, output)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        losses = attempt(task.losses, output, batch)
         if losses.shape != images.shape[:1]:
-            reducing = hasattr(module.reconstruction_loss, "reduction")
+            reducing = hasattr(task.loss, "reduction")
             raise InputError(
-                f"loss must return one value an example, shape {shape[:1]}, or one a pixel, but "
+                f"loss must return one value an example, shape {shape[:1]}, or one an element, but "
                 f"returns {tuple(losses.shape)}"
                 f"{'; set loss.reduction=none' if reducing else ''}"
             )
+        attempt(task.penalty, model, x)
+        if isinstance(model.binarizer.estimator, MultiEvaluation):  # perhaps made for other codes
+            f = _first_times(partial(model.losses, outcome=partial(task.losses, batch=batch)))
+            with suppress(_Enough), torch.enable_grad():
+                attempt(model.binarizer.loss, x, f)
+
+
+class _Enough(Exception):
+    """The loss was evaluated often enough to see that it can be."""
+
+
+def _first_times(losses: Callable[..., Tensor], count: int = 4) -> Callable[[Tensor], Tensor]:
+    """Return a loss of codes that ends an estimate which would go on for a thousand evaluations."""
+    left = iter(range(count))
+
+    def f(code: Tensor) -> Tensor:
+        if next(left, None) is None:
+            raise _Enough
+        return losses(code, generator=None)
+
+    return f
 
 
 class _LeftToTraining(Exception):
@@ -177,7 +218,7 @@ def _is_decision(error: Exception) -> bool:
     return "raise" in linecache.getline(frame.f_code.co_filename, line).split()
 
 
-def _layer(error: Exception, module: AutoencoderModule) -> str:
+def _layer(error: Exception, module: TaskModule) -> str:
     """Name the innermost layer whose code was running when an error was raised."""
     names = {id(layer): name for name, layer in module.named_modules()}
     running = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]

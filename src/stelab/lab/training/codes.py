@@ -25,7 +25,9 @@ from stelab.engine.files import (
 )
 from stelab.engine.studies import Run
 from stelab.lab.data.image_files import image_paths, read_image
+from stelab.lab.models import Autoencoder
 from stelab.lab.training.figures import drawable
+from stelab.lab.training.module import TaskModule
 from stelab.lab.training.restore import image_format, load_data, restore
 
 Packed = NDArray[np.uint8]
@@ -41,6 +43,15 @@ def unpack(codes: Packed, code_shape: tuple[int, ...]) -> Tensor:
     """Undo `pack`: float32 bits ``(n, *code_shape)``."""
     bits = np.unpackbits(codes, axis=1, count=math.prod(code_shape))
     return torch.from_numpy(bits).float().reshape(-1, *code_shape)
+
+
+def code_shape(module: TaskModule) -> tuple[int, ...]:
+    """Return the shape of one code; raise InputError where codes stand for no images."""
+    if not module.task.encodes:
+        task = type(module.task).__name__
+        raise InputError(f"{task} has no codes that stand for images: take a run that encodes them")
+    assert isinstance(module.model, Autoencoder)
+    return module.model.code_shape
 
 
 def encode(
@@ -78,7 +89,7 @@ def encode(
     else:
         whole = load_data(run, data, split=split, trust=trust).images(split)
         count, batches = len(whole), whole.split(_BATCH)
-    shape = (count, math.ceil(math.prod(module.model.code_shape) / 8))
+    shape = (count, math.ceil(math.prod(code_shape(module)) / 8))
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with written_atomically(target) as file, torch.no_grad():
         np.lib.format.write_array_header_1_0(file, header)
@@ -99,7 +110,7 @@ def decode(
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise InputError(f"{output} holds files already: give another output, or overwrite=true")
     module = restore(run, checkpoint=checkpoint, trust=trust)
-    shape = module.model.code_shape
+    shape = code_shape(module)
     count, batches = _open_codes(Path(codes), shape)
     form = image_format(run)
     digits = max(5, len(str(count - 1)))
@@ -151,6 +162,7 @@ def _open_codes(path: Path, code_shape: tuple[int, ...]) -> tuple[int, Iterator[
 def encode_projected(run: Run, *, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Encode test images for the projector: arguments of ``add_embedding``, pixels as bytes."""
     module = restore(run, checkpoint="last", trust=trust)
+    code_shape(module)
     data = load_data(run, trust=trust)
     images, labels = data.images("test")[:1000], data.labels("test")
     bits = torch.cat(

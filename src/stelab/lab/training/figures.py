@@ -15,27 +15,33 @@ from torch import Tensor
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.files import read_bounded, require_own
 from stelab.engine.report.drawing import COLOURS, DASHES, fit, panels, set_log, write_figure
+from stelab.engine.studies.headline import Better
 from stelab.engine.studies.record import RunFolder
 
 _CELL = 0.62  # inches of an image
 
 
 def draw_run(folder: RunFolder, module: Any, data: Any, *, split: str = "test") -> None:
-    """Draw ``figures/reconstructions.png``, of images of a split, and ``figures/loss.png``."""
-    images = data.images(split)[:12].cpu()
-    rows = {"original": images, "reconstruction": reconstruct(module, images)}
+    """Draw ``figures/loss.png``, and what the task shows of a split's first images, if anything."""
+    batch = next(iter(data.batches(split)))
+    rows = pictures(module, {name: part[:12] for name, part in batch.items()})
     rows = {label: data.format.denormalize(row) for label, row in rows.items()}
     require_own(folder.figures)
-    write_figure(image_rows(rows), folder.figures / "reconstructions.png", dpi=120)
-    write_figure(run_curves(folder.metrics), folder.figures / "loss.png", dpi=120)
+    if rows:
+        write_figure(image_rows(rows), folder.figures / "reconstructions.png", dpi=120)
+    curves = run_curves(folder.metrics, module.task.metric, better=module.task.better)
+    write_figure(curves, folder.figures / "loss.png", dpi=120)
 
 
 @torch.no_grad()
-def reconstruct(module: Any, images: Tensor) -> Tensor:
-    """Return the reconstructions of `images`, in eval mode, on the CPU in float32."""
+def pictures(module: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return rows of images of a batch, see `Task.pictures`, on the CPU in float32."""
     module.eval()
     parameter = next(module.parameters())
-    return module(images.to(parameter.device, parameter.dtype)).float().cpu()
+    moved = {name: part.to(parameter.device) for name, part in batch.items()}
+    moved["images"] = moved["images"].to(parameter.dtype)
+    rows = module.task.pictures(module.model, moved)
+    return {name: row.float().cpu() for name, row in rows.items()}
 
 
 def image_rows(rows: dict[str, Tensor]) -> Figure:
@@ -63,11 +69,14 @@ def show(ax: Axes, picture: NDArray[np.uint8], *, interpolation: str) -> None:
     ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=interpolation, aspect="auto")
 
 
-def run_curves(path: Path) -> Figure:
-    """Draw ``train/mse`` and ``val/mse`` of a run's metrics.csv over epochs in one picture."""
+def run_curves(path: Path, metric: str, *, better: Better) -> Figure:
+    """Draw a metric of both splits of a run's metrics.csv over epochs in one picture.
+
+    What falls is shown on a logarithmic axis; what rises, such as an accuracy, has a highest value.
+    """
     try:
         table = pd.read_csv(io.BytesIO(read_bounded(path, limit=2**26)))
-        names = [name for name in ("train/mse", "val/mse") if name in table]
+        names = [n for n in (f"train/{metric}", f"val/{metric}") if n in table]
         table = table[["epoch", *names]].astype(float)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
@@ -81,7 +90,10 @@ def run_curves(path: Path) -> Figure:
         marker = "o" if len(points) == 1 else None
         ax.plot(points["epoch"] + 1, points[name], dashes, color=colour, marker=marker, label=name)
     ax.set_xlabel("epoch")
-    set_log(ax, "y")
+    if better == "lower":
+        set_log(ax, "y")
+    else:
+        ax.set_ylabel(metric)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7)
     return figure

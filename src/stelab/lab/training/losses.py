@@ -1,8 +1,9 @@
-"""Reconstruction losses, one value an example."""
+"""Losses of images, one value an example."""
 
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stelab.arguments import checked
 
@@ -30,3 +31,15 @@ class SquaredError(nn.Module):
         """Return one loss an example."""
         error = (reconstruction - images).square().flatten(1)
         return error.mean(1) if self.reduction == "mean" else error.sum(1) * len(images)
+
+
+class BernoulliLikelihood(nn.Module):
+    r"""Negative log-likelihood of pixels in [0, 1], in nats: cross-entropy, summed over pixels.
+
+    .. math:: -\sum_i x_i \log\sigma(l_i) + (1 - x_i) \log(1 - \sigma(l_i))
+    """
+
+    def forward(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Return one loss an image, ``(batch,)``, for logits in the shape of the images."""
+        losses = binary_cross_entropy_with_logits(logits, images, reduction="none")
+        return losses.flatten(1).sum(1)

@@ -1,4 +1,4 @@
-"""The Lightning module: encoder, binary layer and decoder under one loss."""
+"""The Lightning module: encoder, binary layer and what is behind it, trained for a task."""
 
 import math
 import warnings
@@ -14,27 +14,28 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stelab.annealing import advance
 from stelab.engine.config import build
 from stelab.engine.errors import RunError
-from stelab.estimators import Estimator, MultiEvaluation
+from stelab.estimators import MultiEvaluation
 from stelab.lab.data.datamodule import Batch, seeded
-from stelab.lab.models import Autoencoder
-from stelab.lab.training.losses import SquaredError
+from stelab.lab.models import Network
+from stelab.lab.tasks import Task
+from stelab.lab.tasks.base import Split, binary_layers
 from stelab.lab.training.processes import EpochMeans
 from stelab.lab.training.schedules import build_schedule
 
+_SPLITS = ("train", "val", "test")
 
-class AutoencoderModule(pl.LightningModule):
-    """Trains ``x_hat = decoder(binarizer(encoder(x)))`` through the binarizer's estimator.
 
-    Logged every epoch for each split: ``loss`` (as configured) and ``mse`` (always the mean over
-    pixels of normalized images). Training averages over the epoch, so over changing weights and
-    in training mode; validation and test are in eval mode.
+class TaskModule(pl.LightningModule):
+    """Trains a network for a task, through the estimator of its binary layer.
+
+    Logged every epoch for each split: ``loss`` (the task's, with what it adds) and the task's own
+    metrics. Training averages over the epoch, so over changing weights and in training mode;
+    validation and test are in eval mode.
 
     Random bits depend on the seed, the step and the process only. Parameters that only lower an
     estimator's variance have its own optimizer; a checkpoint holds them under ``"variance"``.
 
-    The loss is ``(reconstruction, images) -> (batch,)``, or one a pixel, such as torch's with
-    ``reduction="none"``: an example's is their mean. Optimizer and schedule are plain
-    configurations (see `build_schedule`).
+    Optimizer and schedule are plain configurations (see `build_schedule`).
     """
 
     # What `on_load_checkpoint` and `load_state_dict` read of a checkpoint.
@@ -43,46 +44,37 @@ class AutoencoderModule(pl.LightningModule):
     def __init__(
         self,
         *,
-        model: Autoencoder,
-        loss: nn.Module,
+        model: Network,
+        task: Task,
         optimizer: dict[str, Any],
         scheduler: dict[str, Any],
         seed: int,
     ):
         super().__init__()
         self.model = model
-        self.reconstruction_loss = loss
+        self.task = task
         self.optimizer_config = optimizer
         self.scheduler_config = scheduler
         self.seed = seed
-        self.variance_optimizer = self.estimator.variance_optimizer()
-        self.squared_error = SquaredError(reduction="mean")
+        self.variance_optimizers = [
+            only_variance
+            for layer in binary_layers(model)
+            if (only_variance := layer.estimator.variance_optimizer()) is not None
+        ]
         self.means = {split: EpochMeans() for split in ("train", "val", "test")}
 
-    @property
-    def estimator(self) -> Estimator:
-        """Return the estimator that trains the encoder."""
-        return self.model.binarizer.estimator
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Reconstruct `images`."""
-        return self.model(images)
-
-    def losses(self, reconstruction: Tensor, images: Tensor) -> Tensor:
-        """Return one loss an example, shape ``(batch,)``."""
-        losses: Tensor = self.reconstruction_loss(reconstruction, images)
-        return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
-
     def on_train_start(self) -> None:
-        """Warn where the decoder breaks what the estimator assumes."""
-        batch_norm = any(isinstance(m, _BatchNorm) for m in self.model.decoder.modules())
-        if batch_norm and isinstance(self.estimator, MultiEvaluation):
-            warnings.warn(
-                f"{type(self.estimator).__name__} assumes that an example's loss depends on its "
-                "own bits only, but the decoder has batch norm, which biases its gradient: set "
-                "model.norm=group (or none)",
-                stacklevel=2,
-            )
+        """Warn where a network breaks what its estimator assumes."""
+        for layer in binary_layers(self.model):
+            name = type(layer.estimator).__name__
+            if isinstance(layer.estimator, MultiEvaluation) and _norms_batches_behind(self.model):
+                warnings.warn(
+                    f"{name} assumes that an example's loss depends on its own bits only, but "
+                    "there is batch norm behind them, which biases its gradient: set "
+                    "model.norm=group (or none)",
+                    stacklevel=2,
+                )
+                break
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move every schedule to where training stands: at 1 after the last step."""
@@ -92,46 +84,50 @@ class AutoencoderModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the scalar whose gradient the estimator estimates."""
-        images = batch["images"]
-        first: list[Tensor] = []  # an enumerating estimator evaluates the loss a thousand times
+        model, task, images = self.model, self.task, batch["images"]
+        first: list[Any] = []  # an enumerating estimator evaluates the loss a thousand times
 
-        def per_example_loss(bits: Tensor) -> Tensor:
-            reconstruction = self.model.decode(bits)
+        def outcome(output: Any) -> Tensor:
             if not first:
-                first.append(reconstruction.detach())
-            return self.losses(reconstruction, images)
+                first.append(output)
+            return task.losses(output, batch)
 
-        x = self.model.encoder(images)
+        x = model.encoder(images)
         generator = seeded(self.seed, self.global_step, self.global_rank, device=x.device)
-        loss = self.model.binarizer.loss(x, per_example_loss, generator=generator)
-        require_finite(
-            loss, x, step=self.global_step, model=self.model, forward=lambda: self.model(images)
-        )
-        if self.variance_optimizer is not None:  # the same step in every process
-            for group in self.variance_optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
-            self.variance_optimizer.step()
-        self._record("train", loss.detach(), first[0], images)
+        f = partial(model.losses, outcome=outcome, generator=generator)
+        loss = model.binarizer.loss(x, f, generator=generator)
+        penalty = task.penalty(model, x)
+        loss = loss if penalty is None else loss + penalty.mean()
+        require_finite(loss, x, step=self.global_step, model=model, forward=lambda: model(images))
+        for optimizer in self.variance_optimizers:  # the same step in every process
+            for parameter in (p for g in optimizer.param_groups for p in g["params"]):
+                parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
+            optimizer.step()
+        with torch.no_grad():
+            self._record("train", {"loss": loss, **task.metrics(first[0], batch)}, len(images))
         self.log("train/loss_step", loss.detach())
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Record the loss of the reconstructions."""
-        self._evaluate("val", batch["images"])
+        """Record what the task measures."""
+        self._evaluate("val", batch, batch_index)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        """Record the loss of the reconstructions."""
-        self._evaluate("test", batch["images"])
+        """Record what the task measures."""
+        self._evaluate("test", batch, batch_index)
 
-    def _evaluate(self, split: str, images: Tensor) -> None:
-        reconstruction = self(images)
-        loss = self.losses(reconstruction, images).mean()
-        self._record(split, loss, reconstruction, images)
+    def evaluate(self, split: Split, batch: Batch, batch_index: int) -> dict[str, Tensor]:
+        """Return what the task measures of every example; its draws are those of this batch."""
+        numbers = (self.seed, _SPLITS.index(split), batch_index, self.global_rank)
+        generator = seeded(*numbers, device=batch["images"].device)
+        return self.task.evaluate(self.model, batch, split, generator=generator)
 
-    def _record(self, split: str, loss: Tensor, reconstruction: Tensor, images: Tensor) -> None:
-        mse = self.squared_error(reconstruction.float(), images).mean()
-        self.means[split].add(len(images), loss=loss, mse=mse)
+    def _evaluate(self, split: Split, batch: Batch, batch_index: int) -> None:
+        self._record(split, self.evaluate(split, batch, batch_index), len(batch["images"]))
+
+    def _record(self, split: str, values: dict[str, Tensor], examples: int) -> None:
+        means = {name: value.detach().mean() for name, value in values.items()}
+        self.means[split].add(examples, **means)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""
@@ -172,21 +168,45 @@ class AutoencoderModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the epoch's means; store what only lowers the variance apart from the network."""
         checkpoint["means"] = self.means["train"].state_dict()
-        if self.variance_optimizer is not None:
-            state, parameters = checkpoint["state_dict"], self.estimator.named_parameters()
-            names = sorted(name for name, p in parameters if not p.requires_grad)
-            keys = [f"model.binarizer.estimator.{name}" for name in names]
+        if self.variance_optimizers:
+            state = checkpoint["state_dict"]
             checkpoint["variance"] = {
-                "parameters": {key: state.pop(key) for key in keys},
-                "optimizer": self.variance_optimizer.state_dict(),
+                "parameters": {key: state.pop(key) for key in self._variance_keys()},
+                "optimizers": [optimizer.state_dict() for optimizer in self.variance_optimizers],
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put both back."""
         self.means["train"].load_state_dict(checkpoint["means"])
-        if self.variance_optimizer is not None:
-            checkpoint["state_dict"].update(checkpoint["variance"]["parameters"])
-            self.variance_optimizer.load_state_dict(checkpoint["variance"]["optimizer"])
+        checkpoint["state_dict"] = with_present_keys(checkpoint["state_dict"])
+        if self.variance_optimizers:
+            variance = checkpoint["variance"]
+            checkpoint["state_dict"].update(variance["parameters"])
+            # Where there could be one binary layer only, it was not in a list.
+            states = variance["optimizers"] if "optimizers" in variance else [variance["optimizer"]]
+            for optimizer, state in zip(self.variance_optimizers, states, strict=True):
+                optimizer.load_state_dict(state)
+
+    def _variance_keys(self) -> list[str]:
+        """Name the parameters that only lower the variance."""
+        groups = [group for o in self.variance_optimizers for group in o.param_groups]
+        only = {id(parameter) for group in groups for parameter in group["params"]}
+        return sorted(name for name, p in self.named_parameters() if id(p) in only)
+
+
+def with_present_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict of this or an older version under the names of today."""
+    old, new = "reconstruction_loss.", "task.loss."
+    return {
+        new + key.removeprefix(old) if key.startswith(old) else key: value
+        for key, value in state.items()
+    }
+
+
+def _norms_batches_behind(model: Network) -> bool:
+    """Whether there is batch norm behind the binary layer."""
+    before = {id(part) for part in model.encoder.modules()}
+    return any(isinstance(p, _BatchNorm) and id(p) not in before for p in model.modules())
 
 
 class NonFiniteError(RunError):

@@ -10,20 +10,26 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from stelab.arguments import Count, checked
+from stelab.lab.tasks.base import binary_layers
 from stelab.lab.training.processes import EpochMeans
+from stelab.quantizers import Quantizer
+from stelab.quantizers.usage import perplexity, usage
 
 FLIP_RATIO = "code/flip_ratio"
+_LARGE = 2**16  # codewords, beyond which a split of images says little of their use
 
 
 class CodeMonitor(Callback):
-    """Log what the code looks like after every epoch.
+    """Log what the code of the (first) binary layer looks like after every epoch.
 
     Encodes a fixed set of images in eval mode and logs
 
     - ``code/mean``: share of ones;
     - ``code/dead_bits``: share of bits that are the same for all images;
     - ``code/entropy``: sum over bits of their binary entropies, in bits; at most the bits a code;
-    - ``code/flip_ratio``: share of bits that changed since the epoch before (from the second on).
+    - ``code/flip_ratio``: share of bits that changed since the epoch before (from the second on);
+    - of a quantizer of at most 65,536 codewords ``code/usage``, the share of them that occurs, and
+      ``code/perplexity``, 2 to the entropy of their shares, see `stelab.quantizers.usage`.
 
     The images are the validation split, or the first training images where there is none (at
     most 5,000). Warns where every bit is constant, naming the range of the pre-activations.
@@ -35,8 +41,8 @@ class CodeMonitor(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Encode, log, compare."""
-        x, bits = _probe_code(trainer, module)
-        bits = bits.flatten(1)
+        x, code = _probe_code(trainer, module)
+        bits = (code > 0).to(code.dtype).flatten(1)
         mean = bits.mean(0, dtype=torch.float32)
         constant = (mean == 0) | (mean == 1)
         entropy = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum()
@@ -45,6 +51,11 @@ class CodeMonitor(Callback):
             "code/dead_bits": constant.float().mean(),
             "code/entropy": entropy / torch.log(torch.tensor(2.0)),
         }
+        layer = module.model.binarizer
+        if isinstance(layer, Quantizer) and layer.codebook_size <= _LARGE:
+            indices = layer.indices(code)
+            log["code/usage"] = code.new_tensor(usage(indices, layer.codebook_size))
+            log["code/perplexity"] = code.new_tensor(perplexity(indices))
         bits = bits.bool()
         if self.previous is not None:
             log[FLIP_RATIO] = (bits != self.previous.to(bits.device)).float().mean()
@@ -87,7 +98,7 @@ def _probe_code(trainer: Trainer, module: Any) -> tuple[Tensor, Tensor]:
 
 
 class GradientMonitor(Callback):
-    """Watch the gradient on both sides of the binary layer every few steps; log epoch means.
+    """Watch the gradient on both sides of the binary layers every few steps; log epoch means.
 
     With g the gradient at the bits and s the centred pre-activation,
 
@@ -96,7 +107,8 @@ class GradientMonitor(Callback):
     - ``estimator/zero_grad_fraction``: share of exact zeros in the gradient at s;
     - ``estimator/saturation``: share of s beyond -1 and 1.
 
-    Multi-evaluation estimators have no gradient at the bits, so neither of the first two.
+    Multi-evaluation estimators have no gradient at the bits, so neither of the first two. Of
+    several binary layers, the mean.
 
     Args:
         every_n_steps: Steps from one step that is watched to the next, from step 0 on.
@@ -111,11 +123,11 @@ class GradientMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Put hooks on threshold and estimator."""
         if index % self.every_n_steps == 0:
-            binarizer = module.model.binarizer
-            self.hooks = [
-                binarizer.threshold.register_forward_hook(self._watch_threshold),
-                binarizer.estimator.register_forward_hook(self._watch_bits),
-            ]
+            for layer in binary_layers(module.model):
+                self.hooks += [
+                    layer.threshold.register_forward_hook(self._watch_threshold),
+                    layer.estimator.register_forward_hook(self._watch_bits),
+                ]
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
         """Take the hooks away."""

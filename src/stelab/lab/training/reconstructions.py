@@ -37,7 +37,7 @@ def picture_reconstructions(
     Of each group, the first replicate's last checkpoint is read; the figure's `missing` says why
     groups are not in it. `data` configures the dataset where it has moved since the runs.
     """
-    from stelab.lab.training.figures import drawable, reconstruct
+    from stelab.lab.training.figures import drawable, pictures
     from stelab.lab.training.restore import image_format, restore
 
     groups = shown_styles(comparison)
@@ -58,7 +58,10 @@ def picture_reconstructions(
         if form.shape != pixels.shape[1:]:
             raise InputError(f"its images have another shape, {form.shape}")
         module = restore(run, checkpoint="last", trust=trust)
-        return form.denormalize(reconstruct(module, form.normalize(pixels)))
+        rows = pictures(module, {"images": form.normalize(pixels)})
+        if "reconstruction" not in rows:
+            raise InputError(f"{type(module.task).__name__} makes no images")
+        return form.denormalize(rows["reconstruction"])
 
     reconstructed = _attempt(reconstruction, runs, refusals)
     if not reconstructed:

@@ -9,19 +9,20 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from stelab.arguments import Level, Scale, Sizes, checked
-from stelab.binarizer import Binarizer
 from stelab.engine.config import build
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.studies.record import Run, RunFolder
 from stelab.engine.terminal import visible
 from stelab.engine.trust import rebuild, require_trusted
-from stelab.estimators import Estimator
 from stelab.lab.data import ImageDataModule, ImageFormat
-from stelab.lab.data.datamodule import Batches, per_channel
-from stelab.lab.models import Autoencoder
+from stelab.lab.data.datamodule import per_channel
+from stelab.lab.models import Network
+from stelab.lab.models.network import ESTIMATORS, Layer
+from stelab.lab.tasks import Task
+from stelab.lab.tasks.base import Split
 from stelab.lab.training.checkpoint_file import mismatch, not_finite, read_checkpoint
 from stelab.lab.training.figures import draw_run
-from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.module import TaskModule, with_present_keys
 
 _LAYER = "model.binarizer."
 _MOST_NUMBERS = 2**22  # of an image
@@ -29,13 +30,13 @@ _MOST_NUMBERS = 2**22  # of an image
 
 def restore(
     run: Run, *, checkpoint: str, trust: Sequence[str] = (), loss: bool = False
-) -> AutoencoderModule:
+) -> TaskModule:
     """Build the network of a finished run and load its weights, in eval mode, on the CPU.
 
     It is data of whoever made the run: only what `stelab.engine.trust` lets pass is built, with the
     packages in `trust`, and nothing is allocated that the checkpoint does not hold.
     """
-    require_trusted(run, ["model", *(["loss"] if loss else [])], trust)
+    require_trusted(run, ["model", "task", *(["loss"] if loss else [])], trust)
     path = RunFolder(run.folder).checkpoints / f"{checkpoint}.ckpt"
     settings = run.config.get("checkpoint")
     if not path.exists() and isinstance(settings, dict) and settings.get("keep") == "none":
@@ -43,15 +44,16 @@ def restore(
     content = read_checkpoint(path)
     try:
         # What lowers the estimator's variance is stored separately.
-        state = {**content["state_dict"], **content.get("variance", {}).get("parameters", {})}
+        learned = content.get("variance", {}).get("parameters", {})
+        state = {**with_present_keys(content["state_dict"]), **learned}
         if not loss:
-            state = {k: v for k, v in state.items() if not k.startswith("reconstruction_loss.")}
+            state = {k: v for k, v in state.items() if not k.startswith("task.loss.")}
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             _require_fit(_build(run, trust, loss=loss), state, size=path.stat().st_size)
         module = _build(run, trust, loss=loss)
         module.on_load_checkpoint(content)
         module.load_state_dict(state)
-        _require_images(module.eval().model, image_format(run))
+        _require_images(module.eval(), image_format(run))
     except InputError:
         raise
     # A stranger's content, of any types: what a module raises on it has no one type either.
@@ -62,14 +64,17 @@ def restore(
     return module
 
 
-def _build(run: Run, trust: Sequence[str], *, loss: bool) -> AutoencoderModule:
-    """Build the network and the loss, without optimizer, schedule and callbacks."""
-    model: Autoencoder = rebuild(run, "model", trust=trust)
-    layer = model.binarizer
-    if not (isinstance(layer, Binarizer) and isinstance(layer.estimator, Estimator)):
-        raise InputError(f"{run.folder}: model.binarizer must be a Binarizer with an Estimator")
+def _build(run: Run, trust: Sequence[str], *, loss: bool) -> TaskModule:
+    """Build the network, the task and its loss, without optimizer, schedule and callbacks."""
+    model: Network = rebuild(run, "model", trust=trust)
     criterion = rebuild(run, "loss", trust=trust) if loss else nn.Identity()
-    return AutoencoderModule(model=model, loss=criterion, optimizer={}, scheduler={}, seed=0)
+    task: Task = rebuild(run, "task", trust=trust, loss=criterion)
+    if not isinstance(model, task.network):
+        raise InputError(f"{run.folder}: model must be of {task.network.__name__}")
+    layer = model.binarizer
+    if not (isinstance(layer, Layer) and isinstance(layer.estimator, ESTIMATORS)):
+        raise InputError(f"{run.folder}: model.binarizer must be a layer with an estimator")
+    return TaskModule(model=model, task=task, optimizer={}, scheduler={}, seed=run.config["seed"])
 
 
 def _require_fit(module: nn.Module, state: dict[str, Tensor], *, size: int) -> None:
@@ -106,36 +111,44 @@ def _as_recorded(*, shape: Sizes, mean: Level, std: Scale) -> ImageFormat:
     return ImageFormat((channels, height, width), per_channel(mean), per_channel(std))
 
 
-def _require_images(model: Autoencoder, form: ImageFormat) -> None:
+def _require_images(module: TaskModule, form: ImageFormat) -> None:
     """Pass one image, to see that all parts fit each other."""
-    image = torch.zeros(1, *form.shape)
+    model, batch = module.model, {"images": torch.zeros(1, *form.shape)}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        bits = model.encode(image)
-        if bits.shape[1:] != model.code_shape or model.decode(bits).shape != image.shape:
-            raise ValueError(f"it makes no image of shape {form.shape}, or codes of another shape")
+        code = model.encode(batch["images"])
+        module.task.require_fit(model, batch, code, model.decode(code))
 
 
 def evaluate(
-    run: Run, checkpoint: str, split: str, data: DictConfig | None = None, trust: Sequence[str] = ()
+    run: Run,
+    checkpoint: str,
+    split: Split,
+    data: DictConfig | None = None,
+    trust: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Compute ``<split>/loss`` and ``<split>/mse`` in eval mode, and draw the run's figures."""
+    """Compute ``<split>/loss`` and the task's metrics in eval mode, and draw the run's figures."""
     module = restore(run, checkpoint=checkpoint, trust=trust, loss=True)
     images_of = load_data(run, data, split=split, trust=trust)
-    count = len(images_of.images(split))
-    loss, mse = 0.0, 0.0
-    with torch.no_grad():
-        for batch in Batches(images_of.tensors(split), batch_size=images_of.batch_size, seed=None):
-            images = batch["images"]
-            reconstruction = module(images)
-            weight = len(images) / count
-            loss += weight * module.losses(reconstruction, images).mean().item()
-            mse += weight * module.squared_error(reconstruction, images).mean().item()
-    metrics = {f"{split}/loss": loss, f"{split}/mse": mse}
+    metrics = measure(module, images_of, split)
     for name, value in metrics.items():
         if not math.isfinite(value):  # finite weights may still overflow
             raise InputError(f"{name} is {value} with {checkpoint}.ckpt of {run.folder}")
     draw_run(RunFolder(run.folder), module, images_of, split=split)
     return metrics
+
+
+@torch.no_grad()
+def measure(module: TaskModule, data: ImageDataModule, split: Split) -> dict[str, float]:
+    """Return the mean of all that the task measures over a split, by its full name."""
+    totals: dict[str, float] = {}
+    batches = data.batches(split)
+    for index, batch in enumerate(batches):
+        values = module.evaluate(split, batch, index)
+        weight = len(batch["images"]) / len(data.images(split))
+        for name, value in values.items():
+            key = f"{split}/{name}"
+            totals[key] = totals.get(key, 0.0) + weight * value.mean().item()
+    return totals
 
 
 def load_data(
@@ -166,7 +179,7 @@ def load_data(
     return module
 
 
-def take_weights(module: AutoencoderModule, path: Path) -> None:
+def take_weights(module: TaskModule, path: Path) -> None:
     """Give `module` the weights and running statistics of a checkpoint, which is read as data.
 
     Those of encoder and decoder must fit. What the threshold has learned is taken where both have

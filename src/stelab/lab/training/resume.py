@@ -12,7 +12,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.files import require_own, write_atomically
 from stelab.engine.studies.record import RunFolder
 from stelab.lab.training.checkpoint_file import LAST, PREVIOUS, mismatch, read_checkpoint
-from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.module import TaskModule
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Start:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def rewind(folder: RunFolder, module: AutoencoderModule) -> Start:
+def rewind(folder: RunFolder, module: TaskModule) -> Start:
     """Go back to the newest checkpoint that `module` can continue from, or to an empty folder.
 
     What was logged after the checkpoint is removed: training will log it again. Checkpoints that
@@ -78,7 +78,7 @@ def rewind(folder: RunFolder, module: AutoencoderModule) -> Start:
     return Start(checkpoint, content["global_step"], content["metrics"])
 
 
-def _newest(folder: Path, module: AutoencoderModule) -> tuple[Path, dict[str, Any]] | None:
+def _newest(folder: Path, module: TaskModule) -> tuple[Path, dict[str, Any]] | None:
     network: dict[str, Any] = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(network)
     for path in (folder / LAST, folder / PREVIOUS):

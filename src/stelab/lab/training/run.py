@@ -23,13 +23,14 @@ from stelab.engine.studies.lock import locked
 from stelab.engine.studies.record import Pruned, Recorder, Run, RunFolder, finished_run, read_run
 from stelab.estimators import Estimator
 from stelab.lab.data import ImageDataModule
+from stelab.lab.tasks.base import binary_layers
 from stelab.lab.training.building import build_data, build_module, build_trainer
 from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS, read_checkpoint, write_sealed
 from stelab.lab.training.checkpoints import Checkpoints, floats
 from stelab.lab.training.figures import draw_run
 from stelab.lab.training.interrupts import Interrupted, Interrupts, LockLost
 from stelab.lab.training.isolation import isolated
-from stelab.lab.training.module import AutoencoderModule
+from stelab.lab.training.module import TaskModule
 from stelab.lab.training.progress import ProgressFile
 from stelab.lab.training.resume import Start, rewind
 
@@ -113,7 +114,7 @@ def _full_disk_explained(folder: RunFolder) -> Iterator[None]:
 
 
 def _train_locked(
-    cfg: DictConfig, module: AutoencoderModule, data: ImageDataModule, interrupts: Interrupts
+    cfg: DictConfig, module: TaskModule, data: ImageDataModule, interrupts: Interrupts
 ) -> None:
     """Train in a folder whose lock is held; record how it went."""
     folder = RunFolder.of(cfg)
@@ -123,7 +124,8 @@ def _train_locked(
     start = rewind(folder, module)
     if start.checkpoint is not None:
         log.info("%s continues from step %d", folder.name, start.step)
-    recorder = Recorder(folder.path, cfg, from_step=start.step)
+    task = {"metric": module.task.metric, "better": module.task.better}
+    recorder = Recorder(folder.path, cfg, from_step=start.step, task=task)
     try:
         outcome = _fit_and_test(cfg, module, data, Checkpoints(cfg, interrupts), start)
     except LockLost:
@@ -140,7 +142,7 @@ def _train_locked(
 
 def _fit_and_test(
     cfg: DictConfig,
-    module: AutoencoderModule,
+    module: TaskModule,
     data: ImageDataModule,
     checkpoints: Checkpoints,
     start: Start,
@@ -182,7 +184,8 @@ def _fit_and_test(
     draw_run(folder, module, data)
     with folder.metrics.open(encoding="utf-8") as file:
         epochs = sum(1 for _ in file) - 1  # with trainer=ddp, this process has counted none
-    clamps = type(module.estimator).clipped is not Estimator.clipped
+    estimators = [layer.estimator for layer in binary_layers(module.model)]
+    clamps = any(type(e).clipped is not Estimator.clipped for e in estimators)
     return {
         "metrics": metrics | floats(trainer.callback_metrics),
         "images": asdict(data.format),
@@ -202,7 +205,7 @@ def retain(keep: Literal["all", "weights", "none"], checkpoints: Path) -> None:
         same = best.exists() and best.samefile(last)
         for path in (last,) if same or not best.exists() else (last, best):
             content = read_checkpoint(path)
-            kept = {key: content[key] for key in AutoencoderModule.WEIGHTS if key in content}
+            kept = {key: content[key] for key in TaskModule.WEIGHTS if key in content}
             write_sealed(kept, path)
         if same:
             link_atomically(last, best)

@@ -23,6 +23,7 @@ from stelab.engine.comparison import Comparison
 from stelab.engine.files import read_bounded
 from stelab.engine.project import project
 from stelab.engine.report.numbers import percent
+from stelab.engine.studies.headline import Headline
 from stelab.engine.terminal import visible
 
 Settings = dict[str, str | int | float]
@@ -60,7 +61,8 @@ def ended(status: str, seconds: float | None) -> Summary:
 def curve_names(comparison: Comparison) -> list[str]:
     """Return the metrics that have a value an epoch, losses first."""
     names = [name for name in comparison.study.curves.columns if "/" in name]
-    first = (*project().live, *reversed(project().losses))
+    headline = comparison.study.headline(comparison.runs) or Headline.of({})
+    first = (*headline.live, *reversed(project().losses))
     rest = [name for name in names if name.startswith(project().families)]
     return [name for name in first if name in names] + rest
 
@@ -90,15 +92,14 @@ def mean_runs(comparison: Comparison) -> dict[str, list[Step]]:
     return runs
 
 
-def layout(means: Sequence[str], *, confidence: float) -> Summary:
+def layout(means: Sequence[str], headline: Headline, *, confidence: float) -> Summary:
     """Lay out the page of custom scalars; only the chapters of the headline metric are open."""
     kind = f"means with {percent(confidence)} intervals"
-    _, _, headline = project().metric.partition("/")
     all_runs = [
         layout_pb2.Chart(title=name, multiline={"tag": [f"^(mean/)?{name}$"]})
-        for name in project().live
+        for name in headline.live
     ]
-    chapters = {f"{headline}: {kind}": [], f"{headline}: all runs": all_runs}
+    chapters = {f"{headline.metric}: {kind}": [], f"{headline.metric}: all runs": all_runs}
     for name in means:
         family, _, measure = name.partition("/")
         title = measure if family in ("train", "val") else family
@@ -106,7 +107,7 @@ def layout(means: Sequence[str], *, confidence: float) -> Summary:
         chart = layout_pb2.Chart(title=name, margin={"series": [band]})
         chapters.setdefault(f"{title}: {kind}", []).append(chart)
     categories = [
-        layout_pb2.Category(title=title, chart=charts, closed=not title.startswith(headline))
+        layout_pb2.Category(title=title, chart=charts, closed=not title.startswith(headline.metric))
         for title, charts in chapters.items()
         if charts
     ]

@@ -16,6 +16,7 @@ from stelab.engine.errors import InputError
 from stelab.engine.path_names import path_name
 from stelab.engine.project import project
 from stelab.engine.report.board.summaries import Settings
+from stelab.engine.studies.headline import Headline
 from stelab.engine.studies.record import read_run
 from stelab.engine.studies.tables import Study, load
 from stelab.engine.terminal import visible
@@ -41,6 +42,7 @@ class View:
     runs: dict[str, ShownRun]  # all that have begun, by their names in TensorBoard
     comparison: Comparison | None  # None while no run is finished
     figures: Path
+    headline: Headline  # of the runs; the project's where they have several
     missing: tuple[str, ...] = ()  # sentences on codes that could not be computed
 
 
@@ -67,7 +69,8 @@ def read_view(
     comparison = compare(study, by=by, replicates=replicates) if finished else None
     codes, missing = _codes(comparison, trust) if comparison and embeddings else ({}, ())
     figures = comparison_folder(list(studies)) / "figures"
-    return View(_runs(study, replicates, codes), comparison, figures, missing)
+    headline = study.headline(study.runs) or Headline.of({})
+    return View(_runs(study, replicates, codes), comparison, figures, headline, missing)
 
 
 def _codes(comparison: Comparison, trust: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -82,10 +82,10 @@ def _write_study(view: View, folder: Path) -> None:
         measured = [name for name in view.comparison.runs if "/" in name]
         means, confidence = summaries.curve_names(view.comparison), view.comparison.confidence
     settings = [run.settings for run in view.runs.values()]
-    metrics = dict.fromkeys([project().metric, *project().live, *measured])
+    metrics = dict.fromkeys([view.headline.test, *view.headline.live, *measured])
     contents = (
         summaries.experiment(settings, list(metrics)),
-        summaries.layout(means, confidence=confidence),
+        summaries.layout(means, view.headline, confidence=confidence),
         *summaries.pictures(view.figures),
     )
     write_events(folder / FIRST, [(0, summary) for summary in contents])

@@ -1,0 +1,332 @@
+r"""Discrete variational autoencoders: Bernoulli codes in one or two layers, and one-hots.
+
+A recognition network gives :math:`q(b \mid x)`, a generative one :math:`p(b)\,p(x \mid b)`. Of
+
+.. math:: -\mathrm{ELBO} = \mathbb{E}_q[-\log p(x \mid b)] + \mathrm{KL}(q(b \mid x)\,\|\,p(b))
+
+the estimator of the layer differentiates the first term, the second is known. Of two layers,
+:math:`q(b_1 \mid x)\,q(b_2 \mid b_1)` and :math:`p(b_2)\,p(b_1 \mid b_2)\,p(x \mid b_1)`, what is
+known is :math:`-H(q(b_1 \mid x))`, and given :math:`b_1` the divergence of :math:`b_2`.
+
+References:
+    Mnih, Gregor (2014), "Neural Variational Inference and Learning in Belief Networks",
+    arXiv:1402.0030. Tucker et al. (2017), "REBAR", arXiv:1703.07370. Dong, Mnih, Tucker (2020),
+    "DisARM", arXiv:2006.10680. Liu et al. (2023), "Bridging Discrete and Backpropagation",
+    arXiv:2304.08612.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    Independent,
+    OneHotCategorical,
+    kl_divergence,
+)
+
+from stelab.arguments import AtLeastTwo, Count, NonNegative, checked
+from stelab.binarizer import Binarizer
+from stelab.categorical.base import exponential, one_hot
+from stelab.categorizer import Categorizer
+from stelab.estimators.bernoulli import uniform
+from stelab.lab.models.network import Layer, Network, Outcome
+
+
+class Decoded(NamedTuple):
+    """What comes out for a code: logits of pixels, and nats that the layers behind it cost."""
+
+    logits: Tensor  # (batch, channels, height, width)
+    cost: Tensor  # (batch,)
+
+
+class Draw(NamedTuple):
+    """One draw of all codes given images, with everything that bounds are made of."""
+
+    decoded: Decoded
+    rate: Tensor  # (batch,), nats: the divergence of the codes, known as far as it can be
+    log_ratio: Tensor  # (batch,), log p(b) - log q(b | x)
+
+
+class VAE(Network):
+    """A discrete VAE of one layer; a subclass says what law the codes have.
+
+    Args:
+        encoder: Images to logits ``(batch, *code_shape)``.
+        binarizer: The layer that draws codes.
+        decoder: Codes, as the layer emits them, to logits of pixels.
+    """
+
+    def __init__(self, *, encoder: nn.Module, binarizer: Layer, decoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self.binarizer = binarizer
+        self.decoder = decoder
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """Return q(b | x), given the logits."""
+        raise NotImplementedError(f"{type(self).__name__} must define posterior(x)")
+
+    def prior(self, examples: int) -> Distribution:
+        """Return p(b), once for each example."""
+        raise NotImplementedError(f"{type(self).__name__} must define prior(examples)")
+
+    def sample(self, x: Tensor, *, generator: Generator | None) -> Tensor:
+        """Draw codes, whatever the mode."""
+        raise NotImplementedError(f"{type(self).__name__} must define sample(x, generator)")
+
+    def decode(self, code: Tensor) -> Decoded:
+        """See `Network.decode`."""
+        logits: Tensor = self.decoder(code)
+        return Decoded(logits, logits.new_zeros(len(logits)))
+
+    def rate(self, x: Tensor) -> Tensor:
+        """Return what is known of the divergence of the first layer's codes, ``(batch,)``."""
+        return kl_divergence(self.posterior(x), self.prior(len(x)))
+
+    def draw(self, images: Tensor, *, generator: Generator | None) -> Draw:
+        """Draw codes of images, whatever the mode."""
+        x = self.encoder(images)
+        code = self.sample(x, generator=generator)
+        log_ratio = self.prior(len(x)).log_prob(code) - self.posterior(x).log_prob(code)
+        return Draw(self.decode(code), self.rate(x), log_ratio)
+
+
+class BernoulliVAE(VAE):
+    """Bernoulli codes with a learned prior; the decoder is fed ``2b - 1``.
+
+    Args:
+        encoder: Images to logits ``(batch, bits)``.
+        binarizer: The binary layer, of an estimator that draws.
+        decoder: ``2b - 1`` to logits of pixels.
+        bits: Bits a code.
+    """
+
+    def __init__(self, *, encoder: nn.Module, binarizer: Binarizer, decoder: nn.Module, bits: int):
+        super().__init__(encoder=encoder, binarizer=binarizer, decoder=decoder)
+        self.prior_logits = nn.Parameter(torch.zeros(bits))
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """See `VAE.posterior`."""
+        return _bernoulli(self.binarizer, x)
+
+    def prior(self, examples: int) -> Distribution:
+        """See `VAE.prior`."""
+        return Independent(Bernoulli(logits=self.prior_logits.expand(examples, -1)), 1)
+
+    def sample(self, x: Tensor, *, generator: Generator | None) -> Tensor:
+        """See `VAE.sample`."""
+        return _draw_bits(self.binarizer, x, generator)
+
+    def decode(self, code: Tensor) -> Decoded:
+        """See `Network.decode`."""
+        return super().decode(2 * code - 1)
+
+
+class HierarchicalVAE(BernoulliVAE):
+    """Two layers of Bernoulli codes, the upper with the learned prior.
+
+    Args:
+        encoder: Images to logits of the lower layer.
+        binarizer: The lower binary layer.
+        top_encoder: ``2b - 1`` of the lower layer to logits of the upper.
+        top_binarizer: The upper binary layer.
+        top_decoder: ``2b - 1`` of the upper layer to the logits of the lower layer's law.
+        decoder: ``2b - 1`` of the lower layer to logits of pixels.
+        bits: Bits of the upper layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        binarizer: Binarizer,
+        top_encoder: nn.Module,
+        top_binarizer: Binarizer,
+        top_decoder: nn.Module,
+        decoder: nn.Module,
+        bits: int,
+    ):
+        super().__init__(encoder=encoder, binarizer=binarizer, decoder=decoder, bits=bits)
+        self.top_encoder = top_encoder
+        self.top_binarizer = top_binarizer
+        self.top_decoder = top_decoder
+
+    def decode(self, code: Tensor) -> Decoded:
+        """Return the output for codes of the lower layer; the upper one's are its own."""
+        x = self.top_encoder(2 * code - 1)
+        return self._decode(code, self.top_binarizer(x), x)
+
+    def losses(self, code: Tensor, outcome: Outcome, *, generator: Generator | None) -> Tensor:
+        """See `Network.losses`: the upper layer's estimator is nested in the lower one's."""
+        x = self.top_encoder(2 * code - 1)
+        return self.top_binarizer.losses(
+            x, lambda top: outcome(self._decode(code, top, x)), generator=generator
+        )
+
+    def rate(self, x: Tensor) -> Tensor:
+        """Return minus the entropy of the lower layer's codes; the rest is in the output's cost."""
+        return -self.posterior(x).entropy()
+
+    def draw(self, images: Tensor, *, generator: Generator | None) -> Draw:
+        """See `VAE.draw`."""
+        x = self.encoder(images)
+        code = self.sample(x, generator=generator)
+        top_x = self.top_encoder(2 * code - 1)
+        top = _draw_bits(self.top_binarizer, top_x, generator)
+        decoded = self._decode(code, top, top_x)
+        log_p = self.prior(len(top)).log_prob(top) + self._lower(top).log_prob(code)
+        log_q = self.posterior(x).log_prob(code)
+        log_q = log_q + _bernoulli(self.top_binarizer, top_x).log_prob(top)
+        # The output has no cost: it is all in the ratio.
+        return Draw(decoded, self.rate(x), log_p - log_q)
+
+    def _lower(self, top: Tensor) -> Distribution:
+        return Independent(Bernoulli(logits=self.top_decoder(2 * top - 1)), 1)
+
+    def _decode(self, code: Tensor, top: Tensor, x: Tensor) -> Decoded:
+        divergence = kl_divergence(_bernoulli(self.top_binarizer, x), self.prior(len(x)))
+        cost = divergence - self._lower(top).log_prob(code)
+        return Decoded(self.decoder(2 * code - 1), cost)
+
+
+class CategoricalVAE(VAE):
+    """One-hot codes with a uniform prior.
+
+    Args:
+        encoder: Images to logits ``(batch, latents, classes)``.
+        binarizer: The layer of one-hots.
+        decoder: One-hots to logits of pixels.
+        code_shape: ``(latents, classes)``.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        binarizer: Categorizer,
+        decoder: nn.Module,
+        code_shape: tuple[int, int],
+    ):
+        super().__init__(encoder=encoder, binarizer=binarizer, decoder=decoder)
+        self.uniform: Tensor = nn.Buffer(torch.zeros(code_shape), persistent=False)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """See `VAE.posterior`."""
+        return Independent(OneHotCategorical(logits=x), 1)
+
+    def prior(self, examples: int) -> Distribution:
+        """See `VAE.prior`."""
+        return Independent(OneHotCategorical(logits=self.uniform.expand(examples, -1, -1)), 1)
+
+    def sample(self, x: Tensor, *, generator: Generator | None) -> Tensor:
+        """See `VAE.sample`."""
+        race = x - exponential(x, generator=generator).log()
+        return one_hot(race.argmax(-1), x)
+
+
+def _bernoulli(binarizer: Layer, x: Tensor) -> Distribution:
+    """Return the law by which a layer's estimator draws, given pre-activations."""
+    assert isinstance(binarizer, Binarizer)
+    probability = binarizer.estimator.probability(binarizer.centre(x))
+    return Independent(Bernoulli(probs=probability), 1)
+
+
+def _draw_bits(binarizer: Layer, x: Tensor, generator: Generator | None) -> Tensor:
+    assert isinstance(binarizer, Binarizer)
+    s = binarizer.centre(x)
+    u = uniform(s, generator=generator)
+    return (u < binarizer.estimator.probability(s.to(u.dtype))).to(s.dtype)
+
+
+@checked
+def vae_bernoulli(
+    *,
+    binarizer: Binarizer,
+    bits: Count,
+    layers: Literal[1, 2],
+    hidden: list[Any],
+    slope: NonNegative,
+    image_shape: Sequence[int],
+) -> VAE:
+    """Build a Bernoulli VAE of images in [0, 1].
+
+    Linear, pixels - bits - pixels, or with hidden layers of LeakyReLUs on both sides, and between
+    the two layers of codes where there are two, of as many bits each.
+
+    Args:
+        binarizer: The binary layer; of two, each has its own.
+        bits: Bits of each layer.
+        layers: Layers of bits.
+        hidden: Widths of hidden layers, none for a linear one.
+        slope: Of the LeakyReLUs below 0.
+        image_shape: ``(channels, height, width)``; all of its numbers are pixels.
+    """
+    widths, pixels = [*hidden], math.prod(image_shape)
+    through = partial(_mlp, slope=slope)
+    encoder = nn.Sequential(nn.Flatten(), _Centre(), through([pixels, *widths, bits]))
+    decoder = nn.Sequential(
+        through([bits, *reversed(widths), pixels]), nn.Unflatten(1, tuple(image_shape))
+    )
+    if layers == 1:
+        return BernoulliVAE(encoder=encoder, binarizer=binarizer, decoder=decoder, bits=bits)
+    return HierarchicalVAE(
+        encoder=encoder,
+        binarizer=binarizer,
+        top_encoder=through([bits, *widths, bits]),
+        top_binarizer=copy.deepcopy(binarizer),
+        top_decoder=through([bits, *reversed(widths), bits]),
+        decoder=decoder,
+        bits=bits,
+    )
+
+
+@checked
+def vae_categorical(
+    *, binarizer: Categorizer, bits: Count, classes: AtLeastTwo, image_shape: Sequence[int]
+) -> VAE:
+    """Build pixels - 512 - 256 - bits x classes and back, with ReLUs, of images in [0, 1].
+
+    The network of Jang, Gu, Poole (2017), arXiv:1611.01144, as Liu et al. (2023) train it.
+
+    Args:
+        binarizer: The layer of one-hots.
+        bits: One-hots a code.
+        classes: Classes of each.
+        image_shape: ``(channels, height, width)``; all of its numbers are pixels.
+    """
+    pixels = math.prod(image_shape)
+    size = bits * classes
+    encoder = nn.Sequential(
+        nn.Flatten(), _mlp([pixels, 512, 256, size], slope=0.0), nn.Unflatten(1, (bits, classes))
+    )
+    decoder = nn.Sequential(
+        nn.Flatten(),
+        _mlp([size, 256, 512, pixels], slope=0.0),
+        nn.Unflatten(1, tuple(image_shape)),
+    )
+    return CategoricalVAE(
+        encoder=encoder, binarizer=binarizer, decoder=decoder, code_shape=(bits, classes)
+    )
+
+
+class _Centre(nn.Module):
+    """Map pixels in [0, 1] to [-1, 1]."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return 2 * pixels - 1
+
+
+def _mlp(widths: Sequence[int], *, slope: float) -> nn.Sequential:
+    """Chain linear layers, with a LeakyReLU between each two."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope)]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,33 @@
+"""To make a grid of discrete codes of an image, for models of sequences to learn."""
+
+from typing import Any
+
+from torch import Tensor
+
+from stelab.lab.data.datamodule import Batch
+from stelab.lab.models.network import Network
+from stelab.lab.models.tokenizers import Tokenizer
+from stelab.lab.tasks.reconstruct import Reconstruct, require_image
+
+
+class Tokenize(Reconstruct):
+    """Compress images to codes of a quantizer and back.
+
+    As `Reconstruct`, with the quantizer's own terms (entropy, commitment) added to the loss. How
+    its codebook is used is told by the callback `code`: see `stelab.lab.training.CodeMonitor`.
+
+    Args:
+        loss: ``(reconstruction, images) -> (batch,)``, or one value a pixel.
+    """
+
+    network = Tokenizer
+    encodes = False
+
+    def require_fit(self, model: Network, batch: Batch, code: Tensor, output: Any) -> None:
+        """Compare the shape of the image with what it should be."""
+        require_image(output, batch)
+
+    def penalty(self, model: Network, x: Tensor) -> Tensor:
+        """Return the quantizer's terms, 0-dimensional."""
+        assert isinstance(model, Tokenizer)
+        return model.binarizer.penalty(x)

@@ -1,0 +1,81 @@
+"""Each task trained on real digits: logged, judged by its headline, continued, read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import stelab
+from resuming import assert_same, stop_at
+from stelab.engine.comparison import compare
+from stelab.engine.errors import InputError
+from stelab.engine.studies import Run, load
+from stelab.lab.training.restore import evaluate
+
+TASKS = {
+    "reconstruct": "model=mlp",
+    "classify": "task=classify estimator=clipped_input",
+    "classify by convolutions": "task=classify model=binary_conv estimator=reinmax model.layers=2",
+    "classify by nested estimates": "task=classify model.layers=2 estimator=disarm",
+    "elbo": "task=elbo data=binarized_mnist5k model.bits=12 task.bounds=[3]",
+    "elbo of two layers": "task=elbo data=binarized_mnist5k model.layers=2 estimator=loo",
+    "elbo of one-hots": "task=elbo model=vae_categorical task.bounds=[]",
+    "tokenize by bits": "task=tokenize model.hidden=8",
+    "tokenize by levels": "task=tokenize model.hidden=8 quantizer=fsq estimator=hardtanh_clip",
+}
+METRICS = {
+    "reconstruct": ("mse", "lower"),
+    "classify": ("accuracy", "higher"),
+    "elbo": ("loss", "lower"),
+    "tokenize": ("mse", "lower"),
+}
+pytestmark = pytest.mark.filterwarnings("ignore:DisARM assumes", "ignore:every bit is constant")
+
+
+def train(outputs: Path, task: str, *overrides: str) -> Run:
+    bits = [] if "one-hots" in task or "bits=" in TASKS[task] else ["model.bits=4"]
+    small = ("data.limit=128", "trainer.max_epochs=2", "trainer.accelerator=cpu", "threads=1")
+    choice = [word for word in TASKS[task].split() if not word.startswith("data=")]
+    data = ["data=mnist5k", *(w for w in TASKS[task].split() if w.startswith("data="))][-1]
+    cfg = stelab.compose(
+        *choice, data, *bits, *small, "study=tasks", f"paths.outputs={outputs}", *overrides
+    )
+    return stelab.train(cfg)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_it_is_recorded_continued_and_read_again(task: str, tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", task)
+    metric, better = METRICS[task.split()[0]]
+    assert whole.record["task"] == {"metric": metric, "better": better}
+    for split in ("train", "val", "test"):
+        assert {f"{split}/loss", f"{split}/{metric}"} <= whole.metrics.keys()
+
+    again = evaluate(whole, checkpoint="last", split="test")
+    assert again == pytest.approx({name: whole.metrics[name] for name in again}, rel=1e-5)
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit):
+        stop_at(patched, 3)  # in the second epoch
+        train(tmp_path / "parts", task)
+    run = train(tmp_path / "parts", task)
+    assert [a["from_step"] for a in run.record["timings"]["attempts"]] == [0, 3]
+    assert_same(run, whole)
+
+
+def test_a_study_is_compared_by_its_tasks_headline(tmp_path: Path) -> None:
+    for estimator in ("clipped_input", "none"):
+        train(tmp_path, "classify", f"estimator={estimator}")
+    comparison = compare(load(tmp_path / "tasks"))
+    assert comparison.metrics == ("test/accuracy",)
+    assert comparison.better == "higher"
+    means = comparison.rows("test/accuracy")["mean"].tolist()
+    assert means == sorted(means, reverse=True)
+
+
+def test_runs_of_two_tasks_share_no_headline(tmp_path: Path) -> None:
+    for task in ("classify", "reconstruct"):
+        train(tmp_path, task)
+    with pytest.raises(InputError, match="runs are of several tasks"):
+        compare(load(tmp_path / "tasks"))
+    assert compare(load(tmp_path / "tasks"), metrics=["test/loss"]).metrics == ("test/loss",)
