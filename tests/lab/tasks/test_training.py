@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 import stelab
+from conftest import Start
 from resuming import assert_same, stop_at
 from stelab.engine.comparison import compare
 from stelab.engine.errors import InputError
-from stelab.engine.studies import Run, load
+from stelab.engine.studies import Run, load, read_run
 from stelab.lab.training.restore import evaluate
+from waiting import wait_until
 
 TASKS = {
     "reconstruct": "model=mlp",
@@ -61,6 +63,22 @@ def test_it_is_recorded_continued_and_read_again(task: str, tmp_path: Path) -> N
     run = train(tmp_path / "parts", task)
     assert [a["from_step"] for a in run.record["timings"]["attempts"]] == [0, 3]
     assert_same(run, whole)
+
+
+@pytest.mark.parametrize("task", ["classify", "elbo of one-hots", "tokenize by bits"])
+def test_a_killed_run_continues(task: str, start: Start, tmp_path: Path) -> None:
+    choice = (*TASKS[task].split(), "debug=fast", "trainer.max_epochs=30", "study=tasks")
+    command = ("train", *choice, "checkpoint.every_n_steps=1")
+    whole = start(*command, "paths.outputs=whole")
+    killed = start(*command, "paths.outputs=parts")
+    wait_until(lambda: bool(list(tmp_path.glob("parts/tasks/*/checkpoints/last.ckpt"))), every=0.01)
+    killed.kill()
+    killed.wait()
+    again = start(*command, "paths.outputs=parts")
+    assert (whole.wait(), again.wait()) == (0, 0)
+    (run,) = (read_run(folder) for folder in (tmp_path / "parts" / "tasks").iterdir())
+    assert run.record["timings"]["attempts"][-1]["from_step"] > 0
+    assert_same(run, read_run(tmp_path / "whole" / "tasks" / run.name))
 
 
 def test_a_study_is_compared_by_its_tasks_headline(tmp_path: Path) -> None:
