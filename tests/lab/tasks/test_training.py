@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import stelab
 from conftest import Start
@@ -12,6 +13,8 @@ from resuming import assert_same, stop_at
 from stelab.engine.comparison import compare
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run, load, read_run
+from stelab.lab.data.datamodule import seeded
+from stelab.lab.training import build_module
 from stelab.lab.training.restore import evaluate
 from waiting import wait_until
 
@@ -97,3 +100,21 @@ def test_runs_of_two_tasks_share_no_headline(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="runs are of several tasks"):
         compare(load(tmp_path / "tasks"))
     assert compare(load(tmp_path / "tasks"), metrics=["test/loss"]).metrics == ("test/loss",)
+
+
+def test_what_evaluation_draws_is_not_what_training_drew() -> None:
+    module = build_module(stelab.compose("task=elbo", "data=mnist5k", "model.bits=4"))
+    seen: list[int] = []
+
+    def note(*_: object, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        seen.append(generator.initial_seed())
+        return {}
+
+    module.task.evaluate = note  # type: ignore[assignment]
+    for split in ("train", "val", "test"):
+        for index in range(4):
+            module.evaluate(split, {"images": torch.zeros(1)}, index)
+    trained = {seeded(0, step, rank).initial_seed() for step in range(20) for rank in range(4)}
+    pixels = {seeded(0, epoch, index, 1).initial_seed() for epoch in range(4) for index in range(4)}
+    assert len(set(seen)) == 12
+    assert not set(seen) & (trained | pixels)

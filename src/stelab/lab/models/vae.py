@@ -185,7 +185,6 @@ class HierarchicalVAE(BernoulliVAE):
         log_p = self.prior(len(top)).log_prob(top) + self._lower(top).log_prob(code)
         log_q = self.posterior(x).log_prob(code)
         log_q = log_q + _bernoulli(self.top_binarizer, top_x).log_prob(top)
-        # The output has no cost: it is all in the ratio.
         return Draw(decoded, self.rate(x), log_p - log_q)
 
     def _lower(self, top: Tensor) -> Distribution:

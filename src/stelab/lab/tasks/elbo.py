@@ -1,5 +1,6 @@
 """To model images by discrete codes: the evidence lower bound."""
 
+import math
 from typing import Any
 
 import torch
@@ -98,7 +99,7 @@ class Elbo(Task):
             draw = model.draw(batch["images"], generator=generator)
             nll = super().losses(draw.decoded.logits, batch)
             total = torch.logaddexp(total, draw.log_ratio - nll)
-        return torch.log(torch.tensor(count)) - total
+        return math.log(count) - total
 
     def pictures(self, model: Network, batch: Batch) -> dict[str, Tensor]:
         """Return the images, and what is expected of their pixels given the likeliest codes."""

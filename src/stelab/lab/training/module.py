@@ -15,14 +15,12 @@ from stelab.annealing import advance
 from stelab.engine.config import build
 from stelab.engine.errors import RunError
 from stelab.estimators import MultiEvaluation
-from stelab.lab.data.datamodule import Batch, seeded
+from stelab.lab.data.datamodule import SPLITS, Batch, seeded
 from stelab.lab.models import Network
 from stelab.lab.tasks import Task
 from stelab.lab.tasks.base import Split, binary_layers
 from stelab.lab.training.processes import EpochMeans
 from stelab.lab.training.schedules import build_schedule
-
-_SPLITS = ("train", "val", "test")
 
 
 class TaskModule(pl.LightningModule):
@@ -71,7 +69,7 @@ class TaskModule(pl.LightningModule):
                 warnings.warn(
                     f"{name} assumes that an example's loss depends on its own bits only, but "
                     "there is batch norm behind them, which biases its gradient: set "
-                    "model.norm=group (or none)",
+                    "model.norm=group (or none) where the model has that key",
                     stacklevel=2,
                 )
                 break
@@ -118,7 +116,8 @@ class TaskModule(pl.LightningModule):
 
     def evaluate(self, split: Split, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """Return what the task measures of every example; its draws are those of this batch."""
-        numbers = (self.seed, _SPLITS.index(split), batch_index, self.global_rank)
+        # A last number of its own: a shorter list is as if zeros stood there, and 1 is the data's.
+        numbers = (self.seed, SPLITS.index(split), batch_index, self.global_rank, 2)
         generator = seeded(*numbers, device=batch["images"].device)
         return self.task.evaluate(self.model, batch, split, generator=generator)
 
