@@ -113,7 +113,6 @@ PROJECT = Project(
     },
     moved={
         "stelab.training.GradientBasket": "stelab.lab.gradients.GradientBasket",
-        "stelab.gradients.AutoencoderLoss": "stelab.lab.gradients.TrainedLoss",
         "stelab.models": "stelab.lab.models",
         "stelab.data": "stelab.lab.data",
         "stelab.training": "stelab.lab.training",
