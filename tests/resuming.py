@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stelab.engine.studies import Run
-from stelab.lab.training.progress import ProgressFile
+from stelab.lab.training.module import TaskModule
 
 
 def weights(run: Run, name: str) -> dict[str, Any]:
@@ -59,11 +59,18 @@ def files(run: Run) -> set[str]:
     return {path for path in paths if not path.startswith("tb/events")}
 
 
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], object]) -> None:
+    """Let something happen while this step is taken, whether or not callbacks watch it."""
+    optimizer_step = TaskModule.optimizer_step
+
+    def patched(self: TaskModule, *arguments: Any, **named: Any) -> None:
+        optimizer_step(self, *arguments, **named)
+        if self.global_step + 1 == step:
+            action()
+
+    monkeypatch.setattr(TaskModule, "optimizer_step", patched)
+
+
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
     """Let a real signal come while this step is taken."""
-
-    def on_train_batch_end(self: ProgressFile, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == step:
-            signal.raise_signal(number)
-
-    monkeypatch.setattr(ProgressFile, "on_train_batch_end", on_train_batch_end)
+    at_step(monkeypatch, step, lambda: signal.raise_signal(number))

@@ -17,6 +17,7 @@ from stelab.engine.config import CONF_DIR
 from stelab.engine.errors import InputError
 from stelab.lab.models import Autoencoder
 from stelab.lab.training import TaskModule, build_module
+from stelab.lab.training.finite import FiniteCheck
 
 FILES: dict[str, Any] = {
     path.stem: OmegaConf.load(path) for path in sorted(Path(CONF_DIR, "model").glob("*.yaml"))
@@ -151,6 +152,7 @@ def step_by_lightnings_rules(module: TaskModule, batches: list[Tensor]) -> list[
     """Train with the module's own step and optimizer, without a trainer."""
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     optimizer = module.configure_optimizers()["optimizer"]
+    module.finite = FiniteCheck(module.model, [optimizer], scaled=False)
     losses = []
     for i, batch in enumerate(batches):
         optimizer.zero_grad()

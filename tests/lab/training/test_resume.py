@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from conftest import Cli, Start, train
-from resuming import assert_same, stop_at
+from resuming import assert_same, at_step, stop_at
 from stelab.engine.errors import InputError, RunError
 from stelab.engine.studies import Run, lock, read_run
 from stelab.lab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
 from stelab.lab.training.interrupts import LockLost
-from stelab.lab.training.progress import ProgressFile
 from waiting import PATIENCE, wait_until
 from zygote import Fork
 
@@ -243,13 +241,9 @@ def test_who_was_taken_for_dead_writes_nothing_more(
         with lock.locked(folder, on_loss=on_loss) as waited:
             yield waited
 
-    def on_train_batch_end(self: ProgressFile, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == 6:
-            losses[0]()
-
     with monkeypatch.context() as patched, pytest.raises(LockLost, match="another process"):
         patched.setattr("stelab.lab.training.run.locked", locked)
-        patched.setattr(ProgressFile, "on_train_batch_end", on_train_batch_end)
+        at_step(patched, 6, lambda: losses[0]())
         train(tmp_path, *THREE_EPOCHS)
     (folder,) = (tmp_path / "debug").iterdir()
     assert read_run(folder).status == "running"  # as the other process says

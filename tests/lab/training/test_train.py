@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -100,6 +101,9 @@ def test_the_bar_and_progress_tell_losses_and_the_time_left(
     found: list[dict[str, Any]] = []
 
     class Spy(ProgressFile):
+        def watches(self, trainer: Trainer, index: int) -> bool:
+            return True
+
         def on_train_batch_end(self, *arguments: Any) -> None:
             self.written = float("-inf")  # do not wait for a second to be over
             self.next_step = 0

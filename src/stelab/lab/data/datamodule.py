@@ -24,6 +24,8 @@ PerChannel = float | Sequence[float]
 
 SPLITS = ("train", "val", "test")
 
+_TOGETHER = 2**20  # values of images in one batch of an evaluation
+
 
 def normalize(pixels: Tensor, *, mean: PerChannel, std: PerChannel) -> Tensor:
     r"""Map uint8 pixels to float32 images :math:`(p/255 - \mathrm{mean})/\mathrm{std}`.
@@ -183,7 +185,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     Args:
         limit: Keep the first `limit` images of each split; None keeps all.
-        batch_size: Images a batch, over all processes.
+        batch_size: Images a training batch, over all processes. Evaluation takes batches of about
+            a million values, unless these are larger or ``trainer.limit_*_batches`` counts them.
         seed: With the epoch, decides the order of the batches.
         mean: See `normalize`, which `load` calls with it.
         std: See `normalize`.
@@ -277,15 +280,16 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> Batches:
         """Return the training batches, reshuffled every epoch but for trainer.overfit_batches."""
         overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        return self._batches("train", seed=None if overfits else self.seed, draw=self.draw)
+        seed = None if overfits else self.seed
+        return self._batches("train", batch_size=self.batch_size, seed=seed, draw=self.draw)
 
     def val_dataloader(self) -> Batches:
         """Return the validation batches in order."""
-        return self._batches("val", seed=None)
+        return self._evaluation_batches("val")
 
     def test_dataloader(self) -> Batches:
         """Return the test batches in order."""
-        return self._batches("test", seed=None)
+        return self._evaluation_batches("test")
 
     def example(self) -> Batch:
         """Return a batch of two: the first training example, twice."""
@@ -294,18 +298,31 @@ class ImageDataModule(pl.LightningDataModule):
         return twice if self.draw is None else self.draw(twice, 0, 0)
 
     def batches(self, split: str) -> Batches:
-        """Return the batches of a split in order, for one process."""
-        self.images(split)
-        return Batches(self.tensors(split), batch_size=self.batch_size, seed=None)
+        """Return the batches in which a split is evaluated, in order, for one process."""
+        return Batches(self.tensors(split), batch_size=self._evaluated_at_once(split), seed=None)
 
-    def _batches(self, split: str, *, seed: int | None, draw: Draw | None = None) -> Batches:
+    def _evaluated_at_once(self, split: str) -> int:
+        """Return the size of batches, near equal, that keep a device busy, whatever trains."""
+        images = self.images(split)
+        at_most = max(self.batch_size, _TOGETHER // images[0].numel())
+        return -(-len(images) // -(-len(images) // at_most))
+
+    def _evaluation_batches(self, split: str) -> Batches:
+        # Who limits their number means batches of the size that is configured.
+        limit = getattr(self.trainer, f"limit_{split}_batches", 1.0)
+        at_once = self._evaluated_at_once(split) if limit == 1.0 else self.batch_size
+        return self._batches(split, batch_size=at_once, seed=None)
+
+    def _batches(
+        self, split: str, *, batch_size: int, seed: int | None, draw: Draw | None = None
+    ) -> Batches:
         self.images(split)  # there are some
         tensors, shares = self.tensors(split), dict[str, int]()
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
             tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
             shares = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        return Batches(tensors, batch_size=self.batch_size, seed=seed, draw=draw, **shares)
+        return Batches(tensors, batch_size=batch_size, seed=seed, draw=draw, **shares)
 
 
 def hold_out(labels: Tensor, size: int, *, seed: int, key: str, of: str) -> tuple[Tensor, Tensor]:

@@ -57,9 +57,14 @@ class GradientBasket(Callback):
         self.seed = seed
         self.means = EpochMeans()
 
+    def watches(self, trainer: Trainer, index: int) -> bool:
+        """One in so many."""
+        accumulating = index % trainer.accumulate_grad_batches > 0
+        return trainer.global_step % self.every_n_steps == 0 and not accumulating
+
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Measure, every few steps."""
-        if trainer.global_step % self.every_n_steps or index % trainer.accumulate_grad_batches:
+        if not self.watches(trainer, index):
             return
         first = {name: part[: self.examples] for name, part in batch.items()}
         s, loss = code_loss(module.task, module.model, first)

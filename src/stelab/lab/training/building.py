@@ -20,6 +20,7 @@ from stelab.lab.training.checkpoint_file import SealedCheckpointIO
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.progress import RunBar
 from stelab.lab.training.restore import take_weights
+from stelab.lab.training.steps import EpochLoop
 
 
 def build_module(cfg: Any) -> TaskModule:
@@ -67,7 +68,7 @@ def build_trainer(cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> 
     profiler = options.pop("profiler")
     callbacks = [*callbacks, *map(build, cfg.callbacks.values()), *([RunBar()] if bar else [])]
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             **options,
             callbacks=callbacks,
             logger=[build(node) for node in cfg.logger.values()],
@@ -85,6 +86,9 @@ def build_trainer(cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> 
         raise
     except Exception as error:
         raise InputError(f"trainer refuses its arguments: {one_line(str(error))}") from error
+    steps = trainer.fit_loop.epoch_loop
+    trainer.fit_loop.epoch_loop = EpochLoop(trainer, steps.min_steps, steps.max_steps)
+    return trainer
 
 
 def require(key: str, part: object, *kinds: type) -> None:

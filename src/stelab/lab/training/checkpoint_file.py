@@ -63,7 +63,12 @@ class SealedCheckpointIO(TorchCheckpointIO):
 
 
 def write_sealed(checkpoint: dict[str, Any], path: Path) -> None:
-    """Serialize a checkpoint, seal it, and write it atomically; refuse what cannot be read back."""
+    """Serialize a checkpoint and write it, see `serialize` and `write_serialized`."""
+    write_serialized(serialize(checkpoint), path)
+
+
+def serialize(checkpoint: dict[str, Any]) -> io.BytesIO:
+    """Turn a checkpoint into bytes; refuse what cannot be read back."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     try:
@@ -73,6 +78,11 @@ def write_sealed(checkpoint: dict[str, Any], path: Path) -> None:
             f"a checkpoint holds tensors and plain values alone, but {error}: change the "
             "state_dict of the callback that adds it"
         ) from error
+    return buffer
+
+
+def write_serialized(buffer: io.BytesIO, path: Path) -> None:
+    """Seal a checkpoint, and write it atomically."""
     buffer.seek(-2, io.SEEK_END)
     buffer.write(_COMMENT.to_bytes(2, "little"))
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()

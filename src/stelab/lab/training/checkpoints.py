@@ -6,13 +6,15 @@ not seen that batch yet and the epoch's means are not logged; and neither random
 what was logged so far are in its checkpoints. So `Checkpoints` saves at the one moment when nothing
 is under way, before a batch begins, and adds what is missing. At that moment the loops of Lightning
 have counted the coming batch as fetched already, which would be skipped when they continue: these
-counters are set back in the checkpoint.
+counters are set back in the checkpoint. It is written to the disk beside the training that goes on.
 """
 
+import io
 import math
 import random
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,13 @@ from stelab.engine.errors import RunError
 from stelab.engine.files import link_atomically
 from stelab.engine.studies.record import RunFolder
 from stelab.lab.data.datamodule import Batches
-from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS
+from stelab.lab.training.checkpoint_file import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    serialize,
+    write_serialized,
+)
 from stelab.lab.training.interrupts import Interrupted, Interrupts
 from stelab.lab.training.monitors import FLIP_RATIO
 from stelab.lab.training.processes import gather, own_share
@@ -49,6 +57,7 @@ class Checkpoints(Callback):
         self.saved_step = self.validated_step = 0
         self.saved_at = time.monotonic()
         self.random: list[dict[str, Any]] = []
+        self.writing: Future[None] | None = None
         self.begun = False  # once all state of the checkpoint continued from is restored
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
@@ -66,11 +75,9 @@ class Checkpoints(Callback):
             self.interrupts.check()
         if index % trainer.accumulate_grad_batches:
             return  # accumulated gradients are not saved
-        # Validated: these very weights, also within an epoch.
-        judged = index == 0 or trainer.global_step == self.validated_step
-        late = time.monotonic() - self.saved_at >= self.seconds
+        judged = self._is_judged(trainer, index)
         stop = self.interrupts.received
-        wanted = judged or late or trainer.global_step % self.steps == 0 or stop is not None
+        wanted = self.watches(trainer, index)
         if trainer.world_size > 1:
             wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
             (stop, *_) = [number for number in gather(stop) if number is not None] or [None]
@@ -78,6 +85,17 @@ class Checkpoints(Callback):
             self._save(trainer, index, judged=judged)
         if stop is not None:
             raise Interrupted(stop)
+
+    def watches(self, trainer: Trainer, index: int) -> bool:
+        """Whether it is time to save, or to stop."""
+        late = time.monotonic() - self.saved_at >= self.seconds
+        at_step = trainer.global_step % self.steps == 0
+        stop = self.interrupts.received is not None or self.interrupts.lock_lost
+        return self._is_judged(trainer, index) or late or at_step or stop
+
+    def _is_judged(self, trainer: Trainer, index: int) -> bool:
+        """Whether these very weights were validated, also within an epoch."""
+        return index == 0 or trainer.global_step == self.validated_step
 
     def on_validation_end(self, trainer: Trainer, module: Any) -> None:
         """Note which weights were validated."""
@@ -93,10 +111,11 @@ class Checkpoints(Callback):
             self._save(trainer, 0, judged=True, ended=True)
 
     def teardown(self, trainer: Trainer, module: Any, stage: str) -> None:
-        """Leave the other processes when all are done.
+        """Finish the last checkpoint; leave the other processes when all are done.
 
         At Python's end, a thread of gloo that still holds a tensor would abort the process.
         """
+        self._finish_writing()
         if trainer.world_size > 1:
             trainer.strategy.barrier("teardown")
             if distributed.is_available() and distributed.is_initialized():
@@ -104,6 +123,7 @@ class Checkpoints(Callback):
 
     def on_exception(self, trainer: Trainer, module: Any, error: BaseException) -> None:
         """Do the same if all processes stop at one step; after a failure none can wait."""
+        self._finish_writing()
         if isinstance(error, Interrupted):
             self.teardown(trainer, module, "fit")
 
@@ -122,17 +142,32 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.save()  # flush: what is logged up to here belongs to the checkpoint
+        content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        if trainer.is_global_zero:
+            self._finish_writing()
+            pool = ThreadPoolExecutor(max_workers=1)
+            self.writing = pool.submit(self._write, serialize(content), improved=improved)
+            pool.shutdown(wait=False)
+
+    def _write(self, content: io.BytesIO, *, improved: bool) -> None:
+        """Write beside training what is serialized already."""
         # The best first: what is killed in between writes it again, as it continues from before.
         folder = self.folder.checkpoints
         best, last = folder / BEST, folder / LAST
         if improved:
-            trainer.save_checkpoint(best, weights_only=False)
-        if trainer.is_global_zero and last.exists():
+            write_serialized(content, best)
+        if last.exists():
             last.replace(folder / PREVIOUS)
-        if not improved:
-            trainer.save_checkpoint(last, weights_only=False)
-        elif trainer.is_global_zero:
+        if improved:
             link_atomically(best, last)
+        else:
+            write_serialized(content, last)
+
+    def _finish_writing(self) -> None:
+        """Wait for the last checkpoint to be on disk; raise what kept it from being written."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
 
     def _require_monitor(self, trainer: Trainer, *, ended: bool) -> None:
         """Stop a run as soon as it is known that nothing logs what it monitors."""

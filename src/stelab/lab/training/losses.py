@@ -16,7 +16,8 @@ class SquaredError(nn.Module):
     - ``reduction="mean"``: the mean over pixels and examples, torch's ``mse_loss``;
     - ``reduction="sum"``: the sum over pixels and examples, torch's
       ``mse_loss(reduction="sum")``. Gradients are then ``batch * 784`` times as large, which is
-      what decides whether an estimator that clips gradients ever clips one.
+      what decides whether an estimator that clips gradients ever clips one. Validation and test
+      take larger batches than training, and this is larger with them: compare by ``mse``.
 
     Args:
         reduction: ``"mean"`` or ``"sum"``.

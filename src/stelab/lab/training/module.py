@@ -2,23 +2,22 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stelab.annealing import advance
+from stelab.annealing import Scheduled, advance
 from stelab.engine.config import build
-from stelab.engine.errors import RunError
 from stelab.estimators import MultiEvaluation
 from stelab.lab.data.datamodule import SPLITS, Batch, seeded
 from stelab.lab.models import Network
 from stelab.lab.tasks import Task
 from stelab.lab.tasks.base import Split, binary_layers
+from stelab.lab.training.finite import FiniteCheck, NonFiniteError
 from stelab.lab.training.processes import EpochMeans
 from stelab.lab.training.schedules import build_schedule
 
@@ -63,6 +62,11 @@ class TaskModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Warn where a network breaks what its estimator assumes."""
+        self.steps = self.trainer.estimated_stepping_batches  # which is slow to ask for
+        self.scheduled = any(isinstance(part, Scheduled) for part in self.modules())
+        optimizers = [*self.trainer.optimizers, *self.variance_optimizers]
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self.finite = FiniteCheck(self.model, optimizers, scaled=scaled)
         for layer in binary_layers(self.model):
             name = type(layer.estimator).__name__
             if isinstance(layer.estimator, MultiEvaluation) and _norms_batches_behind(self.model):
@@ -74,11 +78,21 @@ class TaskModule(pl.LightningModule):
                 )
                 break
 
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        """Take it, and move every schedule to where training stands: at 1 after the last step."""
+        super().optimizer_step(*arguments, **named)
+        if self.scheduled:
+            advance(self, (self.global_step + 1) / self.steps)
+
+    def on_after_backward(self) -> None:
+        """Log the loss of a step that is watched."""
+        self.log("train/loss_step", self.step_loss)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move every schedule to where training stands: at 1 after the last step."""
+        """Look whether all was finite since the last step that was watched, see `EpochLoop`."""
+        self.finite.look()
         if self.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True  # so that it is validated, in the middle of an epoch
-        advance(self, self.global_step / self.trainer.estimated_stepping_batches)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the scalar whose gradient the estimator estimates."""
@@ -96,14 +110,14 @@ class TaskModule(pl.LightningModule):
         loss = model.binarizer.loss(x, f, generator=generator)
         penalty = task.penalty(model, x)
         loss = loss if penalty is None else loss + penalty.mean()
-        require_finite(loss, x, step=self.global_step, model=model, forward=lambda: model(images))
+        self.step_loss = loss.detach()
+        self.finite.add(loss, x, step=self.global_step, batch=batch)
         for optimizer in self.variance_optimizers:  # the same step in every process
             for parameter in (p for g in optimizer.param_groups for p in g["params"]):
                 parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
             optimizer.step()
         with torch.no_grad():
             self._record("train", {"loss": loss, **task.metrics(first[0], batch)}, len(images))
-        self.log("train/loss_step", loss.detach())
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -206,45 +220,3 @@ def _norms_batches_behind(model: Network) -> bool:
     """Whether there is batch norm behind the binary layer."""
     before = {id(part) for part in model.encoder.modules()}
     return any(isinstance(p, _BatchNorm) and id(p) not in before for p in model.modules())
-
-
-class NonFiniteError(RunError):
-    """A loss or a pre-activation is NaN or infinite; the message names the step and the layer."""
-
-
-def require_finite(
-    loss: Tensor, x: Tensor, *, step: int, model: nn.Module, forward: Callable[[], object]
-) -> None:
-    """Raise NonFiniteError where training went wrong, before the wrong numbers spread.
-
-    The pre-activations `x` are checked as well as the loss: the step turns NaN into a 0 or a 1, so
-    a loss can be finite while the encoder is not. `forward`, the pass again, finds the layer.
-    """
-    if loss.isfinite() & x.isfinite().all():
-        return
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if value.is_floating_point() and not value.isfinite().all():
-            layer = name.rpartition(".")[0]
-            raise NonFiniteError(
-                f"step {step}: the weights of {layer} are not finite since the update of step "
-                f"{step - 1}"
-            )
-    layers: list[str] = []
-
-    def note(name: str, layer: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and not output.isfinite().all():
-            layers.append(name)
-
-    hooks = [
-        layer.register_forward_hook(partial(note, name))
-        for name, layer in model.named_modules()
-        if not next(layer.children(), None)
-    ]
-    try:
-        with torch.no_grad():
-            forward()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    where = f"the output of {layers[0]}" if layers else "the loss"
-    raise NonFiniteError(f"step {step}: {where} is not finite, all weights are")

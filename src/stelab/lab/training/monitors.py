@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from stelab.arguments import Count, checked
+from stelab.lab.data.datamodule import Batches
 from stelab.lab.tasks.base import binary_layers
 from stelab.lab.training.processes import EpochMeans
 from stelab.quantizers import Quantizer
@@ -120,9 +121,13 @@ class GradientMonitor(Callback):
         self.means = EpochMeans()
         self.hooks: list[RemovableHandle] = []
 
+    def watches(self, trainer: Trainer, index: int) -> bool:
+        """One in so many."""
+        return index % self.every_n_steps == 0
+
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Put hooks on threshold and estimator."""
-        if index % self.every_n_steps == 0:
+        if self.watches(trainer, index):
             for layer in binary_layers(module.model):
                 self.hooks += [
                     layer.threshold.register_forward_hook(self._watch_threshold),
@@ -173,22 +178,25 @@ class Throughput(Callback):
     """
 
     def __init__(self) -> None:
-        self.images = 0
+        self.first: int | None = None  # batch since when time is taken
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def watches(self, trainer: Trainer, index: int) -> bool:
+        """The first: the last one is always watched."""
+        return self.first is None
+
+    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Start the clock at the first batch."""
-        if not self.images:
-            self.start = time.perf_counter()
+        if self.first is None:
+            self.first, self.start = index, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
         """Stop the clock, as this may be the epoch's last batch."""
-        self.images += len(batch["images"]) * trainer.world_size
         last = trainer.should_stop or index + 1 == trainer.num_training_batches
         if last and module.device.type == "cuda":
             torch.cuda.synchronize(module.device)
-        self.end = time.perf_counter()
+        self.last, self.end = index, time.perf_counter()
 
     def on_validation_start(self, *_: Any) -> None:
         """Note when a validation begins."""
@@ -201,6 +209,8 @@ class Throughput(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Log the rate."""
-        rate = self.images / max(self.end - self.start, 1e-9)
-        self.images = 0
-        module.log("time/images_per_s", rate, sync_dist=True)
+        data = trainer.train_dataloader
+        assert isinstance(data, Batches) and self.first is not None
+        images = min((self.last + 1) * data.batch_size, data.count) - self.first * data.batch_size
+        self.first = None
+        module.log("time/images_per_s", images / max(self.end - self.start, 1e-9), sync_dist=True)

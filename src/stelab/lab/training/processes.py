@@ -11,24 +11,26 @@ class EpochMeans:
     """Weighted running means by name, kept on the device of what is added, exact over processes."""
 
     def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}  # name: (weighted sum, sum of weights)
+        self.sums: dict[tuple[str, ...], Tensor] = {}  # of what is added together, in one tensor
+        self.weights: dict[str, float] = {}
+        self.restored: dict[str, float] = {}  # sums that nothing was added to yet
 
     def add(self, weight: int, **values: Tensor) -> None:
         """Add 0-dimensional `values`, each the mean over `weight` items."""
-        for name, value in values.items():
-            # float32 sums over an epoch would lose digits; MPS has no float64.
-            wide = torch.float32 if value.device.type == "mps" else torch.float64
-            mean = value.detach().to(wide)
-            self._add(name, torch.stack([mean * weight, mean.new_tensor(weight)]))
-
-    def _add(self, name: str, term: Tensor) -> None:
-        # Restored totals lie on the CPU until the device is known.
-        total = self.totals.get(name)
-        self.totals[name] = term if total is None else total.to(term.device) + term
+        names = tuple(values)
+        means = torch.stack([value.detach() for value in values.values()])
+        # float32 sums over an epoch would lose digits; MPS has no float64.
+        terms = means.to(torch.float32 if means.device.type == "mps" else torch.float64) * weight
+        if names not in self.sums:
+            self.sums[names] = terms.new_tensor([self.restored.pop(n, 0.0) for n in names])
+        self.sums[names] += terms
+        for name in names:
+            self.weights[name] = self.weights.get(name, 0) + weight
 
     def reset(self, strategy: Strategy) -> dict[str, Tensor]:
         """Return the means over all processes and start anew; empty where nothing was added."""
-        totals, self.totals = self.totals, {}
+        totals = self._totals()
+        self.__init__()  # type: ignore[misc]
         if not totals:
             return {}
         stacked = torch.stack([total.to(strategy.root_device) for total in totals.values()])
@@ -37,14 +39,27 @@ class EpochMeans:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the totals of every process; all must call it."""
-        return {"processes": gather({name: total.cpu() for name, total in self.totals.items()})}
+        return {"processes": gather({name: total.cpu() for name, total in self._totals().items()})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore this process's totals."""
-        self.totals = {}
+        self.__init__()  # type: ignore[misc]
         for totals in own_share(state["processes"]):
             for name, total in totals.items():
-                self._add(name, total)
+                sum_, weight = total.tolist()
+                self.restored[name] = self.restored.get(name, 0.0) + sum_
+                self.weights[name] = self.weights.get(name, 0) + weight
+
+    def _totals(self) -> dict[str, Tensor]:
+        """Return, by name, the weighted sum and the sum of weights in one tensor."""
+        sums = {
+            name: sum_
+            for names, s in self.sums.items()
+            for name, sum_ in zip(names, s, strict=True)
+        }
+        sums |= {name: torch.tensor(s, dtype=torch.float64) for name, s in self.restored.items()}
+        weights = self.weights
+        return {name: torch.stack([s, s.new_tensor(weights[name])]) for name, s in sums.items()}
 
 
 def _are_several() -> bool:

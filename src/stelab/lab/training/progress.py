@@ -32,6 +32,10 @@ class ProgressFile(Callback):
         self.steps = int(trainer.estimated_stepping_batches)  # which is slow to ask for
         self.begun, self.first = time.monotonic(), trainer.global_step
 
+    def watches(self, trainer: Trainer, index: int) -> bool:
+        """No step: what is seen now and then is enough."""
+        return False
+
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Write when both a per cent and a second have passed."""
         step = trainer.global_step
@@ -73,6 +77,10 @@ class RunBar(Callback):
             smoothing=0,
             disable=not trainer.is_global_zero,
         )
+
+    def watches(self, trainer: Trainer, index: int) -> bool:
+        """No step: what is seen now and then is enough."""
+        return False
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Advance; read the losses only when the bar is redrawn: a GPU has to wait for that."""

@@ -25,6 +25,10 @@ class TrialReport(Callback):
         self.number = number
         self.checkpoints = checkpoints
 
+    def watches(self, trainer: Trainer, index: int) -> bool:
+        """An epoch's first."""
+        return index == 0
+
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Before an epoch's first batch, report the epoch before, and ask."""
         epoch = trainer.current_epoch - 1

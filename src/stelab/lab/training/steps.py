@@ -1,0 +1,123 @@
+"""Training steps without ceremony, where nobody watches."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor
+
+_SECONDS = 0.25  # between two steps that everybody sees, at most
+_AROUND_A_STEP = (
+    *("on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward"),
+    *("on_before_zero_grad", "on_before_optimizer_step"),
+)
+
+
+class EpochLoop(_TrainingEpochLoop):
+    """Lightning's loop over the batches of an epoch, that leaves out hooks which nobody needs.
+
+    Around a step Lightning calls some twenty hooks of every callback, and collects what they log:
+    that takes as long as a step of a small network. Here, steps go on without them until
+
+    - a callback watches the coming one, the epoch's batch `index`: its method
+      ``watches(trainer, index)`` says so; without that, one that has a hook around steps watches
+      all of them;
+    - it is the last of the epoch or of training, the trainer logs it, or validates after it;
+    - a quarter of a second has passed: signals, progress and logs wait no longer.
+
+    What a step computes is the same in either case: how many are watched changes no number. Runs of
+    several processes, or with accumulated gradients, scaled losses or a profiler take Lightning's
+    way alone.
+    """
+
+    def advance(self, data_fetcher: Any) -> None:
+        """Take steps up to the next that is watched, and that one."""
+        if not self.restarting and _has_plain_steps(self.trainer):
+            end = time.monotonic() + _SECONDS
+            watchers = [watcher for c in self.trainer.callbacks if (watcher := _watcher(c))]
+            while not self._is_watched(watchers) and time.monotonic() < end:
+                self._step(data_fetcher)
+        super().advance(data_fetcher)
+
+    def _is_watched(self, watchers: list[Callable[[Trainer, int], bool]]) -> bool:
+        trainer, index = self.trainer, self.batch_progress.current.ready
+        following = self._batches_that_stepped + 1
+        every = trainer.log_every_n_steps
+        return (
+            index + 1 >= trainer.num_training_batches
+            or self.global_step + 1 == self.max_steps
+            or trainer.should_stop
+            or (every > 0 and following % every == 0)
+            or self._is_validated_after(index)
+            or any(watches(trainer, index) for watches in watchers)
+        )
+
+    def _is_validated_after(self, index: int) -> bool:
+        trainer = self.trainer
+        if not trainer.enable_validation:
+            return False
+        if trainer._val_check_time_interval is not None:
+            return True
+        every = trainer.val_check_batch
+        if every is None or every == float("inf"):
+            return False
+        if trainer.check_val_every_n_epoch is None:
+            index = self.batch_progress.total.ready
+        return (index + 1) % every == 0
+
+    def _step(self, data_fetcher: Any) -> None:
+        """Do what `advance` does of Lightning's loop, without hooks of callbacks and logging."""
+        trainer, module, progress = self.trainer, self.trainer.lightning_module, self.batch_progress
+        plugin, (optimizer,) = trainer.precision_plugin, trainer.optimizers
+        batch, _, _ = next(data_fetcher)
+        batch = trainer.strategy.batch_to_device(plugin.convert_input(batch), dataloader_idx=0)
+        index = progress.current.ready
+        progress.is_last_batch = data_fetcher.done
+        progress.increment_ready()
+        progress.increment_started()
+
+        def closure() -> Tensor:
+            with plugin.train_step_context():
+                loss: Tensor = module.training_step(batch, index)
+            optimizer.zero_grad()
+            loss.backward()
+            if clip := trainer.gradient_clip_val:
+                module.configure_gradient_clipping(optimizer, clip, trainer.gradient_clip_algorithm)
+            return loss
+
+        steps = self.automatic_optimization.optim_progress.optimizer
+        steps.step.increment_ready()
+        steps.zero_grad.increment_ready()
+        steps.zero_grad.increment_started()
+        module.optimizer_step(trainer.current_epoch, index, optimizer, closure)
+        steps.zero_grad.increment_completed()
+        steps.step.increment_completed()
+        progress.increment_processed()
+        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        progress.increment_completed()
+        self.update_lr_schedulers("step", update_plateau_schedulers=True)
+        self._batches_that_stepped += 1
+
+
+def _has_plain_steps(trainer: Trainer) -> bool:
+    """Whether `EpochLoop` knows how to take a step of this trainer's."""
+    return (
+        isinstance(trainer.strategy, SingleDeviceStrategy)
+        and trainer.accumulate_grad_batches == 1
+        and getattr(trainer.precision_plugin, "scaler", None) is None
+        and isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
+    )
+
+
+def _watcher(callback: Callback) -> Callable[[Trainer, int], bool] | None:
+    """Return what says which steps a callback must see; None where it sees none."""
+    if watches := getattr(callback, "watches", None):
+        return watches
+    if any(is_overridden(hook, callback, parent=Callback) for hook in _AROUND_A_STEP):
+        return lambda trainer, index: True
+    return None

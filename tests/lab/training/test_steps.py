@@ -1,0 +1,134 @@
+"""Steps that nobody watches: the same numbers, seen by who needs it, without a wait."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback, Trainer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import stelab
+from conftest import train
+from resuming import curves, weights
+from stelab.lab.training.module import TaskModule
+from stelab.lab.training.steps import EpochLoop
+
+WATCHED = "+callbacks.every._target_=test_steps.Every"
+
+
+class Every(Callback):
+    """Has a hook around steps, and does not say which it needs."""
+
+    seen = 0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Count."""
+        Every.seen += 1
+
+
+class Third(Callback):
+    """Says which it needs."""
+
+    seen: list[int] = []  # noqa: RUF012
+
+    def watches(self, trainer: Trainer, index: int) -> bool:
+        """The fourth batch of an epoch."""
+        return index == 3
+
+    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
+        """Note which."""
+        Third.seen.append(index)
+
+
+MLP = ["debug=fast", "model=mlp"]
+KINDS = (
+    [*MLP, "estimator=hardtanh_clip", "scheduler=onecycle", "scheduler.max_lr=0.01"],
+    [*MLP, "model.norm=group", "estimator=rebar", "threshold=annealed"],
+    [
+        *MLP,
+        "trainer.gradient_clip_val=0.1",
+        "trainer.precision=bf16-mixed",
+        "optimizer.fused=false",
+    ],
+    [*MLP, "trainer.max_steps=27", "trainer.val_check_interval=5", "optimizer=sgd"],
+    ["experiment=quickstart_classify"],
+)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=" ".join)
+def test_who_watches_changes_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: list[str]
+) -> None:
+    taken: Counter[str] = Counter()
+    step = EpochLoop._step
+    monkeypatch.setattr(EpochLoop, "_step", lambda *a: (taken.update(["unwatched"]), step(*a)))
+    sizes = ["data.limit=400", "data.batch_size=16", "trainer.max_epochs=2"]
+    alone = stelab.train(stelab.compose(f"paths.outputs={tmp_path}", *kind, *sizes))
+    assert taken["unwatched"] > 0
+    taken.clear()
+    watched = stelab.train(stelab.compose(f"paths.outputs={tmp_path}", *kind, *sizes, WATCHED))
+    assert not taken
+    tables = [(run.folder / "metrics.csv").read_bytes() for run in (alone, watched)]
+    assert tables[0] == tables[1]
+    assert curves(alone) == curves(watched)
+    ours, theirs = (weights(run, "last") for run in (alone, watched))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_callback_sees_the_steps_it_asks_for(tmp_path: Path) -> None:
+    Every.seen, Third.seen = 0, []
+    sizes = ["data.limit=640", "data.batch_size=16", "~callbacks.gradient"]
+    third = "+callbacks.third._target_=test_steps.Third"
+    train(tmp_path / "third", *sizes, third)
+    assert 3 in Third.seen
+    assert len(Third.seen) < 10  # the first, the one it asks for, one a quarter second, the last
+    train(tmp_path / "every", *sizes, WATCHED)
+    assert Every.seen == 40
+
+
+class Waits(TorchDispatchMode):
+    """Counts what waits for a device, or copies to it, where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count, and go on."""
+        if op.overloadpacket._qualified_op_name in (
+            *("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal"),
+            *("aten::nonzero", "aten::masked_select", "aten::lift_fresh", "aten::unique"),
+        ):
+            self.found[str(op)] += 1
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("estimator", ["identity", "hardtanh_clip", "slope_annealed", "dsq"])
+def test_no_step_waits_for_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str
+) -> None:
+    waits, steps = Waits(), Counter[str]()
+    optimizer_step = TaskModule.optimizer_step
+
+    def spied(self: TaskModule, *arguments: Any, **named: Any) -> None:
+        # From a look at the device to the next one.
+        if self.global_step and len(self.finite.recent) in range(1, self.finite.every - 1):
+            steps.update(["spied"])
+            with waits:
+                return optimizer_step(self, *arguments, **named)
+        return optimizer_step(self, *arguments, **named)
+
+    monkeypatch.setattr(TaskModule, "optimizer_step", spied)
+    train(tmp_path, "model=mlp", f"estimator={estimator}", "data.batch_size=16", "data.limit=640")
+    assert steps["spied"] > 5
+    assert not waits.found
+
+
+def test_what_waits_is_noticed() -> None:
+    with Waits() as waits:
+        bool(torch.ones(()) > 0)
+    assert waits.found
