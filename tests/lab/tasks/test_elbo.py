@@ -21,7 +21,7 @@ from stelab.estimators import (
     Identity,
 )
 from stelab.lab.models.vae import BernoulliVAE, CategoricalVAE, HierarchicalVAE
-from stelab.lab.tasks import Elbo
+from stelab.lab.tasks import Elbo, elbo
 from stelab.lab.training import BernoulliLikelihood
 from stelab.thresholds import FixedThreshold
 
@@ -155,6 +155,28 @@ def test_losses_and_bounds_are_those_of_all_codes(name: str) -> None:
     assert negative_evidence < negative_elbo
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_bounds_rise_with_the_draws_to_the_evidence(name: str) -> None:
+    make, enumerate_codes = CASES[name]
+    vae, task = make(), Elbo(BernoulliLikelihood(), bounds=[1, 4, 16, 5000])
+    image = torch.bernoulli(torch.full((1, *PIXELS), 0.5, dtype=torch.float64))
+    batch = {"images": image.expand(400, -1, -1, -1)}
+    rows: list[int] = []
+    with torch.no_grad():
+        negative_elbo, negative_evidence = enumerate_codes(vae, image)
+        vae.decoder.register_forward_hook(lambda layer, code, out: rows.append(len(out)))
+        values = task.evaluate(vae, batch, "test", generator=Generator().manual_seed(0))
+    means = [values[f"bound_{count}"].mean().item() for count in task.bounds]
+    errors = [(values[f"bound_{k}"].std() / 400**0.5).item() for k in task.bounds]
+    assert abs(means[0] - negative_elbo) < 4 * errors[0]
+    gaps = [mean - negative_evidence for mean in means]
+    assert gaps[0] > gaps[1] > gaps[2] > abs(gaps[3])
+    assert abs(gaps[3]) < 4 * errors[3] + 1e-3
+    # A few at a time: rows of 2 x 3 pixels. All of them, and not more.
+    assert sum(rows) == 400 * (1 + sum(task.bounds))
+    assert max(rows) * 6 <= elbo._MOST_PIXELS < 400 * 5000 * 6
+
+
 def test_the_gradient_of_one_layer_is_that_of_the_bound() -> None:
     """With the estimate of all bits, and the divergence differentiated as it is."""
     vae, task = bernoulli(), Elbo(BernoulliLikelihood(), bounds=[])
@@ -177,7 +199,7 @@ def test_draws_are_the_generators() -> None:
     vae, images = bernoulli(), torch.rand(50, *PIXELS, dtype=torch.float64)
 
     def draw(seed: int) -> Tensor:
-        return vae.draw(images, generator=Generator().manual_seed(seed)).log_ratio
+        return vae.draw(vae.encoder(images), generator=Generator().manual_seed(seed)).log_ratio
 
     assert torch.equal(draw(1), draw(1))
     assert not torch.equal(draw(1), draw(2))

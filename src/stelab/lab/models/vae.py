@@ -48,10 +48,9 @@ class Decoded(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """One draw of all codes given images, with everything that bounds are made of."""
+    """One draw of all codes of each image, with everything that bounds are made of."""
 
     decoded: Decoded
-    rate: Tensor  # (batch,), nats: the divergence of the codes, known as far as it can be
     log_ratio: Tensor  # (batch,), log p(b) - log q(b | x)
 
 
@@ -91,12 +90,11 @@ class VAE(Network):
         """Return what is known of the divergence of the first layer's codes, ``(batch,)``."""
         return kl_divergence(self.posterior(x), self.prior(len(x)))
 
-    def draw(self, images: Tensor, *, generator: Generator | None) -> Draw:
-        """Draw codes of images, whatever the mode."""
-        x = self.encoder(images)
+    def draw(self, x: Tensor, *, generator: Generator | None) -> Draw:
+        """Draw codes given the logits of images, whatever the mode."""
         code = self.sample(x, generator=generator)
         log_ratio = self.prior(len(x)).log_prob(code) - self.posterior(x).log_prob(code)
-        return Draw(self.decode(code), self.rate(x), log_ratio)
+        return Draw(self.decode(code), log_ratio)
 
 
 class BernoulliVAE(VAE):
@@ -175,9 +173,8 @@ class HierarchicalVAE(BernoulliVAE):
         """Return minus the entropy of the lower layer's codes; the rest is in the output's cost."""
         return -self.posterior(x).entropy()
 
-    def draw(self, images: Tensor, *, generator: Generator | None) -> Draw:
+    def draw(self, x: Tensor, *, generator: Generator | None) -> Draw:
         """See `VAE.draw`."""
-        x = self.encoder(images)
         code = self.sample(x, generator=generator)
         top_x = self.top_encoder(2 * code - 1)
         top = _draw_bits(self.top_binarizer, top_x, generator)
@@ -185,7 +182,7 @@ class HierarchicalVAE(BernoulliVAE):
         log_p = self.prior(len(top)).log_prob(top) + self._lower(top).log_prob(code)
         log_q = self.posterior(x).log_prob(code)
         log_q = log_q + _bernoulli(self.top_binarizer, top_x).log_prob(top)
-        return Draw(decoded, self.rate(x), log_p - log_q)
+        return Draw(decoded, log_p - log_q)
 
     def _lower(self, top: Tensor) -> Distribution:
         return Independent(Bernoulli(logits=self.top_decoder(2 * top - 1)), 1)

@@ -13,6 +13,8 @@ from stelab.lab.models.vae import VAE, Decoded
 from stelab.lab.tasks.base import Split, Task, binary_layers
 from stelab.lab.tasks.reconstruct import require_image
 
+_MOST_PIXELS = 2**18  # of what is drawn together, so that memory does not grow with the draws
+
 
 class Elbo(Task):
     r"""Train a discrete VAE: its loss is the negative evidence lower bound, in nats an image.
@@ -24,7 +26,9 @@ class Elbo(Task):
     Validation and test draw codes too, from the seed and the batch. The test adds ``bound_K`` for
     each K: the negative bound of K draws [Burda2016],
 
-    .. math:: -\log\frac1K\sum_k \frac{p(x \mid b_k)\,p(b_k)}{q(b_k \mid x)} .
+    .. math:: -\log\frac1K\sum_k \frac{p(x \mid b_k)\,p(b_k)}{q(b_k \mid x)} ,
+
+    which falls with K, in the mean, to :math:`-\log p(x)`. Time grows with K, memory does not.
 
     Args:
         loss: ``(logits, images) -> (batch,)``, of images in [0, 1].
@@ -86,20 +90,27 @@ class Elbo(Task):
     ) -> dict[str, Tensor]:
         """Return ``loss`` and ``nll`` of one draw; of the test split the bounds of many as well."""
         assert isinstance(model, VAE)
-        draw = model.draw(batch["images"], generator=generator)
-        values = {"loss": self.losses(draw.decoded, batch) + draw.rate}
-        values |= self.metrics(draw.decoded, batch)
+        x = model.encoder(batch["images"])
+        decoded = model.draw(x, generator=generator).decoded
+        values = {"loss": self.losses(decoded, batch) + self.penalty(model, x)}
+        values |= self.metrics(decoded, batch)
         for count in self.bounds if split == "test" else ():
-            values[f"bound_{count}"] = self._bound(model, batch, count, generator)
+            values[f"bound_{count}"] = self._bound(model, x, batch, count, generator)
         return values
 
-    def _bound(self, model: VAE, batch: Batch, count: int, generator: Generator) -> Tensor:
-        total = torch.full_like(batch["images"][:, 0, 0, 0], -torch.inf)
-        for _ in range(count):
-            draw = model.draw(batch["images"], generator=generator)
-            nll = super().losses(draw.decoded.logits, batch)
-            total = torch.logaddexp(total, draw.log_ratio - nll)
-        return math.log(count) - total
+    def _bound(
+        self, model: VAE, x: Tensor, batch: Batch, count: int, generator: Generator
+    ) -> Tensor:
+        """Return the bound of `count` draws, a few of them at a time."""
+        together = max(1, _MOST_PIXELS // batch["images"].numel())
+        parts = []
+        for first in range(0, count, together):
+            draws = min(together, count - first)
+            repeated = {name: _repeated(part, draws) for name, part in batch.items()}
+            draw = model.draw(_repeated(x, draws), generator=generator)
+            log_weight = draw.log_ratio - super().losses(draw.decoded.logits, repeated)
+            parts.append(log_weight.reshape(draws, -1).logsumexp(0))
+        return math.log(count) - torch.stack(parts).logsumexp(0)
 
     def pictures(self, model: Network, batch: Batch) -> dict[str, Tensor]:
         """Return the images, and what is expected of their pixels given the likeliest codes."""
@@ -107,3 +118,7 @@ class Elbo(Task):
             "original": batch["images"],
             "reconstruction": torch.sigmoid(model(batch["images"]).logits),
         }
+
+
+def _repeated(tensor: Tensor, repeats: int) -> Tensor:
+    return tensor.expand(repeats, *tensor.shape).flatten(0, 1)
