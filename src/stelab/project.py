@@ -56,6 +56,8 @@ PROJECT = Project(
         **dict.fromkeys(_LATER.split()),
         **dict.fromkeys(("data.mean", "data.std"), 0.5),
         "model.image_shape": [1, 28, 28],
+        "model.centre": "half",
+        "model.output_bias": "random",
         "task": {"_target_": "stelab.lab.tasks.Reconstruct"},
     },
     file_keys=("from_checkpoint",),

@@ -34,6 +34,15 @@ class Network(nn.Module):
     encoder: nn.Module
     binarizer: Layer
 
+    def begin(self, images: Tensor) -> None:
+        """Set what starts at a value of the training images, such as their mean; else nothing.
+
+        Called once, before any weights are loaded.
+
+        Args:
+            images: All that there are to train on.
+        """
+
     def forward(self, images: Tensor) -> Any:
         """Return what the network makes of `images`."""
         return self.decode(self.encode(images))

@@ -111,6 +111,14 @@ class BernoulliVAE(VAE):
         super().__init__(encoder=encoder, binarizer=binarizer, decoder=decoder)
         self.prior_logits = nn.Parameter(torch.zeros(bits))
 
+    @torch.no_grad()
+    def begin(self, images: Tensor) -> None:
+        """See `Network.begin`."""
+        mean = images.mean(0).flatten()
+        for part in self.modules():
+            if isinstance(part, _LessMean | _MeanLogits):
+                part.begin(mean)
+
     def posterior(self, x: Tensor) -> Distribution:
         """See `VAE.posterior`."""
         return _bernoulli(self.binarizer, x)
@@ -251,11 +259,17 @@ def vae_bernoulli(
     hidden: list[Any],
     slope: NonNegative,
     image_shape: Sequence[int],
+    centre: Literal["mean", "half"] = "half",  # of older runs, which do not say it
+    output_bias: Literal["mean", "random"] = "random",
 ) -> VAE:
     """Build a Bernoulli VAE of images in [0, 1].
 
     Linear, pixels - bits - pixels, or with hidden layers of LeakyReLUs on both sides, and between
     the two layers of codes where there are two, of as many bits each.
+
+    What takes a mean is as in the code of Dong, Mnih, Tucker (2020), which follows Yin, Zhou
+    (2019), arXiv:1807.11143, and Tucker et al. (2017): of the training images, see
+    `Network.begin`, before which it is 0. The prior begins at probabilities of one half.
 
     Args:
         binarizer: The binary layer; of two, each has its own.
@@ -264,12 +278,17 @@ def vae_bernoulli(
         hidden: Widths of hidden layers, none for a linear one.
         slope: Of the LeakyReLUs below 0.
         image_shape: ``(channels, height, width)``; all of its numbers are pixels.
+        centre: The encoder sees pixels less their ``"mean"``, or ``2x - 1``.
+        output_bias: Of logits of pixels, begins at the logits of their ``"mean"``, taken to be
+            within 0.001 and 0.999, or at torch's ``"random"`` numbers.
     """
     widths, pixels = [*hidden], math.prod(image_shape)
     through = partial(_mlp, slope=slope)
-    encoder = nn.Sequential(nn.Flatten(), _Centre(), through([pixels, *widths, bits]))
+    centred = _LessMean(pixels) if centre == "mean" else _Centre()
+    encoder = nn.Sequential(nn.Flatten(), centred, through([pixels, *widths, bits]))
+    last = _MeanLogits if output_bias == "mean" else nn.Linear
     decoder = nn.Sequential(
-        through([bits, *reversed(widths), pixels]), nn.Unflatten(1, tuple(image_shape))
+        through([bits, *reversed(widths), pixels], last=last), nn.Unflatten(1, tuple(image_shape))
     )
     if layers == 1:
         return BernoulliVAE(encoder=encoder, binarizer=binarizer, decoder=decoder, bits=bits)
@@ -320,9 +339,32 @@ class _Centre(nn.Module):
         return 2 * pixels - 1
 
 
-def _mlp(widths: Sequence[int], *, slope: float) -> nn.Sequential:
+class _LessMean(nn.Module):
+    """Subtract a mean image."""
+
+    def __init__(self, pixels: int):
+        super().__init__()
+        self.mean: Tensor = nn.Buffer(torch.zeros(pixels))
+
+    def begin(self, mean: Tensor) -> None:
+        self.mean.copy_(mean)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels - self.mean
+
+
+class _MeanLogits(nn.Linear):
+    """Emit logits that begin around those of a mean image."""
+
+    def begin(self, mean: Tensor) -> None:
+        self.bias.copy_(mean.logit(eps=1e-3))
+
+
+def _mlp(
+    widths: Sequence[int], *, slope: float, last: type[nn.Linear] = nn.Linear
+) -> nn.Sequential:
     """Chain linear layers, with a LeakyReLU between each two."""
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
+    for inputs, outputs in pairwise(widths[:-1]):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope)]
-    return nn.Sequential(*layers[:-1])
+    return nn.Sequential(*layers, last(widths[-2], widths[-1]))

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from stelab.engine.config import build
 from stelab.engine.config.identity import checkpoint_file
@@ -23,12 +24,17 @@ from stelab.lab.training.restore import take_weights
 from stelab.lab.training.steps import EpochLoop
 
 
-def build_module(cfg: Any) -> TaskModule:
-    """Build the Lightning module of a configuration: model, task, loss, optimizer, schedule."""
+def build_module(cfg: Any, images: Tensor | None = None) -> TaskModule:
+    """Build the Lightning module of a configuration: model, task, loss, optimizer, schedule.
+
+    The model begins with `images`, those to train on, where they are given.
+    """
     model, task = build(cfg.model), build_task(cfg)
     require("model", model, task.network)
     require("model.binarizer", model.binarizer, *get_args(Layer))
     require("model.binarizer.estimator", model.binarizer.estimator, *ESTIMATORS)
+    if images is not None:
+        model.begin(images)
     plain = {"optimizer": to_plain(cfg.optimizer), "scheduler": to_plain(cfg.scheduler)}
     module = TaskModule(model=model, task=task, seed=cfg.seed, **plain)
     if source := cfg.get("from_checkpoint"):

@@ -77,7 +77,7 @@ def train_checked(cfg: DictConfig) -> Run:
         return finished
     with isolated(cfg.seed, threads=cfg.threads):
         data = build_data(cfg)
-        module = build_module(cfg)
+        module = build_module(cfg, data.images("train"))
         interrupts = Interrupts()
         lock = locked(folder.path, on_loss=interrupts.lose_lock)
         with _full_disk_explained(folder), lock as waited:
