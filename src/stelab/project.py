@@ -1,5 +1,7 @@
 """What the study engine knows of stelab: all of it is declared here."""
 
+from math import prod
+
 from omegaconf import DictConfig
 
 from stelab.apps.schema import SCHEMAS, contradictions
@@ -41,6 +43,10 @@ PROJECT = Project(
     resolvers={
         # Of a code: a trained model's, or those of a problem that is measured.
         "bits": lambda cfg: cfg.model.bits if "model" in cfg else cfg.bits,
+        # Of all codes of an image: a tokenizer has a grid of them.
+        "bits_of_image": lambda cfg: (
+            cfg.model.bits * prod(cfg.model.get("grid") or []) if "model" in cfg else cfg.bits
+        ),
         # Of scheduler=cosine, in epochs; None stands for all steps of the run.
         "half_period": lambda cfg: (
             None if cfg.scheduler.get("interval") == "step" else cfg.trainer.max_epochs
@@ -58,6 +64,7 @@ PROJECT = Project(
         "model.image_shape": [1, 28, 28],
         "model.centre": "half",
         "model.output_bias": "random",
+        "model.grid": [7, 7],
         "task": {"_target_": "stelab.lab.tasks.Reconstruct"},
     },
     file_keys=("from_checkpoint",),

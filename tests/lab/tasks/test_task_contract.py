@@ -79,3 +79,14 @@ def test_data_that_a_task_cannot_use_is_refused_before_anything_trains(tmp_path:
     unlabelled = ("data=npz", f"data.path={tmp_path / 'images.npz'}", "data.val_size=2")
     with pytest.raises(InputError, match="data must have labels, and has images alone"):
         check([stelab.compose("task=classify", *unlabelled, "model.bits=4")])
+
+
+def test_networks_of_estimators_see_the_whole_grid_of_a_tokenizer() -> None:
+    tokenizer = ("task=tokenize", "debug=fast", "model.hidden=8")
+    learned = [stelab.compose(*tokenizer, f"estimator={e}") for e in ("relax", "reinforce_learned")]
+    assert learned[0].estimator.bits == learned[1].estimator.baseline.bits == 4 * 7 * 7
+    check(learned)
+    with pytest.raises(InputError, match="bits must be at most 16, got 196"):
+        check([stelab.compose(*tokenizer, "estimator=exact")])
+    with pytest.raises(InputError, match=r"model.grid must be that of codes, \[7, 7\].*\[8, 7\]"):
+        check([stelab.compose(*tokenizer, "estimator=relax", "model.grid=[8,7]")])

@@ -6,6 +6,8 @@ References:
     (2023), "Finite Scalar Quantization", arXiv:2309.15505.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from stelab.arguments import Count, checked
@@ -20,15 +22,24 @@ class Tokenizer(Network):
         encoder: Images to ``(batch, d, *grid)``, with the quantizer's d channels.
         binarizer: The quantizer.
         decoder: Codes to images.
+        grid: Its shape.
     """
 
     binarizer: Quantizer
 
-    def __init__(self, *, encoder: nn.Module, binarizer: Quantizer, decoder: nn.Module):
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        binarizer: Quantizer,
+        decoder: nn.Module,
+        grid: Sequence[int] | None,
+    ):
         super().__init__()
         self.encoder = encoder
         self.binarizer = binarizer
         self.decoder = decoder
+        self.grid = None if grid is None else tuple(grid)
 
     def decode(self, code: Tensor) -> Tensor:
         """Return the images that codes stand for."""
@@ -37,7 +48,14 @@ class Tokenizer(Network):
 
 
 @checked
-def tokenizer(*, binarizer: Quantizer, bits: Count, hidden: Count, channels: Count) -> Tokenizer:
+def tokenizer(
+    *,
+    binarizer: Quantizer,
+    bits: Count,
+    hidden: Count,
+    channels: Count,
+    grid: Sequence[int] | None = None,  # of older runs, which do not say it
+) -> Tokenizer:
     """Build two strided convolutions, residual ones on the grid, and the same back.
 
     A code stands for 4x4 pixels: 28x28 images have a grid of 7x7. Group norm keeps examples apart.
@@ -47,6 +65,7 @@ def tokenizer(*, binarizer: Quantizer, bits: Count, hidden: Count, channels: Cou
         bits: Channels of a code, which are the quantizer's.
         hidden: Channels inside, a multiple of 8.
         channels: Of an image.
+        grid: Codes down and across an image, which is what the task compares.
 
     Raises:
         ValueError: The quantizer has other channels.
@@ -74,7 +93,7 @@ def tokenizer(*, binarizer: Quantizer, bits: Count, hidden: Count, channels: Cou
         nn.SiLU(),
         nn.ConvTranspose2d(hidden, channels, **down),  # type: ignore[arg-type]
     )
-    return Tokenizer(encoder=encoder, binarizer=binarizer, decoder=decoder)
+    return Tokenizer(encoder=encoder, binarizer=binarizer, decoder=decoder, grid=grid)
 
 
 class _Residual(nn.Module):

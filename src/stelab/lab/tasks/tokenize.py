@@ -24,7 +24,14 @@ class Tokenize(Reconstruct):
     encodes = False
 
     def require_fit(self, model: Network, batch: Batch, code: Tensor, output: Any) -> None:
-        """Compare the shape of the image with what it should be."""
+        """Compare the shapes of grid and image with what they should be."""
+        assert isinstance(model, Tokenizer)
+        grid = tuple(code.shape[2:])
+        if model.grid not in (None, grid):
+            raise ValueError(
+                f"model.grid must be that of codes, {[*grid]} of images of shape "
+                f"{tuple(batch['images'].shape)}, got {list(model.grid or ())}"
+            )
         require_image(output, batch)
 
     def penalty(self, model: Network, x: Tensor) -> Tensor:
