@@ -216,7 +216,7 @@ def test_codes_in_columns_are_the_same_codes(tmp_path: Path, trained: Run) -> No
 
 
 def test_encoding_writes_what_numpy_would(tmp_path: Path, trained: Run) -> None:
-    codes = encode(trained, **{**ENCODE, "split": "train"}, output=f"{tmp_path}/codes.npy")
+    codes, _ = encode(trained, **{**ENCODE, "split": "train"}, output=f"{tmp_path}/codes.npy")
     assert len(codes) > 1
     expected = io.BytesIO()
     np.save(expected, np.array(codes))

@@ -18,7 +18,7 @@ from stelab.binarizer import Binarizer
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
 from stelab.estimators import Identity
-from stelab.lab.training.codes import code_shape, encode, unpack
+from stelab.lab.training.codes import encode
 from stelab.lab.training.restore import load_data, restore
 from stelab.thresholds import BatchQuantileThreshold, RunningQuantileThreshold, Threshold
 from stelab.thresholds.quantile import channel_quantile
@@ -229,7 +229,7 @@ def test_a_restored_checkpoint_encodes_with_the_frozen_threshold(tmp_path: Path)
     with torch.no_grad():
         x = module.model.encoder(images)
         alone = torch.cat([module.model.encode(image[None]) for image in images[:5]])
-    codes = encode(
+    codes, stored = encode(
         run,
         checkpoint="last",
         split="test",
@@ -238,7 +238,7 @@ def test_a_restored_checkpoint_encodes_with_the_frozen_threshold(tmp_path: Path)
         output=str(tmp_path / "codes.npy"),
         overwrite=False,
     )
-    bits = unpack(codes, code_shape(module))
+    bits = stored.unpack(codes)
     assert torch.equal(bits, (x > threshold.theta).float())
     assert torch.equal(bits[:5], alone)  # whatever batch they come in
     assert unchanged(threshold, before)

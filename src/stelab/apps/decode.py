@@ -1,4 +1,4 @@
-"""``stelab decode``: packed bits to PNG images."""
+"""``stelab decode``: codes to PNG images."""
 
 from omegaconf import DictConfig
 

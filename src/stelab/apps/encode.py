@@ -1,4 +1,4 @@
-"""``stelab encode``: images to packed bits."""
+"""``stelab encode``: images to codes."""
 
 from omegaconf import DictConfig
 
@@ -18,6 +18,5 @@ def start(cfg: DictConfig) -> None:
     from stelab.lab.training.codes import encode
 
     keys = ("checkpoint", "split", "images", "data", "output", "overwrite")
-    codes = encode(run, **{key: cfg.get(key) for key in keys}, trust=trust)
-    images, size = codes.shape
-    print(f"{cfg.output}: {images} images, {size} bytes each")
+    codes, stored = encode(run, **{key: cfg.get(key) for key in keys}, trust=trust)
+    print(f"{cfg.output}: {len(codes)} images, {stored}")

@@ -33,8 +33,8 @@ COMMANDS = {
     "tensorboard": "curves, hyperparameters and figures of a study in TensorBoard",
     "evaluate": "test metrics and figures of a finished run's checkpoint",
     "gradients": "bias, variance and direction of estimators, against the exact gradient",
-    "encode": "images to packed bits with a trained run",
-    "decode": "packed bits to PNG images with a trained run",
+    "encode": "images to codes with a trained run",
+    "decode": "codes to PNG images with a trained run",
 }
 _COMMAND_LINES = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
 _OVERVIEW = f"""\

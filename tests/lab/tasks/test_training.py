@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import stelab
 from conftest import Start
@@ -15,7 +19,8 @@ from stelab.engine.errors import InputError
 from stelab.engine.studies import Run, load, read_run
 from stelab.lab.data.datamodule import seeded
 from stelab.lab.training import build_module
-from stelab.lab.training.restore import evaluate
+from stelab.lab.training.codes import decode, encode
+from stelab.lab.training.restore import evaluate, load_data, restore
 from waiting import wait_until
 
 TASKS = {
@@ -28,6 +33,15 @@ TASKS = {
     "elbo of one-hots": "task=elbo model=vae_categorical task.bounds=[]",
     "tokenize by bits": "task=tokenize model.hidden=8",
     "tokenize by levels": "task=tokenize model.hidden=8 quantizer=fsq estimator=hardtanh_clip",
+}
+# Of an image, in a file: `model.bits` is 4, or 12 where TASKS says so.
+CODES = {
+    "reconstruct": ("uint8", (1,), "1 bytes each"),
+    "elbo": ("uint8", (2,), "2 bytes each"),
+    "elbo of two layers": ("uint8", (1,), "1 bytes each"),
+    "elbo of one-hots": ("uint8", (4,), "4 numbers below 8 each (uint8)"),
+    "tokenize by bits": ("uint8", (7, 7), "7x7 numbers below 16 each (uint8)"),
+    "tokenize by levels": ("uint16", (7, 7), "7x7 numbers below 1000 each (uint16)"),
 }
 METRICS = {
     "reconstruct": ("mse", "lower"),
@@ -59,6 +73,7 @@ def test_it_is_recorded_continued_and_read_again(task: str, tmp_path: Path) -> N
 
     again = evaluate(whole, checkpoint="last", split="test")
     assert again == pytest.approx({name: whole.metrics[name] for name in again}, rel=1e-5)
+    assert_codes_round_trip(whole, tmp_path, CODES.get(task))
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit):
         stop_at(patched, 3)  # in the second epoch
@@ -66,6 +81,42 @@ def test_it_is_recorded_continued_and_read_again(task: str, tmp_path: Path) -> N
     run = train(tmp_path / "parts", task)
     assert [a["from_step"] for a in run.record["timings"]["attempts"]] == [0, 3]
     assert_same(run, whole)
+
+
+def assert_codes_round_trip(
+    run: Run, folder: Path, expected: tuple[str, tuple[int, ...], str] | None
+) -> None:
+    path, pictures = folder / "codes.npy", folder / "pictures"
+    options: dict[str, Any] = {"checkpoint": "last", "overwrite": False}
+
+    def write() -> tuple[Any, Any]:
+        return encode(run, split="test", images=None, data=None, output=str(path), **options)
+
+    def read() -> int:
+        return decode(run, codes=str(path), output=str(pictures), **options)
+
+    if expected is None:
+        with pytest.raises(InputError, match="Classify has no codes that stand for images"):
+            write()
+        return
+    codes, stored = write()
+    assert (codes.dtype.name, codes.shape[1:], str(stored)) == expected
+    assert np.array_equal(np.load(path), codes)
+    module, data = restore(run, checkpoint="last"), load_data(run)
+    with torch.no_grad():
+        code = module.model.encode(data.images("test"))
+        assert torch.equal(stored.unpack(np.load(path)), code)
+        made = data.format.denormalize(module.task.image(module.model.decode(code)))
+    assert read() == len(code)
+    for picture, pixels in zip(sorted(pictures.iterdir()), made.numpy(), strict=True):
+        # In batches of another size, sums may round otherwise.
+        assert np.abs(np.array(Image.open(picture)).astype(int) - pixels[0]).max() <= 1
+    assert len(np.unique(made)) > 2
+    if "numbers" in expected[2]:
+        np.save(path, np.full_like(codes, stored.count))
+        shutil.rmtree(pictures)
+        with pytest.raises(InputError, match=f"numbers must be below {stored.count}, got"):
+            read()
 
 
 @pytest.mark.parametrize("task", ["classify", "elbo of one-hots", "tokenize by bits"])

@@ -102,10 +102,10 @@ def test_decoded_images_are_the_runs_reconstructions(
     for i, original in enumerate(originals):
         Image.fromarray(original).save(tmp_path / "images" / f"{i:02}.png")
     options: dict[str, Any] = {"checkpoint": "last", "overwrite": False, "trust": trust}
-    of_split = encode(
+    of_split, _ = encode(
         run, split="test", images=None, data=None, output=f"{tmp_path}/a.npy", **options
     )
-    of_files = encode(
+    of_files, _ = encode(
         run,
         split="test",
         images=f"{tmp_path}/images",

@@ -53,7 +53,7 @@ def test_weights_do_what_the_whole_does(kept: Run, weights: Run) -> None:
 def test_codes_of_weights(kept: Run, weights: Run, tmp_path: Path) -> None:
     where: dict[str, Any] = {"split": "test", "images": None, "data": None, "overwrite": False}
     codes = [
-        encode(run, checkpoint="best", output=str(tmp_path / f"{n}.npy"), **where)
+        encode(run, checkpoint="best", output=str(tmp_path / f"{n}.npy"), **where)[0]
         for n, run in enumerate((kept, weights))
     ]
     assert (codes[0] == codes[1]).all()

@@ -96,6 +96,11 @@ class Task(nn.Module):
         losses = with_penalty(self.losses(output, batch), self.penalty(model, x))
         return {"loss": losses, **self.metrics(output, batch)}
 
+    def image(self, output: Any) -> Tensor:
+        """Return the images that an output stands for, normalized, where `encodes`."""
+        images: Tensor = output
+        return images
+
     def pictures(self, model: Network, batch: Batch) -> dict[str, Tensor]:
         """Return rows of images for ``figures/reconstructions.png``, by what they are called.
 

@@ -41,6 +41,7 @@ class Elbo(Task):
 
     metric = "loss"
     network = VAE
+    encodes = True
 
     @checked
     def __init__(self, loss: nn.Module, *, bounds: list[Any]):
@@ -112,12 +113,14 @@ class Elbo(Task):
             parts.append(log_weight.reshape(draws, -1).logsumexp(0))
         return math.log(count) - torch.stack(parts).logsumexp(0)
 
+    def image(self, output: Decoded) -> Tensor:
+        """Return what is expected of pixels."""
+        return torch.sigmoid(output.logits)
+
     def pictures(self, model: Network, batch: Batch) -> dict[str, Tensor]:
         """Return the images, and what is expected of their pixels given the likeliest codes."""
-        return {
-            "original": batch["images"],
-            "reconstruction": torch.sigmoid(model(batch["images"]).logits),
-        }
+        images = batch["images"]
+        return {"original": images, "reconstruction": self.image(model(images))}
 
 
 def _repeated(tensor: Tensor, repeats: int) -> Tensor:

@@ -21,7 +21,6 @@ class Tokenize(Reconstruct):
     """
 
     network = Tokenizer
-    encodes = False
 
     def require_fit(self, model: Network, batch: Batch, code: Tensor, output: Any) -> None:
         """Compare the shapes of grid and image with what they should be."""
