@@ -52,6 +52,9 @@ def test_its_experiment_is_trained_compared_and_read(
     assert compared.returncode == 0, compared.stderr
     assert "test/nll" in compared.stdout
     assert "No reconstructions" not in compared.stdout
+    figure = tmp_path / "outputs" / "halves" / "comparison" / "figures" / "reconstructions.svg"
+    titles = figure.read_text()
+    assert "upper half" in titles and "original" not in titles
 
     run = f"run={runs['disarm']}"
     refused = cli("evaluate", run, **environment)

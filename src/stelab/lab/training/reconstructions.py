@@ -53,6 +53,8 @@ def picture_reconstructions(
     runs = _attempt(read_run, dict(enumerate(firsts["folder"])), refusals)
     pixels = _pixels(runs.values(), data, trust, reasons=list(refusals.values()))
 
+    titles: list[str] = []
+
     def reconstruction(run: Run) -> Tensor:
         form = image_format(run)  # groups of the same data may normalize them differently
         if form.shape != pixels.shape[1:]:
@@ -61,6 +63,7 @@ def picture_reconstructions(
         rows = pictures(module, {"images": form.normalize(pixels)})
         if "reconstruction" not in rows:
             raise InputError(f"{type(module.task).__name__} makes no images")
+        titles.extend(name for name in rows if name != "reconstruction")
         return form.denormalize(rows["reconstruction"])
 
     reconstructed = _attempt(reconstruction, runs, refusals)
@@ -68,7 +71,8 @@ def picture_reconstructions(
         raise InputError(f"No reconstructions: {next(iter(refusals.values()))}.")
     columns = [drawable(column) for column in (pixels, *reconstructed.values())]
     shown = [group for i, group in enumerate(groups) if i in reconstructed]
-    names = ["original", *(group.name(_FOLD) for group in shown)]
+    first = next(iter(titles), "original")  # what the best group's task calls its images
+    names = [first, *(group.name(_FOLD) for group in shown)]
     missing = tuple(
         f"No reconstructions of {' '.join(groups[i].name(_FOLD).split())}: {reason}."
         for i, reason in sorted(refusals.items())
@@ -76,7 +80,7 @@ def picture_reconstructions(
     title = f"{len(columns[0])} test images and their reconstructions"
     repeats = (",".join(str(v) for v in firsts[key].unique()) for key in comparison.replicates)
     same = " ".join(f"{key}={v}" for key, v in zip(comparison.replicates, repeats, strict=True))
-    order = f"The originals are in the first column, then a column a group, best first ({same})."
+    order = f"The images are in the first column, then a column a group, best first ({same})."
     sentences = (order, tell_same(comparison, shown, "column"), tell_not_shown(comparison))
     text = " ".join(filter(None, sentences))
     drawn = Drawn("reconstructions", title, text, missing=missing)
