@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from stelab.engine.comparison import compare
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run, load, read_run
 from stelab.lab.data.datamodule import seeded
+from stelab.lab.models.classifiers import Classifier
+from stelab.lab.models.vae import HierarchicalVAE
 from stelab.lab.training import build_module
 from stelab.lab.training.codes import decode, encode
 from stelab.lab.training.restore import evaluate, load_data, restore
@@ -42,6 +45,12 @@ CODES = {
     "elbo of one-hots": ("uint8", (4,), "4 numbers below 8 each (uint8)"),
     "tokenize by bits": ("uint8", (7, 7), "7x7 numbers below 16 each (uint8)"),
     "tokenize by levels": ("uint16", (7, 7), "7x7 numbers below 1000 each (uint16)"),
+}
+LAYERS = {
+    "classify": 3,
+    "classify by convolutions": 2,
+    "classify by nested estimates": 2,
+    "elbo of two layers": 2,
 }
 METRICS = {
     "reconstruct": ("mse", "lower"),
@@ -74,6 +83,7 @@ def test_it_is_recorded_continued_and_read_again(task: str, tmp_path: Path) -> N
     again = evaluate(whole, checkpoint="last", split="test")
     assert again == pytest.approx({name: whole.metrics[name] for name in again}, rel=1e-5)
     assert_codes_round_trip(whole, tmp_path, CODES.get(task))
+    assert_layers_are_shown(whole, LAYERS.get(task, 1))
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit):
         stop_at(patched, 3)  # in the second epoch
@@ -117,6 +127,30 @@ def assert_codes_round_trip(
         shutil.rmtree(pictures)
         with pytest.raises(InputError, match=f"numbers must be below {stored.count}, got"):
             read()
+
+
+def assert_layers_are_shown(run: Run, layers: int) -> None:
+    module, images = restore(run, checkpoint="last"), load_data(run).images("val")
+    prefixes = ["code/", *(f"code/layer{number}/" for number in range(2, layers + 1))]
+    described = {
+        f"{p}{m}" for p in prefixes for m in ("mean", "dead_bits", "entropy", "flip_ratio")
+    }
+    logged = {name for name in run.metrics if name.startswith("code/")}
+    assert logged - {"code/usage", "code/perplexity"} == described
+    with torch.no_grad():
+        if isinstance(module.model, Classifier):
+            codes = module.model.chain(images)
+        elif isinstance(module.model, HierarchicalVAE):
+            lower = module.model.encode(images)
+            codes = lower, module.model.top_binarizer(module.model.top_encoder(2 * lower - 1))
+        else:
+            codes = (module.model.encode(images),)
+    for prefix, code in zip(prefixes, codes, strict=True):
+        ones = (code > 0).double()
+        assert run.metrics[f"{prefix}mean"] == pytest.approx(ones.mean().item(), abs=1e-6)
+        p = ones.flatten(1).mean(0)
+        entropy = (torch.special.entr(p) + torch.special.entr(1 - p)).sum().item() / math.log(2)
+        assert run.metrics[f"{prefix}entropy"] == pytest.approx(entropy, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("task", ["classify", "elbo of one-hots", "tokenize by bits"])

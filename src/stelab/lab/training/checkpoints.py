@@ -173,7 +173,7 @@ class Checkpoints(Callback):
         """Stop a run as soon as it is known that nothing logs what it monitors."""
         names = [name for name in self.metrics if not name.startswith("time/")]
         validated = any(name.startswith("val/") for name in names) or not trainer.enable_validation
-        waits = self.monitor == FLIP_RATIO and trainer.current_epoch < 2 and not ended
+        waits = self.monitor.endswith(f"/{FLIP_RATIO}") and trainer.current_epoch < 2 and not ended
         if self.monitor not in self.metrics and "train/loss" in names and validated and not waits:
             raise RunError(
                 f"monitor is {self.monitor}, which nothing has logged by step "

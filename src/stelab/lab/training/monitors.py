@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,17 +12,18 @@ from torch.utils.hooks import RemovableHandle
 
 from stelab.arguments import Count, checked
 from stelab.lab.data.datamodule import Batches
+from stelab.lab.models.network import Network
 from stelab.lab.tasks.base import binary_layers
 from stelab.lab.training.processes import EpochMeans
 from stelab.quantizers import Quantizer
 from stelab.quantizers.usage import perplexity, usage
 
-FLIP_RATIO = "code/flip_ratio"
+FLIP_RATIO = "flip_ratio"
 _LARGE = 2**16  # codewords, beyond which a split of images says little of their use
 
 
 class CodeMonitor(Callback):
-    """Log what the code of the (first) binary layer looks like after every epoch.
+    """Log what the codes of the binary layers look like after every epoch.
 
     Encodes a fixed set of images in eval mode and logs
 
@@ -32,37 +34,30 @@ class CodeMonitor(Callback):
     - of a quantizer of at most 65,536 codewords ``code/usage``, the share of them that occurs, and
       ``code/perplexity``, 2 to the entropy of their shares, see `stelab.quantizers.usage`.
 
+    Of several layers, these are the first one's; the others' are ``code/layer2/mean`` and so on, in
+    the order of their definition, on what the layers before them say.
+
     The images are the validation split, or the first training images where there is none (at
     most 5,000). Warns where every bit is constant, naming the range of the pre-activations.
     """
 
     def __init__(self) -> None:
-        self.previous: Tensor | None = None
+        self.previous: dict[str, Tensor] = {}
         self.warned = False
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Encode, log, compare."""
-        x, code = _probe_code(trainer, module)
-        bits = (code > 0).to(code.dtype).flatten(1)
-        mean = bits.mean(0, dtype=torch.float32)
-        constant = (mean == 0) | (mean == 1)
-        entropy = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum()
-        log = {
-            "code/mean": mean.mean(),
-            "code/dead_bits": constant.float().mean(),
-            "code/entropy": entropy / torch.log(torch.tensor(2.0)),
-        }
+        x, code, others = _probe_codes(trainer, module)
+        mean, log = self._describe("code/", code > 0)
+        for name, bits in others.items():
+            log |= self._describe(name, bits)[1]
         layer = module.model.binarizer
         if isinstance(layer, Quantizer) and layer.codebook_size <= _LARGE:
             indices = layer.indices(code)
             log["code/usage"] = code.new_tensor(usage(indices, layer.codebook_size))
             log["code/perplexity"] = code.new_tensor(perplexity(indices))
-        bits = bits.bool()
-        if self.previous is not None:
-            log[FLIP_RATIO] = (bits != self.previous.to(bits.device)).float().mean()
-        self.previous = bits
         module.log_dict(log, sync_dist=True)
-        if constant.all() and not self.warned:
+        if ((mean == 0) | (mean == 1)).all() and not self.warned:
             self.warned = True
             value = "1" if (mean == 1).all() else "0" if (mean == 0).all() else "constant"
             warnings.warn(
@@ -73,19 +68,37 @@ class CodeMonitor(Callback):
                 stacklevel=2,
             )
 
+    def _describe(self, prefix: str, bits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return each bit's share of ones, and what is logged; note what comes next."""
+        bits = bits.flatten(1)
+        mean = bits.to(torch.float32).mean(0)
+        entropy = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum()
+        log = {
+            f"{prefix}mean": mean.mean(),
+            f"{prefix}dead_bits": ((mean == 0) | (mean == 1)).float().mean(),
+            f"{prefix}entropy": entropy / torch.log(torch.tensor(2.0)),
+        }
+        if (previous := self.previous.get(prefix)) is not None:
+            log[f"{prefix}{FLIP_RATIO}"] = (bits != previous.to(bits.device)).float().mean()
+        self.previous[prefix] = bits
+        return mean, log
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the next epoch is compared with."""
-        previous = None if self.previous is None else self.previous.cpu()
+        previous = {prefix: bits.cpu() for prefix, bits in self.previous.items()}
         return {"previous": previous, "warned": self.warned}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore it."""
-        self.previous, self.warned = state["previous"], state["warned"]
+        previous = state["previous"]
+        if not isinstance(previous, dict):  # an older run's, of the first layer alone
+            previous = {} if previous is None else {"code/": previous}
+        self.previous, self.warned = previous, state["warned"]
 
 
 @torch.no_grad()
-def _probe_code(trainer: Trainer, module: Any) -> tuple[Tensor, Tensor]:
-    """Return pre-activations and bits of the probe images, in eval mode."""
+def _probe_codes(trainer: Trainer, module: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Return pre-activations and code of the probe images, in eval mode; others' bits by prefix."""
     images = trainer.datamodule.probe()  # type: ignore[attr-defined]
     precision, training, model = trainer.precision_plugin, module.training, module.model
     module.eval()
@@ -93,9 +106,35 @@ def _probe_code(trainer: Trainer, module: Any) -> tuple[Tensor, Tensor]:
         with precision.val_step_context():
             parts = [part.to(module.device) for part in images.split(500)]
             x = torch.cat([model.encoder(precision.convert_input(part)) for part in parts])
-        return x, model.binarizer(x)
+        code = model.binarizer(x)
+        with precision.val_step_context():
+            return x, code, _codes_behind(model, code)
     finally:
         module.train(training)
+
+
+def _codes_behind(model: Network, code: Tensor) -> dict[str, Tensor]:
+    """Return the bits of all binary layers but the first, for its code."""
+    first = {id(part) for part in model.binarizer.modules()}
+    layers = [layer for layer in binary_layers(model) if id(layer) not in first]
+    if not layers:
+        return {}
+    seen: dict[str, list[Tensor]] = {f"code/layer{i}/": [] for i in range(2, 2 + len(layers))}
+
+    def note(parts: list[Tensor], layer: object, inputs: object, values: Tensor) -> None:
+        parts.append(values > 0)
+
+    hooks = [
+        layer.register_forward_hook(partial(note, parts))
+        for layer, parts in zip(layers, seen.values(), strict=True)
+    ]
+    try:
+        for part in code.split(500):
+            model.decode(part)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {prefix: torch.cat(parts) for prefix, parts in seen.items() if parts}
 
 
 class GradientMonitor(Callback):
