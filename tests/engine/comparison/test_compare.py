@@ -828,3 +828,16 @@ def test_the_tables_are_written(tmp_path: Path) -> None:
     read = pd.read_csv(tmp_path / "comparison.csv", keep_default_na=False, na_values=[""])
     assert list(read) == list(comparison.table)
     np.testing.assert_allclose(read["mean"], comparison.table["mean"], rtol=1e-14)
+
+
+def test_runs_are_chosen_by_any_of_their_tags() -> None:
+    tags = ["first", "first, long run", "second", None]
+    study = study_of([{"seed": i, "test/mse": 0.1 + i, "tags": t} for i, t in enumerate(tags)])
+    for where, seeds in (
+        ("tags=first", [0, 1]),
+        ("tags=second,first", [0, 1, 2]),
+        ("tags=second", [2]),
+    ):
+        assert list(compare(study, where=where).runs["seed"]) == seeds
+    with pytest.raises(InputError, match="no run has tags=firs; did you mean 'first'"):
+        compare(study, where="tags=firs")

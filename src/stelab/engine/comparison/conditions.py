@@ -46,10 +46,10 @@ def parse_conditions(text: str | None, table: pd.DataFrame, *, option: str) -> C
             raise InputError(f"{option}: {key} is not a setting{hint}")
         if key in conditions:
             raise InputError(f"{option}: {key} is given twice; separate values with a comma")
-        is_list = any(same(cell, values) for cell in table[key])  # so it is one value
+        is_list = any(_meets(key, cell, values) for cell in table[key])  # so it is one value
         conditions[key] = (values,) if is_list else tuple(values.split(","))
         for value in conditions[key]:
-            if not any(same(cell, value) for cell in table[key]):
+            if not any(_meets(key, cell, value) for cell in table[key]):
                 known = written(table[key])
                 hint = suggestion(value, known) or f" (there are: {', '.join(known)})"
                 raise InputError(f"{option}: no run has {key}={value}{hint}")
@@ -109,7 +109,16 @@ def select_where(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
 
 def holds(conditions: Mapping[str, Sequence[str]], row: Mapping[str, Any]) -> bool:
     """Whether a run or a group meets all conditions."""
-    return all(any(same(row[k], value) for value in values) for k, values in conditions.items())
+    return all(
+        any(_meets(key, row[key], value) for value in values) for key, values in conditions.items()
+    )
+
+
+def _meets(key: str, cell: Any, value: str) -> bool:
+    """Whether a cell is what a condition says, or has it among its tags."""
+    return same(cell, value) or (
+        key == "tags" and isinstance(cell, str) and value in cell.split(", ")
+    )
 
 
 def require_columns(
