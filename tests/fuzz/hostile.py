@@ -17,6 +17,7 @@ import pickle
 import random
 import shutil
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -371,6 +372,88 @@ def hostile_codes(folder: Path, rng: Random, *, canary: Path, size: int = 2) -> 
     return path
 
 
+def hostile_npz(folder: Path, rng: Random, *, canary: Path) -> Path:
+    """Write an .npz file that is none, or not of images: `data=npz` reads it."""
+    path = folder / rng.choice(["a.npz", "c\x1b[2J.npz", "[x].npz"])
+    images = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (40, 28, 28), }")
+    members = {"images.npy": images + bytes(40 * 28 * 28)}
+    kind = rng.choice(
+        ["damage", "lies", "dtype", "objects", "shape", "labels", "names", "bomb", "header"]
+        + ["directory", "replace"]
+    )
+    if kind == "lies":
+        shape = rng.choice([(10**12, 28, 28), (10**18, 10**18), (-40, -28, 28), (2**40,), (0,)])
+        members["images.npy"] = npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}")
+    elif kind in ("dtype", "shape", "labels"):
+        kinds = ["f8", "i4", "c16", "bool", "M8[s]", "S3", "U3", "u1,u1"]
+        shapes = [(), (3,), (40, 28, 28, 2), (40, 1, 1, 1, 1), (40, 0, 28), (40, 5000, 1)]
+        array: Any = np.zeros((40, 28, 28), rng.choice(kinds) if kind == "dtype" else "u1")
+        if kind == "shape":
+            array = np.zeros(rng.choice(shapes), "u1")
+        name = "labels.npy" if kind == "labels" else "images.npy"
+        if kind == "labels":
+            array = np.full(rng.choice([40, 3]), rng.choice([-1, 2**20, 2**62, 1]))
+        file = io.BytesIO()
+        np.save(file, array)
+        members[name] = file.getvalue()
+    elif kind == "objects":
+        header = "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+        members[rng.choice([*members, "labels.npy"])] = npy(header) + pickled(canary)
+    elif kind == "names":
+        extra = ["../images.npy", "/etc/passwd", "images", "\x1b[2J.npy", "a" * 60_000]
+        members[rng.choice(extra)] = members.pop("images.npy")
+    elif kind == "bomb":
+        header = "{'descr': '|u1', 'fortran_order': False, 'shape': (120000, 28, 28), }"
+        members["images.npy"] = npy(header) + bytes(120_000 * 28 * 28)
+    elif kind == "header":
+        nested = npy(rng.choice(["(" * 9000, "{" * 9000, "{'descr': " + "[" * 5000, "0" * 60_000]))
+        members["images.npy"] = rng.choice([nested, b"\x93NUMPY\2\0\xff\xff\xff\xff", b"", b"\x93"])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    if kind == "damage":
+        path.write_bytes(damage(path.read_bytes(), rng))
+    elif kind == "directory":  # sizes, method or flags of the central directory
+        whole = path.read_bytes()
+        place = whole.rindex(b"PK\1\2") + rng.choice([8, 10, 20, 24, 42])
+        number = rng.choice([b"\xff" * 4, bytes(4), b"\1\0\0\0", b"\0\0\0\x7f"])
+        path.write_bytes(whole[:place] + number + whole[place + 4 :])
+    elif kind == "replace":
+        replace(path, rng, canary)
+    return path
+
+
+def hostile_folder(folder: Path, rng: Random, *, canary: Path) -> Path:
+    """Write a folder of images, or of classes, as `data=image_folder` reads it, not all right."""
+    target = folder / rng.choice(["pictures", "p\x1b[2J", "[x]"])
+    classes = rng.choice([[""], ["a", "b"], ["a\x1b[2J", "b\nc"], ["a" * 200], ["train", "b"]])
+    for name in classes:
+        (target / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("L", (28, 28), number).save(target / name / f"{number}.png")
+    spoiled = target / rng.choice(classes)
+    kind = rng.choice(["images", "images", "mixed", "empty", "replace", "loop", "nested", "locked"])
+    if kind == "images":
+        hostile_images(folder, rng, canary=canary)
+        for path in (folder / "images").iterdir():
+            path.rename(spoiled / f"x{path.name}")
+    elif kind == "mixed":
+        (target / "readme.txt").write_text("no image")
+        (target / "c").mkdir()
+    elif kind == "empty":
+        shutil.rmtree(spoiled)
+        spoiled.mkdir()
+    elif kind == "replace":
+        replace(spoiled / "0.png", rng, canary)
+    elif kind == "loop":
+        (spoiled / "self").symlink_to(target.resolve())
+    elif kind == "nested":
+        (spoiled / "deep" / "deeper").mkdir(parents=True)
+    else:
+        replace(spoiled, rng, canary)
+    return target
+
+
 def npy(header: str) -> bytes:
     """Return the beginning of a .npy file."""
     padded = header + " " * (-(len(header) + 11) % 64) + "\n"
@@ -527,6 +610,8 @@ KINDS: dict[str, Callable[..., Path]] = {
     "run": hostile_run,
     "codes": hostile_codes,
     "images": hostile_images,
+    "npz": hostile_npz,
+    "folder": hostile_folder,
     "idx": hostile_idx,
     "yaml": hostile_yaml,
 }

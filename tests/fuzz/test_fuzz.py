@@ -27,6 +27,9 @@ ENDINGS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "decode": (("output=outputs/images", "overwrite=true"), ("outputs/images",)),
 }
 SEEDS = st.integers(0, 2**32 - 1)
+OF_FILES = ("data.test_size=4", "data.val_size=2", "model=mlp", "dry_run=true")
+NPZ = ("data=npz", *OF_FILES)
+FOLDER = ("data=image_folder", "data.size=[28,28]", "data.channels=1", *OF_FILES)
 
 
 @pytest.fixture(scope="session")
@@ -194,9 +197,11 @@ def judged(outcome: Outcome, *, writes: Sequence[str]) -> list[str]:
     [
         ("codes", lambda run, path: ("decode", run, f"codes='{path}'", *ENDINGS["decode"][0])),
         ("images", lambda run, path: ("encode", run, f"images='{path}'", *ENDINGS["encode"][0])),
+        ("npz", lambda run, path: ("train", f"data.path='{path}'", *NPZ)),
+        ("folder", lambda run, path: ("train", f"data.folder='{path}'", *FOLDER)),
         ("idx", lambda run, path: ("train", f"data.root='{path}'", "data=kmnist", "dry_run=true")),
     ],
-    ids=["codes", "images", "idx"],
+    ids=["codes", "images", "npz", "folder", "idx"],
 )
 def test_files_of_strangers(
     run: Runner, study: Path, name: str, kind: str, command: Callable[..., tuple[str, ...]]

@@ -16,6 +16,11 @@ def visible(text: str) -> str:
     )
 
 
+def visible_path(path: object) -> str:
+    """Escape a path, which may have line breaks, as `visible` does a text."""
+    return visible(str(path)).replace("\n", "\\n")
+
+
 def one_line(text: str, most: int = 1000) -> str:
     """Join the lines of a text, and leave out the middle of one that nobody would read."""
     return shortened(" ".join(text.split()), most)

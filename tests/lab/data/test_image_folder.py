@@ -119,6 +119,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], dict[str, Any], str]] = {
         {"val_size": None, "test_size": None},
         "here/val must hold a folder for each class of .*here/train, and no other",
     ),
+    "a line break": (lambda p: (p / "a\nb").mkdir(parents=True), {}, r"here/a\\nb holds no images"),
     "broken": (broken, {}, "here/a.png is not a readable image"),
     "too few": (lambda p: fill(p, 1), {}, "data.test_size must leave images .* 4 of 1"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,10 @@ WRONG: dict[str, tuple[dict[str, bytes], str]] = {
     "a pickle": ({"images": objects()}, "images must be integers, but is object"),
     "no header": ({"images": b"\x93NUMPY\1\0\4\0{1:}"}, "cannot be read"),
     "version": ({"images": b"\x93NUMPY\3\0" + bytes(9)}, r"\.npy version \(3, 0\)"),
+    "a header of gigabytes": (
+        {"images": b"\x93NUMPY\2\0\xff\xff\xff\xff" + bytes(99)},
+        r"\.npy version \(2, 0\)",
+    ),
     "too few labels": ({**RIGHT, "labels": npy(LABELS[:5])}, "one for each of 12 images.*\\(5,\\)"),
     "negative labels": ({**RIGHT, "labels": npy(LABELS - 1)}, "from 0 to 1048575.*from -1 to 0"),
     "huge labels": ({**RIGHT, "labels": npy(LABELS * 2**40)}, "from 0 to .* 1099511627776"),
@@ -152,6 +157,20 @@ WRONG: dict[str, tuple[dict[str, bytes], str]] = {
         "test_images must have the shape of images",
     ),
 }
+
+
+def test_a_bomb_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    path, zeros = tmp_path / "a.npz", np.zeros((86_000, 28, 28), np.uint8)  # 67 MB in 65 kB
+    np.savez_compressed(path, images=zeros)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="images has 67424128 bytes in .*, as zip bombs have"):
+            load(path).images("train")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    np.savez(path, images=zeros[:, :4, :4])  # whoever means it
+    assert len(load(path).images("train")) == len(zeros) - 6
 
 
 def write(path: Path, members: dict[str, bytes]) -> Path:

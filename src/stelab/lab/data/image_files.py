@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.files import read_bounded
-from stelab.engine.terminal import visible
+from stelab.engine.terminal import visible, visible_path
 
 # Not EPS, for which Pillow would start Ghostscript.
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -33,9 +33,9 @@ def image_paths(folder: Path, *, key: str = "images") -> list[Path]:
     try:
         paths = sorted(p for p in folder.iterdir() if not (p.is_dir() or p.name.startswith(".")))
     except (OSError, ValueError) as error:
-        raise InputError(f"{key} must be a folder, got '{visible(str(folder))}'") from error
+        raise InputError(f"{key} must be a folder, got '{visible_path(folder)}'") from error
     if not paths:
-        raise InputError(f"{visible(str(folder))} holds no images")
+        raise InputError(f"{visible_path(folder)} holds no images")
     return paths
 
 
@@ -72,7 +72,7 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int]) -> Tensor:
 
 
 def _refused(path: Path, reason: str) -> InputError:
-    return InputError(f"{visible(str(path))} is not a readable image: {visible(reason)}")
+    return InputError(f"{visible_path(path)} is not a readable image: {visible(reason)}")
 
 
 def _grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stelab.arguments import Count, Level, Scale, Size, Sizes, Text, checked
 from stelab.engine.errors import InputError
-from stelab.engine.terminal import visible
+from stelab.engine.terminal import visible_path
 from stelab.lab.data.datamodule import Batch, ImageDataModule, divide
 from stelab.lab.data.image_files import image_paths, read_image
 
@@ -84,8 +84,8 @@ class ImageFolder(ImageDataModule):
         classes, folder = _classes(self.folder / self._first), self.folder / part
         if _classes(folder) != classes:
             raise InputError(
-                f"data.folder: {visible(str(folder))} must hold a folder for each class of "
-                f"{visible(str(self.folder / self._first))}, and no other, but does not"
+                f"data.folder: {visible_path(folder)} must hold a folder for each class of "
+                f"{visible_path(self.folder / self._first)}, and no other, but does not"
             )
         pixels, labels = _read(folder, classes, self.channels, self.size)
         options = {"seed": self.split_seed, "mean": self.mean, "std": self.std}
@@ -97,12 +97,12 @@ def _classes(folder: Path) -> tuple[str, ...]:
     try:
         paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except (OSError, ValueError) as error:
-        where = visible(str(folder))
+        where = visible_path(folder)
         raise InputError(f"data.folder: {where} must be a folder of images") from error
     names = sorted(path.name for path in paths if path.is_dir())
     if names and len(names) < len(paths):
         raise InputError(
-            f"data.folder: {visible(str(folder))} must hold either images or a folder of them for "
+            f"data.folder: {visible_path(folder)} must hold either images or a folder of them for "
             "each class, but holds both"
         )
     return tuple(names)

@@ -15,12 +15,14 @@ from torch import Tensor
 from stelab.arguments import Count, Level, Scale, Size, Text, checked
 from stelab.engine.errors import InputError, first_line
 from stelab.engine.files import open_regular
-from stelab.engine.terminal import visible
+from stelab.engine.terminal import visible, visible_path
 from stelab.lab.data.datamodule import Batch, ImageDataModule, divide
 
 _NAMES = ("images", "labels", "test_images", "test_labels")
 _MOST_BYTES = 2**33  # of an array
+_BOMB_BYTES, _BOMB_RATIO = 2**26, 200  # no larger, unless it takes a 200th of that in the file
 _MOST_CLASSES = 2**20
+_CHUNK = 2**24
 
 
 class NPZ(ImageDataModule):
@@ -88,12 +90,12 @@ class NPZ(ImageDataModule):
         # confuse them.
         except Exception as error:
             raise InputError(
-                f"data.path: {visible(str(self.path))} cannot be read: {visible(first_line(error))}"
+                f"data.path: {visible_path(self.path)} cannot be read: {visible(first_line(error))}"
             ) from error
         if (self.test_size is None) != ("test_images" in arrays):
             has, fix = ("has", "null") if self.test_size else ("has no", "the number to hold out")
             raise InputError(
-                f"data.path: {visible(str(self.path))} {has} test_images: set data.test_size={fix}"
+                f"data.path: {visible_path(self.path)} {has} test_images: set data.test_size={fix}"
             )
         return arrays
 
@@ -121,12 +123,16 @@ def _read(path: Path, modified: int, size: int) -> dict[str, Tensor]:
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     """Read an array; nothing is allocated that its header and its size do not agree on."""
     info = archive.getinfo(f"{name}.npy")
+    if info.file_size > max(_BOMB_BYTES, _BOMB_RATIO * info.compress_size):
+        raise ValueError(
+            f"{name} has {info.file_size} bytes in {info.compress_size}, as zip bombs have: save "
+            "it with numpy.savez, without compression"
+        )
     with archive.open(info) as file:
         version = npy.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"{name} is of .npy version {version}, not 1.0 or 2.0")
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran_order, dtype = read(file)
+        if version != (1, 0):  # another's header, which no array of numbers needs, may be gigabytes
+            raise ValueError(f"{name} is of .npy version {version}, not 1.0")
+        shape, fortran_order, dtype = npy.read_array_header_1_0(file)
         if dtype.kind not in "iu":
             raise ValueError(f"{name} must be integers, but is {dtype}")
         size, expected = info.file_size - file.tell(), math.prod(shape) * dtype.itemsize
@@ -134,8 +140,10 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
             raise ValueError(f"{name} has {size} bytes, but by its header {expected}")
         if size > _MOST_BYTES:
             raise ValueError(f"{name} has {size} bytes, more than {_MOST_BYTES}")
-        content = np.frombuffer(bytearray(file.read()), dtype)
-    return content.reshape(shape, order="F" if fortran_order else "C")
+        content = np.empty(size, np.uint8)
+        for first in range(0, size, _CHUNK):  # so that it is there once, and not as bytes too
+            content[first : first + _CHUNK] = np.frombuffer(file.read(_CHUNK), np.uint8)
+    return content.view(dtype).reshape(shape, order="F" if fortran_order else "C")
 
 
 def _images(name: str, array: NDArray[Any]) -> Tensor:
