@@ -31,6 +31,16 @@ def test_each_job_has_a_run_of_wandb(tmp_path: Path) -> None:
         assert list((run.folder / "tb").glob("events*"))
 
 
+def test_nobody_logged_in_is_told_before_anything_starts(cli_process: Cli, tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path / "home"), "NETRC": str(tmp_path / "none"), "WANDB_API_KEY": ""}
+    result = cli_process("train", "-m", "debug=fast", "seed=0,1", "logger=wandb", **home)
+    assert result.returncode == 2
+    told = "stelab: logger=wandb needs an account, but nobody is logged in: run wandb login, set"
+    assert told in result.stderr
+    assert "in 2 of 2 jobs" in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("outputs/*/*/run.json"))
+
+
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 def test_each_job_has_a_run_of_mlflow(tmp_path: Path) -> None:
     runs = [train(tmp_path, "logger=mlflow", "tags=[first]", f"seed={seed}") for seed in (0, 1)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
@@ -95,8 +95,10 @@ def _check_objects(cfg: DictConfig) -> None:
         trainer = build_trainer(cfg)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         require("each of callbacks", callback, pl.Callback)
-    for logger in trainer.loggers:
+    for node, logger in zip(cfg.logger.values(), trainer.loggers, strict=True):
         require("each of logger", logger, Logger)
+        if isinstance(logger, WandbLogger):
+            _require_login(node)
     # Lightning would start this command line once more for each process: a whole sweep.
     if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
         raise InputError(
@@ -111,6 +113,20 @@ def _check_objects(cfg: DictConfig) -> None:
             f"trainer.gradient_clip_val={clip} with trainer.precision={trainer.precision} needs "
             f"optimizer.fused=false (Lightning: {one_line(str(error))})"
         ) from error
+
+
+def _require_login(node: DictConfig) -> None:
+    """Refuse a logger of Weights & Biases whose run could not begin; ask no server."""
+    import wandb
+
+    mode = node.get("mode") or wandb.setup().settings.mode
+    if node.get("offline") or mode not in ("online", "shared"):
+        return
+    if not wandb.login(prompt=False, verify=False):
+        raise InputError(
+            "logger=wandb needs an account, but nobody is logged in: run wandb login, set "
+            "WANDB_API_KEY, or take logger.wandb.offline=true"
+        )
 
 
 def _check_batch(cfg: DictConfig, *, batch: Batch) -> None:
