@@ -55,6 +55,7 @@ PROJECT = Project(
     extras={
         "pytorch_lightning.loggers.WandbLogger": "wandb",
         "pytorch_lightning.loggers.MLFlowLogger": "mlflow",
+        "stelab.lab.training.mlflow_run.MLflowRun": "mlflow",
     },
     run_name=_run_name,
     without_effect=tuple(_WITHOUT_EFFECT.split()),
@@ -94,7 +95,11 @@ PROJECT = Project(
         ),
         "logger": Component(
             "pytorch_lightning.loggers.Logger",
-            ("stelab.lab.training.metrics_file", "pytorch_lightning.loggers"),
+            (
+                "stelab.lab.training.metrics_file",
+                "stelab.lab.training.mlflow_run",
+                "pytorch_lightning.loggers",
+            ),
         ),
         "callbacks": Component(
             "pytorch_lightning.Callback",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -12,6 +13,7 @@ from mlflow.tracking import MlflowClient
 
 import stelab
 from conftest import Cli, train
+from resuming import stop_at
 from stelab.lab.training.check import check
 from waiting import wait_until
 
@@ -57,6 +59,30 @@ def test_each_job_has_a_run_of_mlflow(tmp_path: Path) -> None:
         assert "first" in data.params["tags"]
     assert "MLFLOW_TRACKING_URI" not in os.environ
     assert not mlflow.is_tracking_uri_set()
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+def test_a_run_that_goes_on_is_one_run_of_mlflow(tmp_path: Path) -> None:
+    options = ("logger=mlflow", "trainer.max_epochs=2")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def listed() -> list[Any]:
+        experiment = client.get_experiment_by_name("debug")
+        assert experiment is not None
+        return [*client.search_runs([experiment.experiment_id])]
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit):
+        stop_at(patched, 3)
+        train(tmp_path, *options)
+    (stopped,) = listed()
+    assert stopped.info.status != "FINISHED"
+    # A parameter that MLflow would not let change.
+    run = train(tmp_path, *options, "trainer.log_every_n_steps=7")
+    (finished,) = listed()
+    assert (finished.info.run_id, finished.info.status) == (stopped.info.run_id, "FINISHED")
+    assert finished.data.metrics["test/mse"] == pytest.approx(run.metrics["test/mse"])
+    train(tmp_path, *options, "rerun=true")
+    assert len(listed()) == 2
 
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
