@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from stelab.lab.data.datamodule import Batch
 from stelab.lab.models.autoencoder import Autoencoder
@@ -64,4 +65,4 @@ def require_image(output: Tensor, batch: Batch) -> None:
 
 
 def _squared_error(output: Tensor, images: Tensor) -> Tensor:
-    return (output - images).square().flatten(1).mean(1)
+    return mse_loss(output, images, reduction="none").flatten(1).mean(1)

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from stelab.arguments import checked
 
@@ -30,7 +30,7 @@ class SquaredError(nn.Module):
 
     def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
         """Return one loss an example."""
-        error = (reconstruction - images).square().flatten(1)
+        error = mse_loss(reconstruction, images, reduction="none").flatten(1)
         return error.mean(1) if self.reduction == "mean" else error.sum(1) * len(images)
 
 

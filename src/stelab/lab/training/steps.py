@@ -40,6 +40,7 @@ class EpochLoop(_TrainingEpochLoop):
         if not self.restarting and _has_plain_steps(self.trainer):
             end = time.monotonic() + _SECONDS
             watchers = [watcher for c in self.trainer.callbacks if (watcher := _watcher(c))]
+            self.moves_batches = _moves_batches(self.trainer)
             while not self._is_watched(watchers) and time.monotonic() < end:
                 self._step(data_fetcher)
         super().advance(data_fetcher)
@@ -75,7 +76,9 @@ class EpochLoop(_TrainingEpochLoop):
         trainer, module, progress = self.trainer, self.trainer.lightning_module, self.batch_progress
         plugin, (optimizer,) = trainer.precision_plugin, trainer.optimizers
         batch, _, _ = next(data_fetcher)
-        batch = trainer.strategy.batch_to_device(plugin.convert_input(batch), dataloader_idx=0)
+        batch = plugin.convert_input(batch)
+        if self.moves_batches:
+            batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         index = progress.current.ready
         progress.is_last_batch = data_fetcher.done
         progress.increment_ready()
@@ -112,6 +115,16 @@ def _has_plain_steps(trainer: Trainer) -> bool:
         and getattr(trainer.precision_plugin, "scaler", None) is None
         and isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
     )
+
+
+def _moves_batches(trainer: Trainer) -> bool:
+    """Whether anything changes batches on their way; by themselves they are on the device."""
+    module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    return any(
+        is_overridden(f"{hook}_batch_transfer", part)
+        for hook in ("on_before", "on_after")
+        for part in (module, data)
+    ) or any(is_overridden("transfer_batch_to_device", part) for part in (module, data))
 
 
 def _watcher(callback: Callback) -> Callable[[Trainer, int], bool] | None:
