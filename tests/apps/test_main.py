@@ -14,6 +14,7 @@ import pytest
 
 from conftest import REPOSITORY, Cli
 from stelab.engine.config import CONF_DIR
+from stelab.engine.studies import Run
 from waiting import PATIENCE, wait_until
 
 COMMANDS = "train status compare tensorboard evaluate gradients encode decode".split()
@@ -46,7 +47,8 @@ for words in sys.argv[1:]:
         except SystemExit as stop:
             code = stop.code
         assert not code, (words, code)
-        assert not {"torch", "pytorch_lightning"} & set(sys.modules), words
+        heavy = {"torch", "pytorch_lightning", "numpy", "pandas", "scipy", "matplotlib"}
+        assert not heavy & set(sys.modules), (words, heavy & set(sys.modules))
         sys.exit()
     _, status = os.wait()
     assert not status, words
@@ -54,9 +56,11 @@ for words in sys.argv[1:]:
 """
 
 
-def test_help_answers_without_torch(tmp_path: Path) -> None:
+def test_help_and_status_answer_without_torch(trained: Run, tmp_path: Path) -> None:
     lines = ["--help", *(f"{command} --help" for command in COMMANDS), "train --cfg job"]
     lines += ["train --info defaults", "gradients --cfg job", "train --hydra-help"]
+    study = trained.folder.parent
+    lines += [f"status study={study.name} paths.outputs={study.parent}"]
     result = subprocess.run(
         [sys.executable, "-c", HELP, *lines], cwd=tmp_path, capture_output=True, text=True
     )
@@ -65,6 +69,21 @@ def test_help_answers_without_torch(tmp_path: Path) -> None:
     assert len(answers) == len(lines) + 1
     assert all(answers[:-1])
     assert not list(tmp_path.iterdir())
+
+
+def test_training_imports_what_it_uses(tmp_path: Path) -> None:
+    code = "import sys; from stelab.apps.main import main; main(); print(*sys.modules)"
+    words = ["train", "debug=fast", "model=mlp"]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    # Those of sweeps, of comparisons, and of loggers that were not chosen.
+    tables = {"pandas", "pyarrow", "statsmodels", "sklearn", "jinja2"}
+    others = {"optuna", "sqlalchemy", "ray", "submitit", "cloudpickle", "wandb", "mlflow"}
+    imported = set(result.stdout.split())
+    assert "torch" in imported
+    assert not imported & (tables | others)
 
 
 def test_gradients_help_shows_every_problem(cli_process: Cli) -> None:

@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from stelab.engine.files import require_folder
+from stelab.engine.importing import importing
 from stelab.engine.studies import read_finished
 from stelab.engine.trust import packages, require_trusted
 
@@ -14,7 +15,8 @@ def start(cfg: DictConfig) -> None:
     run, trust = read_finished(cfg.run), packages(cfg.trust)  # before torch is imported
     require_trusted(run, ["model"], trust)
     require_folder(cfg.output)
-    from stelab.lab.training.codes import decode
+    with importing():
+        from stelab.lab.training.codes import decode
 
     keys = ("checkpoint", "codes", "output", "overwrite")
     count = decode(run, **{key: cfg[key] for key in keys}, trust=trust)

@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from stelab.engine.files import require_file
+from stelab.engine.importing import importing
 from stelab.engine.studies import read_finished
 from stelab.engine.trust import packages, require_trusted
 
@@ -15,7 +16,8 @@ def start(cfg: DictConfig) -> None:
     own_data = cfg.images is None and cfg.get("data") is None
     require_trusted(run, ["model", *(["data"] if own_data else [])], trust)
     require_file(cfg.output)
-    from stelab.lab.training.codes import encode
+    with importing():
+        from stelab.lab.training.codes import encode
 
     keys = ("checkpoint", "split", "images", "data", "output", "overwrite")
     codes, stored = encode(run, **{key: cfg.get(key) for key in keys}, trust=trust)

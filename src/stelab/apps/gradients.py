@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from stelab.engine.files import require_folder
+from stelab.engine.importing import importing
 from stelab.engine.studies import read_finished
 from stelab.engine.sweepers.plan import Plan
 from stelab.engine.trust import packages, require_trusted
@@ -30,8 +31,9 @@ def _measure(jobs: Sequence[DictConfig]) -> None:
     for run, trust in {(cfg.problem.get("run"), cfg.problem.get("trust")) for cfg in jobs}:
         if run:
             require_trusted(read_finished(run), ["model", "data"], packages(trust))
-    from stelab.lab.gradients.figures import draw_measurements, print_measurements
-    from stelab.lab.gradients.sweep import measure_all, write_tables
+    with importing():
+        from stelab.lab.gradients.figures import draw_measurements, print_measurements
+        from stelab.lab.gradients.sweep import measure_all, write_tables
 
     folder = _folder(jobs)
     require_folder(folder)

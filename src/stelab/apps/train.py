@@ -17,6 +17,7 @@ from stelab.engine.config.composition import overrides_of
 from stelab.engine.config.input_errors import reading_input
 from stelab.engine.errors import InputError
 from stelab.engine.files import require_folder
+from stelab.engine.importing import importing
 from stelab.engine.report.numbers import count_kinds
 from stelab.engine.report.status_table import print_states
 from stelab.engine.studies import Run, finished_run
@@ -45,7 +46,8 @@ def train_or_return(cfg: DictConfig, finished: Run | None = None) -> tuple[float
     if run := finished or finished_run(cfg):  # before torch is imported
         end = "(finished already: rerun=true runs it again)"
     else:
-        from stelab.lab.training.run import train_checked
+        with importing():
+            from stelab.lab.training.run import train_checked
 
         run = train_checked(cfg)
         end = f"({run.record['timings']['seconds']:.1f} s)"
@@ -68,7 +70,8 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
         jobs = zip(plan.jobs, states, strict=True)
         # What is finished was built before.
         if waiting := [job for job, state in jobs if state != "finished" or job.rerun]:
-            from stelab.lab.training.check import check
+            with importing():
+                from stelab.lab.training.check import check
 
             check(waiting)
     with undisturbed():

@@ -69,3 +69,22 @@ def test_memory_stays_flat_over_many_jobs(tmp_path: Path) -> None:
         sizes.append(resident())
     early, late = max(sizes[5:9]), max(sizes[16:])  # each kept network would be 10 MiB
     assert late - early < 20 * 2**20, [size // 2**20 for size in sizes]
+
+
+def test_the_collection_after_a_job_passes_by_what_was_there_before() -> None:
+    frozen: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:
+            frozen.append(gc.get_freeze_count())
+
+    gc.unfreeze()  # what conftest froze
+    gc.callbacks.append(note)
+    try:
+        with isolated(1, threads=1):
+            pass
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.callbacks.remove(note)
+        gc.freeze()
+    assert frozen and all(count > 100_000 for count in frozen)

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import pandas as pd
-
-from stelab.engine.comparison.conditions import write_value
 from stelab.engine.terminal import visible
 
 MISSING = "–"
@@ -46,6 +43,10 @@ def percent(share: float) -> str:
 
 def setting_text(value: Any) -> str:
     """Write a setting's value as on the command line, or that there is none."""
+    import pandas as pd  # with what it is for: numbers are written without it
+
+    from stelab.engine.comparison.conditions import write_value
+
     return MISSING if pd.isna(value) else visible(write_value(value))
 
 

@@ -1,11 +1,10 @@
 """Figures of one run, drawn with matplotlib's object interface: no global state, no display."""
 
-import io
+import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -75,20 +74,23 @@ def run_curves(path: Path, metric: str, *, better: Better) -> Figure:
     What falls is shown on a logarithmic axis; what rises, such as an accuracy, has a highest value.
     """
     try:
-        table = pd.read_csv(io.BytesIO(read_bounded(path, limit=2**26)))
-        names = [n for n in (f"train/{metric}", f"val/{metric}") if n in table]
-        table = table[["epoch", *names]].astype(float)
-    except (OSError, ValueError, KeyError) as error:
+        rows = [*csv.DictReader(read_bounded(path, limit=2**26).decode().splitlines())]
+        names = [n for n in (f"train/{metric}", f"val/{metric}") if n in rows[0]]
+        epochs = [float(row["epoch"]) + 1 for row in rows]
+        points = {  # not every epoch need validate
+            name: [(e, float(r[name])) for e, r in zip(epochs, rows, strict=True) if r[name]]
+            for name in names
+        }
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise InputError(
             f"{path} is not the table of a run's metrics: {first_line(error)}"
         ) from error
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     ax = figure.subplots()
-    names = [name for name in names if table[name].notna().any()]
+    names = [name for name in names if points[name]]
     for name, colour, dashes in zip(names, COLOURS, DASHES, strict=False):
-        points = table[["epoch", name]].dropna()
-        marker = "o" if len(points) == 1 else None
-        ax.plot(points["epoch"] + 1, points[name], dashes, color=colour, marker=marker, label=name)
+        marker = "o" if len(points[name]) == 1 else None
+        ax.plot(*zip(*points[name], strict=True), dashes, color=colour, marker=marker, label=name)
     ax.set_xlabel("epoch")
     if better == "lower":
         set_log(ax, "y")

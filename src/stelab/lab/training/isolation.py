@@ -31,10 +31,10 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
     """Seed all random generators and set the CPU threads; afterwards restore all global state."""
     lightning = logging.getLogger("pytorch_lightning")
     with ExitStack() as after:  # in reverse order
-        after.callback(_free_memory)
         if not gc.get_freeze_count():  # a host that has frozen its own objects keeps it so
             gc.freeze()  # so that the collection at the end looks at this job's objects only
             after.callback(gc.unfreeze)
+        after.callback(_free_memory)
         after.callback(lightning.setLevel, lightning.level)
         after.callback(torch.set_num_threads, torch.get_num_threads())
         after.callback(torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled())
