@@ -31,7 +31,7 @@ settings.load_profile("short")
 
 
 def pytest_configure() -> None:
-    """Give each process one thread, and let those that tests start take Ctrl-C.
+    """Give each process one thread, also for `threads=auto`; let those they start take Ctrl-C.
 
     OpenMP's threads of several busy processes wait for each other on a core that another one has,
     which took ten times as long. A shell's background job ignores Ctrl-C.

@@ -20,7 +20,7 @@ _LATER = """
 better tags from_checkpoint categorical quantizer
 """
 _WITHOUT_EFFECT = """
-study names tags trial checkpoint logger data.root rerun dry_run retries on_failure only
+study names tags threads trial checkpoint logger data.root rerun dry_run retries on_failure only
 trainer.enable_progress_bar trainer.log_every_n_steps trainer.profiler
 """
 
@@ -51,6 +51,8 @@ PROJECT = Project(
         "half_period": lambda cfg: (
             None if cfg.scheduler.get("interval") == "step" else cfg.trainer.max_epochs
         ),
+        # Of a job on a cluster.
+        "cpus": lambda cfg: 1 if cfg.threads == "auto" else cfg.threads,
     },
     extras={
         "pytorch_lightning.loggers.WandbLogger": "wandb",
@@ -59,6 +61,7 @@ PROJECT = Project(
     },
     run_name=_run_name,
     without_effect=tuple(_WITHOUT_EFFECT.split()),
+    first_values={"threads": 1},
     later_keys={
         **dict.fromkeys(_LATER.split()),
         **dict.fromkeys(("data.mean", "data.std"), 0.5),

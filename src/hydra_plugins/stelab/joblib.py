@@ -17,15 +17,15 @@ class JoblibLauncher(StudyLauncher):
         self,
         *,
         n_jobs: Count | Literal["auto"],
-        threads: Count,
+        threads: Count | Literal["auto"],
         retries: Size,
         on_failure: OnFailure,
     ):
         super().__init__(retries=retries, on_failure=on_failure)
         self.n_jobs = jobs_at_once(threads) if n_jobs == "auto" else n_jobs
 
-    def _executor(self) -> Processes:
-        return Processes([{}] * self.n_jobs)
+    def _executor(self, most: int | None) -> Processes:
+        return Processes([{}] * (self.n_jobs if most is None else min(self.n_jobs, most)))
 
 
 class GpuLauncher(StudyLauncher):
@@ -42,7 +42,7 @@ class GpuLauncher(StudyLauncher):
         super().__init__(retries=retries, on_failure=on_failure)
         self.devices, self.per_device = devices, per_device
 
-    def _executor(self) -> Processes:
+    def _executor(self, most: int | None) -> Processes:
         if self.devices != "auto":
             devices = [str(device) for device in self.devices]
         elif (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
@@ -57,4 +57,5 @@ class GpuLauncher(StudyLauncher):
                 "hydra/launcher=joblib, or name them with hydra.launcher.devices=[0,1]"
             )
         # Round robin: the second job of a device comes after the first one of every device.
-        return Processes([{"CUDA_VISIBLE_DEVICES": d} for d in devices * self.per_device])
+        slots = (devices * self.per_device)[:most]
+        return Processes([{"CUDA_VISIBLE_DEVICES": device} for device in slots])

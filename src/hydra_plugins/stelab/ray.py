@@ -24,7 +24,7 @@ class RayLauncher(StudyLauncher):
         super().__init__(retries=retries, on_failure=on_failure)
         self.address, self.num_cpus, self.num_gpus = address, num_cpus, num_gpus
 
-    def _executor(self) -> Executor:
+    def _executor(self, most: int | None) -> Executor:
         require_package("ray", extra="ray", user="this launcher")
         # Ray would report usage to its makers, and write a token into the home folder.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -1,7 +1,7 @@
 """``hydra/launcher=submitit_slurm`` and ``hydra/launcher=submitit_local``."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stelab.arguments import Count, Size
 from stelab.engine.launchers.base import StudyLauncher
@@ -18,7 +18,7 @@ class SlurmLauncher(StudyLauncher):
         super().__init__(retries=retries, on_failure=on_failure)
         self.parameters = parameters
 
-    def _executor(self) -> Executor:
+    def _executor(self, most: int | None) -> Executor:
         require_package("submitit", extra="slurm", user="this launcher")
         from stelab.engine.launchers.submission import SubmittedToSlurm
 
@@ -28,14 +28,22 @@ class SlurmLauncher(StudyLauncher):
 class LocalLauncher(StudyLauncher):
     """Submits jobs to this machine as if it were SLURM, as many as leave each its `threads`."""
 
-    def __init__(self, *, threads: Count, retries: Size, on_failure: OnFailure, **parameters: Any):
+    def __init__(
+        self,
+        *,
+        threads: Count | Literal["auto"],
+        retries: Size,
+        on_failure: OnFailure,
+        **parameters: Any,
+    ):
         super().__init__(retries=retries, on_failure=on_failure)
         self.slots = jobs_at_once(threads)
         self.parameters = parameters
 
-    def _executor(self) -> Executor:
+    def _executor(self, most: int | None) -> Executor:
         require_package("submitit", extra="slurm", user="this launcher")
         from stelab.engine.launchers.submission import SubmittedHere
 
         folder = Path(self.config.hydra.sweep.dir, ".submitit")
-        return SubmittedHere(folder, self.parameters, slots=self.slots)
+        slots = self.slots if most is None else min(self.slots, most)
+        return SubmittedHere(folder, self.parameters, slots=slots)

@@ -40,7 +40,15 @@ Name = Annotated[
     str, Field(strict=True, pattern=r"^[A-Za-z0-9][\w.+-]*$"), AfterValidator(_short_enough)
 ]
 RunTag = Annotated[str, Field(strict=True, pattern=r"^[\w][\w .:/+-]{0,63}$")]
-Threads = Annotated[int, Only(int, least=1, most=1024)]
+
+
+def _threads(value: Any) -> Any:
+    if value != "auto" and not (type(value) is int and 1 <= value <= 1024):
+        raise ValueError("must be auto, or a number of threads from 1 to 1024")
+    return value
+
+
+Threads = Annotated[Any, AfterValidator(_threads)]
 Unit = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 

@@ -41,6 +41,7 @@ class Project:
     # The identity of a run.
     run_name: Callable[[DictConfig], str]  # Names a run readably; a hash follows.
     without_effect: tuple[str, ...]  # Keys that may differ between two runs of the same result.
+    first_values: Mapping[str, Any]  # Those of them that ids count, always as what they were first.
     later_keys: Mapping[str, Any]  # Keys that older runs lack, and what they are without them.
     file_keys: tuple[str, ...]  # Keys of a run's folder or checkpoint, which counts by its content.
     moved: Mapping[str, str]  # Components' names in older runs, and now; ids use the older ones.

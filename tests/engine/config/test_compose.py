@@ -65,6 +65,7 @@ def test_run_id_reads_well() -> None:
         "paths.outputs=/elsewhere",
         "study=other",
         "rerun=true",
+        "threads=3",
         "trainer.enable_progress_bar=false",
         "trainer.log_every_n_steps=1",
         "data.root=/elsewhere",

@@ -95,7 +95,9 @@ MISTAKES = [
     (["problem=mlp"], "problem is not a key here"),
     (["hydra.searchpath=[file:///nowhere]"], "/nowhere is not available"),
     # numbers that no machine takes
-    (["threads=10000000000000"], "threads must be less than or equal to 1024"),
+    (["threads=10000000000000"], "threads must be auto, or a number of threads from 1 to 1024"),
+    (["threads=0"], "threads must be auto, or a number of threads from 1 to 1024, got 0"),
+    (["threads=abc"], "threads must be auto, or a number of threads from 1 to 1024, got 'abc'"),
     (["seed=" + "9" * 5000], "is not an override"),
 ]
 

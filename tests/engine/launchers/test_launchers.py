@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sweeps import Sweep, processes
 
-from stelab.engine.launchers.processes import jobs_at_once
+from stelab.engine.launchers.job import CPUS
+from stelab.engine.launchers.processes import Processes, jobs_at_once
 from stelab.engine.report.numbers import count_kinds
 from waiting import PATIENCE, wait_until
 from zygote import Fork, Zygote
@@ -27,6 +28,32 @@ def test_every_launcher_makes_the_same_files(zygote: Zygote, tmp_path: Path) -> 
         made[name] = sweep.metrics()
     assert set(made["serial"]) == {0, 1}
     assert made["serial"] == made["joblib"] == made["submitit_local"]
+
+
+@pytest.mark.parametrize(("slots", "share"), [(1, 6), (4, 1), (9, 1)])
+def test_workers_share_the_processors(
+    monkeypatch: pytest.MonkeyPatch, slots: int, share: int
+) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 6)
+    workers = Processes([{"OWN": str(slot)} for slot in range(slots)])
+    environments = [worker.pool._env for worker in workers._workers]
+    assert environments == [{CPUS: str(share), "OWN": str(slot)} for slot in range(slots)]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_job_takes_its_share_of_the_threads(
+    zygote: Zygote, tmp_path: Path, launcher: str
+) -> None:
+    sweep = Sweep(tmp_path, zygote=zygote)
+    sweep.environment |= {"OMP_NUM_THREADS": "2", CPUS: "2"}  # one alone would take both
+    taken = {}
+    for seeds in ("seed=0", "seed=1,2"):
+        code, output = sweep.run(seeds, f"hydra/launcher={launcher}")
+        assert code == 0, output
+    for seed, record in sweep.records().items():
+        taken[seed] = record["machine"]["threads"]
+    at_once = jobs_at_once(1)
+    assert taken == {0: min(2, at_once), 1: 1, 2: 1}
 
 
 def test_a_killed_worker_is_one_failed_run_which_a_retry_finishes(

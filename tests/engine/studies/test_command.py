@@ -137,7 +137,7 @@ STRANGE = [
     ("estimator=glob(*)", OWN),
     ("monitor='a\u202eb'", OWN),
     ("study=../x", "study string should match pattern"),
-    ("threads=many", "threads must be a valid integer"),
+    ("seed=many", "seed must be a valid integer"),
     ("seed", "'seed' is not an override"),
     ("no.key=1", "no is not a key here"),
     ("optimizer.lr=0.5", "the installed groups do not make its configuration: see config.yaml"),
@@ -182,7 +182,7 @@ def test_where_there_is_no_command_a_sentence_says_why(tmp_path: Path) -> None:
     (old / "run.json").write_text(json.dumps(record))
     edited = write_run(tmp_path / "edited", cfg)
     text = (edited / "config.yaml").read_text()
-    (edited / "config.yaml").write_text(text.replace("threads: 1", "threads: 2"))
+    (edited / "config.yaml").write_text(text.replace("seed: 0", "seed: 1", 1))
     newer = write_run(tmp_path / "newer", cfg, format=2)
     wrong = write_run(tmp_path / "wrong", cfg, composition={"overrides": "seed=1"})
     (tmp_path / "groups").mkdir()

@@ -271,11 +271,11 @@ def test_keys_that_some_runs_lack() -> None:
 
 
 def test_groups_come_before_others_in_the_order_of_the_configuration() -> None:
-    first = "seed=1 threads=2 monitor=train/loss trainer.max_epochs=1 optimizer=sgd model.bits=4"
+    first = "seed=1 monitor=train/loss trainer.max_epochs=1 optimizer=sgd model.bits=4"
     (found, _) = settings(f"{first} threshold=learned estimator=none loss.reduction=sum", "")
     assert list(found) == [
         *("estimator", "threshold", "model.bits", "loss.reduction", "optimizer"),
-        *("trainer.max_epochs", "seed", "threads", "monitor"),
+        *("trainer.max_epochs", "seed", "monitor"),
     ]
 
 

@@ -306,7 +306,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "is not a readable run: config.yaml, line 1: did not find expected node content",
     ),
     "config.yaml is no YAML further down": (
-        lambda run: edit(run / "config.yaml", "\nthreads: 1", "\nthreads: *1"),
+        lambda run: edit(run / "config.yaml", "\nthreads: auto", "\nthreads: *1"),
         "unreadable",
         "is not a readable run: config.yaml, line 3: found undefined alias",
     ),
@@ -330,7 +330,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         *("broken", "config.yaml is cut off: it has no callbacks"),
     ),
     "a date in config.yaml": (
-        lambda run: edit(run / "config.yaml", "threads: 1", "threads: 2020-01-01"),
+        lambda run: edit(run / "config.yaml", "threads: auto", "threads: 2020-01-01"),
         "unreadable",
         "config.yaml, line 3: 2020-01-01 would be a timestamp, which no configuration has",
     ),
@@ -427,7 +427,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         *("broken", "metrics.csv: metrics.csv is too large: more than 67108864 bytes"),
     ),
     "a thousand laughs": (
-        lambda run: edit(run / "config.yaml", "threads: 1", f"threads: 1\n{LAUGHS}"),
+        lambda run: edit(run / "config.yaml", "threads: auto", f"threads: auto\n{LAUGHS}"),
         *("unreadable", "config.yaml, line 4: aliases are not read"),
     ),
     "many keys": (
@@ -437,7 +437,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         *("unreadable", "there are more than 500 keys"),
     ),
     "a key twice": (
-        lambda run: edit(run / "config.yaml", "threads: 1", "threads: 1\nseed: 7"),
+        lambda run: edit(run / "config.yaml", "threads: auto", "threads: auto\nseed: 7"),
         *("unreadable", "seed is there twice"),
     ),
     "a list for the model": (

@@ -84,6 +84,17 @@ def test_all_state_continues(tmp_path: Path, choices: str) -> None:
     assert_same(run, whole)
 
 
+def test_a_continued_run_takes_the_threads_that_it_began_with(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", *THREE_EPOCHS, "threads=2")
+    stopped(tmp_path / "parts", 5, *THREE_EPOCHS, "threads=2")
+    for threads in ("threads=1", "rerun=true", "threads=1 rerun=true"):
+        run = train(tmp_path / "parts", *THREE_EPOCHS, *threads.split())
+        again = "rerun=true" in threads
+        assert run.record["machine"]["threads"] == (1 if again else 2)  # here auto is 1
+        if not again:
+            assert_same(run, whole)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(tmp_path_factory.mktemp("whole"), *THREE_EPOCHS)

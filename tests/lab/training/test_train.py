@@ -164,7 +164,7 @@ def test_run_json_says_what_ran_where(two_epochs: Run) -> None:
     record = json.loads((two_epochs.folder / "run.json").read_text())
     assert record["fingerprint"].startswith(two_epochs.name.rpartition("-")[2])
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert record["machine"]["threads"] == 1  # the configuration's, whatever this machine has
+    assert record["machine"]["threads"] == 1  # the tests', whatever this machine has
     assert record["timings"]["seconds"] > 0
     assert record["error"] is None
     assert set(record["git"] or {"commit": "", "dirty": ""}) == {"commit", "dirty"}

@@ -105,6 +105,7 @@ def _masked(tree: dict[Any, Any]) -> dict[Any, Any]:
         for parent in parents:
             node = node.get(parent, {})
         node.pop(last, None)
+    tree |= project().first_values
     tree["paths"] = {key: "" for key in tree.get("paths", {})}
     for key in project().file_keys:
         if isinstance(source := tree.get(key), str):

@@ -40,8 +40,8 @@ class StudyLauncher(Launcher):
         self.on_failure = on_failure
 
     @abstractmethod
-    def _executor(self) -> Executor:
-        """Make what runs the jobs; refuse what cannot be had."""
+    def _executor(self, most: int | None) -> Executor:
+        """Make what runs the jobs, at most so many if that is known; refuse what cannot be had."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -73,8 +73,14 @@ class StudyLauncher(Launcher):
             result.overrides, result.cfg = overrides_of(job.cfg), job.cfg
             results[id(job.cfg)] = result
 
-        count = str(len(jobs))
-        self.stream(iter(jobs), done, count=count, title=lambda _: next(titles), first=first)
+        self.stream(
+            iter(jobs),
+            done,
+            count=str(len(jobs)),
+            title=lambda _: next(titles),
+            first=first,
+            most=len(jobs),
+        )
         return [results[id(job)] for job in jobs if id(job) in results]
 
     def stream(
@@ -85,8 +91,9 @@ class StudyLauncher(Launcher):
         count: str,
         title: Callable[[DictConfig], str],
         first: int = 0,
+        most: int | None = None,
     ) -> None:
-        """Run jobs that are asked for one by one, whenever a slot is free.
+        """Run jobs that are asked for one by one, whenever a slot is free; at most so many.
 
         While `jobs` gives None, no job comes before another one has ended. Messages call a job by
         its number, their `count`, such as ``"at most 18"``, and its title: what was swept.
@@ -99,7 +106,7 @@ class StudyLauncher(Launcher):
             for cfg in jobs
         )
         hydra = self.config.hydra
-        executor = self._executor()
+        executor = self._executor(most)
         before = signal.signal(signal.SIGTERM, _leave)
         try:
             configure_log(hydra.job_logging, hydra.verbose)

@@ -64,8 +64,9 @@ class RayTasks:
 
     def start(self, attempts: Sequence[Attempt]) -> list[Future[Outcome]]:
         """Submit tasks."""
+        cpus = int(self._needs["CPU"])
         tasks = {
-            self._task.remote(attempt, os.getcwd(), sys.path): Future[Outcome]()
+            self._task.remote(attempt, os.getcwd(), sys.path, cpus): Future[Outcome]()
             for attempt in attempts
         }
         self._running |= tasks
@@ -138,7 +139,7 @@ def _outcome_of(task: ObjectRef[Outcome]) -> Outcome:
 _first_given: dict[str, str] = {}
 
 
-def _work(attempt: Attempt, folder: str, path: list[str]) -> Outcome:
+def _work(attempt: Attempt, folder: str, path: list[str], cpus: int) -> Outcome:
     """Train where relative paths and imports mean what they mean in the driver."""
     # CUDA looks only once at which GPUs a process has; Ray may give it others the next time.
     gpus = os.environ.get(_GPUS, "")
@@ -149,7 +150,7 @@ def _work(attempt: Attempt, folder: str, path: list[str]) -> Outcome:
         sys.exit()
     os.chdir(folder)
     sys.path.extend(entry for entry in path if entry not in sys.path)
-    return run_alone(attempt)
+    return run_alone(attempt, cpus=cpus)
 
 
 def _left_key(task: str | None) -> bytes:

@@ -17,6 +17,9 @@ from stelab.engine.errors import InputError
 from stelab.engine.project import project
 from stelab.engine.studies.record import Pruned, Run
 
+# Joblib's variable: how many processors a process may use, whatever the machine has.
+CPUS = "LOKY_MAX_CPU_COUNT"
+
 _abandoned = threading.Event()
 
 
@@ -94,8 +97,10 @@ class InThisProcess:
     stop = poll
 
 
-def run_alone(attempt: Attempt) -> Outcome:
-    """Train in a process that exists for jobs alone."""
+def run_alone(attempt: Attempt, *, cpus: int | None = None) -> Outcome:
+    """Train in a process that exists for jobs alone, on so many processors if that is known."""
+    if cpus is not None:
+        os.environ[CPUS] = str(cpus)
     configure_log(OmegaConf.create(attempt.logging))
     return attempt()
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
 from functools import partial
+from typing import Literal
 
-from stelab.engine.launchers.job import Attempt, Outcome, follow, serve
+from stelab.engine.launchers.job import CPUS, Attempt, Outcome, follow, serve
 
 
 class Processes:
@@ -17,8 +18,9 @@ class Processes:
     interval = patience = 0.02
 
     def __init__(self, environments: Sequence[Mapping[str, str]]):
-        self._workers = [_Worker(environment) for environment in environments]
         self.slots = len(environments)
+        share = {CPUS: str(share_of_cpus(self.slots))}
+        self._workers = [_Worker({**share, **environment}) for environment in environments]
 
     def start(self, attempts: Sequence[Attempt]) -> list[Future[Outcome]]:
         """Give attempts to idle workers."""
@@ -83,8 +85,13 @@ def begin(driver: int) -> None:
     follow(lambda: os.getppid() == driver)
 
 
-def jobs_at_once(threads: int) -> int:
-    """Return how many jobs of so many threads this machine's processors take; at least 1."""
+def jobs_at_once(threads: int | Literal["auto"]) -> int:
+    """Return how many jobs of so many threads (auto: one) this machine takes; at least 1."""
+    return share_of_cpus(1 if threads == "auto" else threads)
+
+
+def share_of_cpus(parts: int) -> int:
+    """Return how many of the processors that this process may use one of so many parts has."""
     from joblib import cpu_count
 
-    return max(1, cpu_count() // threads)
+    return max(1, cpu_count() // parts)

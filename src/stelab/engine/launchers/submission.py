@@ -28,6 +28,7 @@ from submitit.helpers import DelayedSubmission
 
 from stelab.engine.errors import InputError
 from stelab.engine.launchers.job import Attempt, Outcome, follow, run_alone
+from stelab.engine.launchers.processes import share_of_cpus
 
 _FOREVER = 1_000_000  # times that a job may be requeued at its time limit
 _UNTAKEN = r"[0-9a-f]{32}\.pkl|\.submission_file_[0-9a-f]{32}\.sh"
@@ -68,6 +69,7 @@ class Submitted(ABC):
             raise InputError(f"{self.folder} cannot be made: {error}") from error
         self._parallelism: int | None = parameters.get("slurm_array_parallelism")
         self._driver: Path | None = None  # locked while the process lives that jobs end with
+        self._cpus: int | None = None  # that a job may use; None: SLURM tells it
         self._futures: dict[SubmittedJob[Outcome], Future[Outcome]] = {}  # of jobs under way
         self._size = self.largest
         self._has_accepted = self._is_full = False
@@ -83,7 +85,10 @@ class Submitted(ABC):
         started: list[Future[Outcome]] = []
         refused = False
         while rest := attempts[len(started) :]:
-            chunk = [SubmittedAttempt(attempt, self._driver) for attempt in rest[: self._size]]
+            chunk = [
+                SubmittedAttempt(attempt, self._driver, self._cpus)
+                for attempt in rest[: self._size]
+            ]
             if self._parallelism is not None:  # each array gets its share of it
                 ends = (len(started), len(started) + len(chunk))
                 begin, end = (self._parallelism * place // len(attempts) for place in ends)
@@ -247,6 +252,7 @@ class SubmittedHere(Submitted):
     def __init__(self, folder: Path, parameters: dict[str, Any], *, slots: int):
         super().__init__(folder, parameters)
         self._slots = slots
+        self._cpus = share_of_cpus(slots)
         self._driver = self.folder / "driver"
         self._lock = self._driver.open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -298,6 +304,7 @@ class SubmittedAttempt:
 
     attempt: Attempt
     driver: Path | None
+    cpus: int | None
 
     def __call__(self) -> Outcome:
         """Train."""
@@ -308,7 +315,7 @@ class SubmittedAttempt:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             driver = self.driver
             follow(lambda: _is_locked(driver))
-        return run_alone(self.attempt)
+        return run_alone(self.attempt, cpus=self.cpus)
 
     def checkpoint(self) -> DelayedSubmission:
         """Have submitit requeue the job as it is: the run's state is in its folder."""

@@ -197,10 +197,17 @@ class Recorder:
         cfg: Its configuration.
         from_step: Where it starts.
         task: What `Headline` reads; None where that is not known yet.
+        threads: Of the CPU, that it takes; None where it never began.
     """
 
     def __init__(
-        self, folder: Path, cfg: DictConfig, *, from_step: int, task: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        cfg: DictConfig,
+        *,
+        from_step: int,
+        task: dict[str, Any] | None = None,
+        threads: int | None = None,
     ):
         self.folder = RunFolder(folder)
         self.started = time.time()
@@ -225,7 +232,7 @@ class Recorder:
             "metrics": {},
             "git": git_state(),
             "versions": {name: version(name) for name in project().versions},
-            "machine": _machine(threads=cfg.threads),
+            "machine": _machine(threads=threads),
             "timings": {
                 "started": (earlier or [self.attempt])[0]["started"],
                 "attempts": [*earlier, self.attempt],
@@ -286,7 +293,7 @@ def git_state() -> dict[str, Any] | None:
         return None
 
 
-def _machine(*, threads: int) -> dict[str, Any]:
+def _machine(*, threads: int | None) -> dict[str, Any]:
     import torch
 
     gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)

@@ -152,6 +152,10 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
+def _is_thread_count(value: Any) -> bool:
+    return is_integer(value) and 1 <= value <= 1024
+
+
 def is_finite(value: Any) -> bool:
     """Return whether a metric is a number that can be compared, its square too."""
     return is_integer(value) or (isinstance(value, float) and abs(value) < 1e150)
@@ -163,6 +167,7 @@ _CHECKS: dict[tuple[str, str], Callable[[Any], bool]] = {
     ("timings", "seconds"): is_finite,
     ("timings", "attempts"): _are_attempts,
     ("machine", "processor"): _is_text,
+    ("machine", "threads"): _is_thread_count,
     ("machine", "gpus"): are_texts,
     ("composition", "overrides"): are_texts,
     ("composition", "choices"): _are_choices,

@@ -35,6 +35,7 @@ from stelab.lab.training.building import (
 from stelab.lab.training.isolation import isolated
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.schedules import build_schedule
+from stelab.lab.training.threads import threads_of
 
 
 def check(jobs: Sequence[DictConfig]) -> None:
@@ -78,7 +79,7 @@ def _check_objects(cfg: DictConfig) -> None:
         for logger in cfg.logger.values():
             if str(logger.get("tracking_uri")).startswith("sqlite:"):
                 logger.tracking_uri = "sqlite://"  # in memory
-    with isolated(cfg.seed, threads=cfg.threads):
+    with isolated(cfg.seed, threads=threads_of(cfg)):
         try:
             with torch.device("meta"):
                 module = build_module(cfg)
@@ -131,7 +132,7 @@ def _require_login(node: DictConfig) -> None:
 
 def _check_batch(cfg: DictConfig, *, batch: Batch) -> None:
     """Show the task a batch, with its numbers."""
-    with isolated(cfg.seed, threads=cfg.threads):
+    with isolated(cfg.seed, threads=threads_of(cfg)):
         try:
             build_task(cfg).require_batch(batch)
         except ValueError as error:
@@ -140,7 +141,7 @@ def _check_batch(cfg: DictConfig, *, batch: Batch) -> None:
 
 def _check_shapes(cfg: DictConfig, *, batch: Batch) -> None:
     """Pass a batch on the meta device; a failure there must be one with numbers too."""
-    with isolated(cfg.seed, threads=cfg.threads):
+    with isolated(cfg.seed, threads=threads_of(cfg)):
         try:
             with torch.device("meta"):
                 on_meta = {name: part.to("meta") for name, part in batch.items()}

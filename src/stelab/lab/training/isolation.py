@@ -14,6 +14,8 @@ import torch
 from pytorch_lightning import seed_everything
 from pytorch_lightning.utilities.seed import isolate_rng
 
+from stelab.lab.training.threads import set_threads
+
 _HARMLESS: tuple[tuple[str, type[Warning]], ...] = (
     # pytorch-lightning 2.6 calls, once a run, what torch 2.14 deprecates.
     (".*LeafSpec", FutureWarning),
@@ -57,8 +59,7 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
             for message, category in _HARMLESS:
                 warnings.filterwarnings("ignore", message=message, category=category)
             lightning.setLevel(logging.WARNING)
-            torch.set_num_threads(threads)
-            os.environ["OMP_NUM_THREADS"] = str(threads)  # for processes that start here
+            set_threads(threads)
             seed_everything(seed, verbose=False)
             yield
 

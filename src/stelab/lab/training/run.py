@@ -33,6 +33,7 @@ from stelab.lab.training.isolation import isolated
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.progress import ProgressFile
 from stelab.lab.training.resume import Start, rewind
+from stelab.lab.training.threads import set_threads, threads_before, threads_of
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def train_checked(cfg: DictConfig) -> Run:
     if finished := finished_run(cfg):
         log.info("%s is finished already (rerun=true runs it again)", finished.name)
         return finished
-    with isolated(cfg.seed, threads=cfg.threads):
+    with isolated(cfg.seed, threads=threads_of(cfg)):
         data = build_data(cfg)
         module = build_module(cfg, data.images("train"))
         interrupts = Interrupts()
@@ -123,9 +124,11 @@ def _train_locked(
         folder.empty()
     start = rewind(folder, module)
     if start.checkpoint is not None:
+        set_threads(threads_before(folder) or torch.get_num_threads())  # to end bit for bit
         log.info("%s continues from step %d", folder.name, start.step)
+    threads = torch.get_num_threads()
     task = {"metric": module.task.metric, "better": module.task.better}
-    recorder = Recorder(folder.path, cfg, from_step=start.step, task=task)
+    recorder = Recorder(folder.path, cfg, from_step=start.step, task=task, threads=threads)
     try:
         outcome = _fit_and_test(cfg, module, data, Checkpoints(cfg, interrupts), start)
     except LockLost:
