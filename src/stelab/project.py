@@ -38,7 +38,7 @@ def _run_name(cfg: DictConfig) -> str:
 PROJECT = Project(
     schemas=SCHEMAS,
     classes={"trainer": "pytorch_lightning.Trainer"},
-    apart={"scheduler": ("interval", "frequency", "monitor")},
+    apart={"scheduler": ("interval", "frequency", "monitor"), "trainer": ("tf32",)},
     contradictions=contradictions,
     resolvers={
         # Of a code: a trained model's, or those of a problem that is measured.
@@ -69,6 +69,7 @@ PROJECT = Project(
         "model.centre": "half",
         "model.output_bias": "random",
         "model.grid": [7, 7],
+        "trainer.tf32": False,
         "task": {"_target_": "stelab.lab.tasks.Reconstruct"},
     },
     file_keys=("from_checkpoint",),

@@ -118,7 +118,7 @@ Scheduler = _open(
     frequency=NotRequired[Count],
     monitor=NotRequired[Text | None],
 )
-# Arguments of `pytorch_lightning.Trainer`, under its names.
+# Arguments of `pytorch_lightning.Trainer`, under its names, and how float32 is computed.
 Trainer = _open(
     accelerator=Text,
     devices=Count | Text | list[Size],
@@ -132,6 +132,7 @@ Trainer = _open(
     detect_anomaly=Flag,
     enable_progress_bar=Flag,
     profiler=Target | None,
+    tf32=NotRequired[Flag],
     # What is not there is left to Lightning.
     max_steps=NotRequired[Limit],
     min_epochs=NotRequired[Size | None],

@@ -92,6 +92,7 @@ def test_what_cannot_change_the_result_does_not_change_the_id(override: str) -> 
         "trainer.max_epochs=6",
         "trainer=gpu",
         "trainer.precision=bf16-mixed",
+        "trainer.tf32=true",
         "scheduler=cosine",
     ],
 )
@@ -109,6 +110,7 @@ FIRST_IDS = {
     "experiment=tutorial": "identity-fixed0-s0-cf226f1b",
     "experiment=quickstart": "identity-fixed0-s0-5f55b057",
     "data=mnist5k model=mlp debug=fast tags=[a]": "identity-fixed0-s0-91b8d30a",
+    "trainer.tf32=false threads=8": "identity-fixed0-s0-409d12f3",
     "data.val_size=0 monitor=train/loss": "identity-fixed0-s0-aac28b2d",
 }
 

@@ -76,17 +76,10 @@ def test_what_computed_a_run_is_recorded_as_it_was(tmp_path: Path) -> None:
     machine = train(tmp_path).record["machine"]
     assert machine["device"] == "cpu"
     assert machine["float32_matmul_precision"] == "highest"
-    tf32 = torch.backends.cudnn.allow_tf32
-    assert (machine["matmul_allow_tf32"], machine["cudnn_allow_tf32"]) == (False, tf32)
-    torch.backends.cudnn.allow_tf32 = not tf32
-    torch.set_float32_matmul_precision("high")
-    try:
-        machine = train(tmp_path, "seed=1").record["machine"]
-    finally:
-        torch.backends.cudnn.allow_tf32 = tf32
-        torch.set_float32_matmul_precision("highest")
+    assert (machine["matmul_allow_tf32"], machine["cudnn_allow_tf32"]) == (False, False)
+    machine = train(tmp_path, "seed=1", "trainer.tf32=true").record["machine"]
     assert machine["float32_matmul_precision"] == "high"
-    assert (machine["matmul_allow_tf32"], machine["cudnn_allow_tf32"]) == (True, not tf32)
+    assert (machine["matmul_allow_tf32"], machine["cudnn_allow_tf32"]) == (True, True)
     (note,) = (n for n in compare(load(tmp_path / "debug")).notes if "TF32" in n)
     assert "cudnn_allow_tf32=true (1 runs)" in note
 

@@ -72,6 +72,7 @@ def build_trainer(cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> 
         options |= {"max_epochs": 1, "val_check_interval": 1.0, "check_val_every_n_epoch": 1}
     bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
     profiler = options.pop("profiler")
+    options.pop("tf32", None)  # see `set_arithmetic`
     callbacks = [*callbacks, *map(build, cfg.callbacks.values()), *([RunBar()] if bar else [])]
     try:
         trainer = pl.Trainer(

@@ -63,11 +63,11 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Take over the signals, and let random generators continue."""
         self.interrupts.install()
-        self._restore_random()
+        self._restore_random(trainer.strategy.root_device)
 
     def on_fit_end(self, trainer: Trainer, module: Any) -> None:
         """Let them continue where training was finished already and only the test is missing."""
-        self._restore_random()
+        self._restore_random(trainer.strategy.root_device)
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Save where it is time to; stop where a signal asks for it."""
@@ -192,9 +192,10 @@ class Checkpoints(Callback):
     def on_save_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """Add random generators, logs and metrics; uncount the batch that has not begun."""
         kind, keys, *rest = np.random.get_state(legacy=True)
+        device = trainer.strategy.root_device
         states = {
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
             "python": random.getstate(),
             "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
         }
@@ -228,12 +229,14 @@ class Checkpoints(Callback):
         self.metrics = checkpoint["metrics"]
         self.random = own_share(checkpoint["random"])
 
-    def _restore_random(self) -> None:
+    def _restore_random(self, device: torch.device) -> None:
         if self.random:
             states, self.random = self.random[0], []
             torch.set_rng_state(states["torch"])
-            if len(states["cuda"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(states["cuda"])
+            if states["cuda"] and device.type == "cuda":
+                # The run's own GPU; in older checkpoints all of the machine.
+                own = 0 if len(states["cuda"]) == 1 else device.index
+                torch.cuda.set_rng_state(states["cuda"][own], device)
             version, keys, gauss = states["python"]
             random.setstate((version, tuple(keys), gauss))
             kind, keys, *rest = states["numpy"]

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import random
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,11 +11,15 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from pytorch_lightning import seed_everything
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities.seed import isolate_rng
 
+from stelab.engine.errors import InputError
 from stelab.lab.training.threads import set_threads
+
+_deterministic: Any = torch.utils.deterministic  # its switch is a property of the module
 
 _HARMLESS: tuple[tuple[str, type[Warning]], ...] = (
     # pytorch-lightning 2.6 calls, once a run, what torch 2.14 deprecates.
@@ -29,8 +34,11 @@ _HARMLESS: tuple[tuple[str, type[Warning]], ...] = (
 
 
 @contextmanager
-def isolated(seed: int, *, threads: int) -> Iterator[None]:
-    """Seed all random generators and set the CPU threads; afterwards restore all global state."""
+def isolated(seed: int, *, threads: int, tf32: bool = False) -> Iterator[None]:
+    """Seed the CPU's random generators, set its threads and how float32 is computed.
+
+    Afterwards restore all global state. A GPU's generator is seeded by `seeded_gpu`.
+    """
     lightning = logging.getLogger("pytorch_lightning")
     with ExitStack() as after:  # in reverse order
         if not gc.get_freeze_count():  # a host that has frozen its own objects keeps it so
@@ -41,7 +49,7 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
         after.callback(torch.set_num_threads, torch.get_num_threads())
         after.callback(torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled())
         after.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
-        after.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        _restore_arithmetic(after)
         after.callback(
             torch.use_deterministic_algorithms,
             torch.are_deterministic_algorithms_enabled(),
@@ -50,7 +58,7 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
         after.callback(torch.set_default_dtype, torch.get_default_dtype())
         after.callback(os.environ.update, dict(os.environ))
         after.callback(os.environ.clear)
-        generators = isolate_rng()
+        generators = isolate_rng(include_cuda=False)
         generators.__enter__()
         # It restores nothing if it is told of an error.
         after.callback(generators.__exit__, None, None, None)
@@ -60,8 +68,73 @@ def isolated(seed: int, *, threads: int) -> Iterator[None]:
                 warnings.filterwarnings("ignore", message=message, category=category)
             lightning.setLevel(logging.WARNING)
             set_threads(threads)
-            seed_everything(seed, verbose=False)
+            set_arithmetic(tf32=tf32)
+            _seed(seed)
             yield
+
+
+def set_arithmetic(*, tf32: bool) -> None:
+    """Say whether a GPU may compute float32 in TF32, which torch itself lets convolutions do.
+
+    By torch's older names: Lightning reads them, and fails where only the newer ones were set.
+    """
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    # Of deterministic algorithms: nothing here reads what it has not written.
+    _deterministic.fill_uninitialized_memory = False
+
+
+class Arithmetic(Callback):
+    """Sets it in each process of a run, of which only the first is `isolated`."""
+
+    def __init__(self, *, tf32: bool):
+        self.tf32 = tf32
+
+    def setup(self, trainer: Trainer, module: Any, stage: str) -> None:
+        """Set it before anything is computed."""
+        set_arithmetic(tf32=self.tf32)
+
+
+def _restore_arithmetic(after: ExitStack) -> None:
+    fill = _deterministic.fill_uninitialized_memory
+    after.callback(setattr, _deterministic, "fill_uninitialized_memory", fill)
+    try:
+        precision, allowed = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError as error:
+        raise InputError(
+            "torch cannot say how it computes float32, as it was told by `fp32_precision`: leave "
+            "that, or use torch.set_float32_matmul_precision and torch.backends.cudnn.allow_tf32"
+        ) from error
+    after.callback(torch.set_float32_matmul_precision, precision)
+    after.callback(setattr, torch.backends.cudnn, "allow_tf32", allowed)
+
+
+def _seed(seed: int) -> None:
+    """Do what Lightning's `seed_everything` does, but for the GPUs, which a run may not use."""
+    os.environ |= {"PL_GLOBAL_SEED": str(seed), "PL_SEED_WORKERS": "0"}  # for its processes
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def seeded_gpu(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generator of the GPU that a run uses, and restore it afterwards.
+
+    No other GPU is touched: that would make a context there, hundreds of megabytes.
+    """
+    if device.type == "mps":
+        torch.mps.manual_seed(seed)
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_rng_state(device)
+    with torch.cuda.device(device):
+        torch.cuda.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.cuda.set_rng_state(before, device)
 
 
 def _mlflow_server() -> str | None:

@@ -29,7 +29,7 @@ from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS, read_check
 from stelab.lab.training.checkpoints import Checkpoints, floats
 from stelab.lab.training.figures import draw_run
 from stelab.lab.training.interrupts import Interrupted, Interrupts, LockLost
-from stelab.lab.training.isolation import isolated
+from stelab.lab.training.isolation import Arithmetic, isolated, seeded_gpu
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.progress import ProgressFile
 from stelab.lab.training.resume import Start, rewind
@@ -76,7 +76,8 @@ def train_checked(cfg: DictConfig) -> Run:
     if finished := finished_run(cfg):
         log.info("%s is finished already (rerun=true runs it again)", finished.name)
         return finished
-    with isolated(cfg.seed, threads=threads_of(cfg)):
+    tf32 = cfg.trainer.get("tf32", False)
+    with isolated(cfg.seed, threads=threads_of(cfg), tf32=tf32):
         data = build_data(cfg)
         module = build_module(cfg, data.images("train"))
         interrupts = Interrupts()
@@ -154,6 +155,7 @@ def _fit_and_test(
     folder, interrupts = checkpoints.folder, checkpoints.interrupts
     # Before all others: its checkpoint is of the state that they have not touched yet.
     callbacks: list[pl.Callback] = [checkpoints, ProgressFile(folder)]
+    callbacks.append(Arithmetic(tf32=cfg.trainer.get("tf32", False)))
     if cfg.trial is not None:
         from stelab.lab.training.pruning import TrialReport
 
@@ -170,12 +172,15 @@ def _fit_and_test(
         trainer.limit_val_batches = 0
     # Lightning would do it after it has loaded a checkpoint, which then loses digits.
     trainer.precision_plugin.convert_module(module)
+    # Several processes seed their own.
+    device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
-        interrupts.check()
-        # What was measured before a continued run's checkpoint, and perhaps not after it.
-        metrics = start.metrics | floats(trainer.callback_metrics)
-        trainer.test(module, datamodule=data, verbose=False)
+        with seeded_gpu(device, cfg.seed):
+            trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
+            interrupts.check()
+            # What was measured before a continued run's checkpoint, and perhaps not after it.
+            metrics = start.metrics | floats(trainer.callback_metrics)
+            trainer.test(module, datamodule=data, verbose=False)
     except Exception as error:
         interrupts.check()  # what trains in other processes ends with another error
         if start.checkpoint is not None and not checkpoints.begun:
