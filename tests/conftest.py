@@ -21,6 +21,7 @@ from waiting import PATIENCE
 from zygote import Fork, Zygote
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+OF_LIBRARIES = ("PY", "TORCH", "_TORCH", "KMP_")
 
 # tests/fuzz: scripts/test tries the same few examples each time; --hypothesis-profile=long others,
 # of everything 66 times as many.
@@ -66,8 +67,8 @@ def no_leaks() -> Iterator[None]:
 
     def switches() -> set[tuple[str, object]]:
         return {
-            # PyTest sets one of its own; importing torch sets PYTORCH_* and TORCH*, sklearn KMP_*.
-            *((k, v) for k, v in os.environ.items() if not k.startswith(("PY", "TORCH", "KMP_"))),
+            # PyTest sets one of its own; torch sets PYTORCH_*, TORCH* and _TORCH*, sklearn KMP_*.
+            *((k, v) for k, v in os.environ.items() if not k.startswith(OF_LIBRARIES)),
             ("default dtype", torch.get_default_dtype()),
             ("deterministic", torch.are_deterministic_algorithms_enabled()),
             ("matmul precision", torch.get_float32_matmul_precision()),

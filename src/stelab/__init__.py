@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stelab.engine import studies
     from stelab.engine.config.compose import build, compose
     from stelab.lab.training import train
+    from stelab.philox import Philox
     from stelab.ternarizer import Ternarizer
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "BinaryLinear",
     "Categorizer",
     "Chain",
+    "Philox",
     "Ternarizer",
     "build",
     "compose",
@@ -34,6 +36,7 @@ _HOME = {
     "BinaryLinear": "stelab.binary_weights",
     "Categorizer": "stelab.categorizer",
     "Chain": "stelab.chain",
+    "Philox": "stelab.philox",
     "Ternarizer": "stelab.ternarizer",
     "build": "stelab.engine.config",
     "compose": "stelab.engine.config",

@@ -1,9 +1,10 @@
 """The binary layer that people put in networks."""
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.arguments import Flag, show_arguments
 from stelab.estimators.base import Estimator, PerExampleLoss
+from stelab.randomness import Source
 from stelab.thresholds.base import Threshold
 
 
@@ -52,15 +53,15 @@ class Binarizer(nn.Module):
         """Return what `bits` are to the network behind: themselves, or if `signed` ``2b - 1``."""
         return 2 * bits - 1 if self.signed else bits
 
-    def forward(self, x: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def forward(self, x: Tensor, *, generator: Source | None = None) -> Tensor:
         """Binarize `x` of shape ``(batch, *code_shape)``: `values` of the same shape and dtype."""
         return self.values(self.estimator(self.centre(x), generator=generator))
 
-    def loss(self, x: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+    def loss(self, x: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         """Evaluate the scalar that the estimator differentiates; see `Estimator.loss`."""
         return self.estimator.loss(self.centre(x), self._behind(f), generator=generator)
 
-    def losses(self, x: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+    def losses(self, x: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         """Evaluate one loss an example, ``(batch,)``; see `Estimator.losses`."""
         return self.estimator.losses(self.centre(x), self._behind(f), generator=generator)
 

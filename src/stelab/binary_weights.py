@@ -20,20 +20,21 @@ References:
 
 from typing import Any, Literal
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from stelab.arguments import checked
 from stelab.estimators.backward import wide
 from stelab.estimators.base import Estimator
 from stelab.estimators.multi_evaluation import MultiEvaluation
+from stelab.randomness import Source
 
 Scale = Literal["none", "mean"]
 r""":math:`\alpha`: 1, or the mean of :math:`|w_c|` over the channel."""
 
 
 def binary_weight(
-    weight: Tensor, *, estimator: Estimator, scale: Scale, generator: Generator | None = None
+    weight: Tensor, *, estimator: Estimator, scale: Scale, generator: Source | None = None
 ) -> Tensor:
     r"""Return the binary weights :math:`\alpha_c\,(2b_c - 1)` for latent ones, see the module.
 
@@ -76,7 +77,7 @@ class _BinaryWeights(nn.Module):
         self.estimator = estimator
         self.scale = scale
 
-    def binary_weight(self, *, generator: Generator | None = None) -> Tensor:
+    def binary_weight(self, *, generator: Source | None = None) -> Tensor:
         """Return the weights that the layer computes with, from latent ones within [-1, 1]."""
         latent = self.weight
         if self.training:
@@ -124,7 +125,7 @@ class BinaryLinear(_BinaryWeights, nn.Linear):
         [[1.75]]
     """
 
-    def forward(self, input: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def forward(self, input: Tensor, *, generator: Source | None = None) -> Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)``.
 
         `generator` is the source of an estimator's randomness, by default torch's global one.
@@ -147,7 +148,7 @@ class BinaryConv2d(_BinaryWeights, nn.Conv2d):
         ValueError: The estimator evaluates the loss several times, or `scale` is no such word.
     """
 
-    def forward(self, input: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def forward(self, input: Tensor, *, generator: Source | None = None) -> Tensor:
         """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h', w')``.
 
         `generator` is the source of an estimator's randomness, by default torch's global one.

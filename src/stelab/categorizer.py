@@ -1,9 +1,10 @@
 """The one-hot layer that people put in networks."""
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.arguments import checked
 from stelab.categorical.base import CategoricalEstimator, PerExampleLoss
+from stelab.randomness import Source
 
 
 class Categorizer(nn.Module):
@@ -37,18 +38,16 @@ class Categorizer(nn.Module):
         """Return what the estimator sees: the logits themselves, as `Binarizer.centre` does s."""
         return logits
 
-    def forward(self, logits: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, *, generator: Source | None = None) -> Tensor:
         """Draw one-hots, shape and dtype of `logits`; see `CategoricalEstimator.forward`."""
         return self.estimator(logits, generator=generator)
 
-    def loss(
-        self, logits: Tensor, f: PerExampleLoss, *, generator: Generator | None = None
-    ) -> Tensor:
+    def loss(self, logits: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         """Evaluate the scalar that is differentiated; see `CategoricalEstimator.loss`."""
         return self.estimator.loss(logits, f, generator=generator)
 
     def losses(
-        self, logits: Tensor, f: PerExampleLoss, *, generator: Generator | None = None
+        self, logits: Tensor, f: PerExampleLoss, *, generator: Source | None = None
     ) -> Tensor:
         """Evaluate one loss an example, ``(batch,)``; see `CategoricalEstimator.losses`."""
         return self.estimator.losses(logits, f, generator=generator)

@@ -19,10 +19,11 @@ batch norm behind bits makes examples depend on each other.
 from collections.abc import Callable
 from typing import Any, cast
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.binarizer import Binarizer
 from stelab.estimators.base import evaluate
+from stelab.randomness import Source
 
 Codes = tuple[Tensor, ...]
 """The bits of the layers so far, as the network behind each sees them (`Binarizer.values`)."""
@@ -59,7 +60,7 @@ class Chain(nn.Module):
         _require_last(layers)
         self.layers = nn.ModuleList(nn.ModuleList(layer) for layer in layers)
 
-    def forward(self, x: Tensor, *, given: Codes = (), generator: Generator | None = None) -> Codes:
+    def forward(self, x: Tensor, *, given: Codes = (), generator: Source | None = None) -> Codes:
         """Return the bits of all layers, first to last, with one-pass estimators' gradients.
 
         Those of the first layers may be `given`, as in `losses`.
@@ -76,7 +77,7 @@ class Chain(nn.Module):
         *,
         given: Codes = (),
         term: Callable[[int, Tensor, Codes], Tensor] | None = None,
-        generator: Generator | None = None,
+        generator: Source | None = None,
     ) -> Tensor:
         r"""Evaluate one loss an example, ``(batch,)``, as `Estimator.losses` does for one layer.
 

@@ -25,7 +25,7 @@ from stelab.estimators import (
     DecoupledStraightThrough,
     ReinMax,
 )
-from stelab.estimators.bernoulli import uniform
+from stelab.randomness import uniform
 
 ST = BernoulliStraightThrough(slope="sigmoid", temperature=1.0)
 WARM_ST = BernoulliStraightThrough(slope="sigmoid", temperature=2.0)

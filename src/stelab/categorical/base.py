@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.arguments import show_arguments
 from stelab.estimators.backward import HardForward, once, require_shape, wide
 from stelab.estimators.base import Exactness, evaluate, require_batch
+from stelab.randomness import Source, exponential
 
 PerExampleLoss = Callable[[Tensor], Tensor]
 """Maps one-hots of shape ``(batch, ..., K)`` to one loss per example, shape ``(batch,)``."""
@@ -33,13 +34,6 @@ def jacobian_product(q: Tensor, g: Tensor) -> Tensor:
 def log_probabilities(logits: Tensor) -> Tensor:
     r"""Compute :math:`\log\pi`; a logit of +inf is that of the class, as inf - inf would not be."""
     return logits.clamp_max(torch.finfo(logits.dtype).max).log_softmax(-1)
-
-
-def exponential(like: Tensor, *, generator: Generator | None) -> Tensor:
-    """Draw from Exp(1), finite and above 0, in the shape of `like`, in float32 or wider."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    u = torch.rand(like.shape, dtype=dtype, device=like.device, generator=generator)
-    return -u.clamp_min(torch.finfo(dtype).tiny).log()
 
 
 def one_hot(index: Tensor, like: Tensor) -> Tensor:
@@ -88,7 +82,7 @@ class CategoricalEstimator(nn.Module):
     extra_repr = show_arguments
 
     def forward(
-        self, logits: Tensor, *, sample: Tensor | None = None, generator: Generator | None = None
+        self, logits: Tensor, *, sample: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """Draw one-hots in training mode; in evaluation mode take the largest logit.
 
@@ -109,9 +103,7 @@ class CategoricalEstimator(nn.Module):
             f"{type(self).__name__} must define forward(logits, *, sample, generator)"
         )
 
-    def loss(
-        self, logits: Tensor, f: PerExampleLoss, *, generator: Generator | None = None
-    ) -> Tensor:
+    def loss(self, logits: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         """Evaluate ``mean_i f(D)_i``, a scalar whose gradient at `logits` is the estimate.
 
         With respect to the parameters inside `f` the gradient is the ordinary one.
@@ -127,7 +119,7 @@ class CategoricalEstimator(nn.Module):
         return self.losses(logits, f, generator=generator).mean()
 
     def losses(
-        self, logits: Tensor, f: PerExampleLoss, *, generator: Generator | None = None
+        self, logits: Tensor, f: PerExampleLoss, *, generator: Source | None = None
     ) -> Tensor:
         """Evaluate ``f(D)_i`` for every example, ``(batch,)``; their gradients are the estimates.
 
@@ -139,7 +131,7 @@ class CategoricalEstimator(nn.Module):
         require_batch(logits, at_least=2)
         return evaluate(f, self(logits, generator=generator))
 
-    def take(self, logits: Tensor, sample: Tensor | None, generator: Generator | None) -> Tensor:
+    def take(self, logits: Tensor, sample: Tensor | None, generator: Source | None) -> Tensor:
         """Return the given one-hots in the dtype of `logits`, or without any draw some.
 
         Raises:
@@ -155,7 +147,7 @@ class CategoricalEstimator(nn.Module):
         require_shape(sample, logits, "sample")
         return sample.to(logits.dtype)
 
-    def draw(self, logits: Tensor, *, generator: Generator | None) -> Tensor:
+    def draw(self, logits: Tensor, *, generator: Source | None) -> Tensor:
         """Draw one-hots in training mode; in evaluation mode take the largest logit."""
         logits = logits.detach()
         if not self.training:
@@ -167,7 +159,7 @@ class CategoricalEstimator(nn.Module):
 class SoftmaxJacobians(CategoricalEstimator):
     r"""Backward: :math:`\sum_m c_m\,J(q_m)\,g`; a subclass defines the mixture of c and q."""
 
-    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Generator | None) -> Mixture:
+    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Source | None) -> Mixture:
         r"""Return the weights c and the probabilities q, in the dtype of `log_pi`.
 
         Args:
@@ -180,7 +172,7 @@ class SoftmaxJacobians(CategoricalEstimator):
         )
 
     def forward(
-        self, logits: Tensor, *, sample: Tensor | None = None, generator: Generator | None = None
+        self, logits: Tensor, *, sample: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `CategoricalEstimator.forward`."""
         sample = self.take(logits, sample, generator)

@@ -17,14 +17,15 @@ References:
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.arguments import Count, NonNegative, Positive, checked
-from stelab.categorical.base import Mixture, SoftmaxJacobians, exponential
+from stelab.categorical.base import Mixture, SoftmaxJacobians
+from stelab.randomness import Source, exponential
 
 
 def conditional_gumbel(
-    log_pi: Tensor, sample: Tensor, *, samples: int, generator: Generator | None
+    log_pi: Tensor, sample: Tensor, *, samples: int, generator: Source | None
 ) -> Tensor:
     r"""Draw :math:`z = \log\pi + G` given that its largest entry is that of the one-hot D.
 
@@ -70,7 +71,7 @@ class GumbelRao(SoftmaxJacobians):
         self.samples = samples
         self.temperature = temperature
 
-    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Generator | None) -> Mixture:
+    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Source | None) -> Mixture:
         """See the class."""
         z = conditional_gumbel(log_pi, sample, samples=self.samples, generator=generator)
         return [(1 / self.temperature, (z / self.temperature).softmax(-1))]
@@ -117,7 +118,7 @@ class GappedStraightThrough(SoftmaxJacobians):
         self.gap = gap
         self.temperature = temperature
 
-    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Generator | None) -> Mixture:
+    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Source | None) -> Mixture:
         """See the class."""
         top = log_pi.amax(-1, keepdim=True)
         gap = _gap_of_p(log_pi, sample) if self.gap == "p" else self.gap

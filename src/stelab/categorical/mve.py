@@ -10,7 +10,7 @@ References:
 from typing import Any, Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.arguments import NonNegative, checked
 from stelab.categorical.base import (
@@ -21,6 +21,7 @@ from stelab.categorical.base import (
 )
 from stelab.estimators.backward import HardForward, once
 from stelab.estimators.base import Exactness
+from stelab.randomness import Source
 
 
 class _MinimumVariance(HardForward):
@@ -139,7 +140,7 @@ class MVE(CategoricalEstimator):
         return alpha if alpha > 1e-15 else 0.0
 
     def forward(
-        self, logits: Tensor, *, sample: Tensor | None = None, generator: Generator | None = None
+        self, logits: Tensor, *, sample: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `CategoricalEstimator.forward`."""
         sample = self.take(logits, sample, generator)

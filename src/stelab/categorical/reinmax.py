@@ -14,11 +14,12 @@ References:
 import math
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.arguments import AtLeastOne, Count, Positive, Real, checked
 from stelab.categorical.base import Mixture, SoftmaxJacobians
 from stelab.categorical.gumbel import conditional_gumbel
+from stelab.randomness import Source
 
 
 def reinmax_mixture(log_pi: Tensor, sample: Tensor, temperature: float) -> Mixture:
@@ -53,7 +54,7 @@ class ReinMax(SoftmaxJacobians):
         self.temperature = temperature
         self.exactness = "exact for quadratic" if temperature == 1 else "biased"
 
-    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Generator | None) -> Mixture:
+    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Source | None) -> Mixture:
         """See the class."""
         return reinmax_mixture(log_pi, sample, self.temperature)
 
@@ -96,7 +97,7 @@ class ReinMaxRao(SoftmaxJacobians):
         self.samples = samples
         self.temperature = temperature
 
-    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Generator | None) -> Mixture:
+    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Source | None) -> Mixture:
         """See the class."""
         log_m = log_midpoint(log_pi, sample)
         z = conditional_gumbel(log_m, sample, samples=self.samples, generator=generator)
@@ -133,7 +134,7 @@ class ReinMaxCV(SoftmaxJacobians):
         self.samples = samples
         self.temperature = temperature
 
-    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Generator | None) -> Mixture:
+    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Source | None) -> Mixture:
         """See the class."""
         log_m = log_midpoint(log_pi, sample)
         z = conditional_gumbel(log_m, sample, samples=self.samples + 1, generator=generator)

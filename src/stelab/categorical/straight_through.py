@@ -5,10 +5,11 @@ References:
     Stochastic Neurons for Conditional Computation", arXiv:1308.3432.
 """
 
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.arguments import Positive, checked
 from stelab.categorical.base import Mixture, SoftmaxJacobians
+from stelab.randomness import Source
 
 
 class StraightThrough(SoftmaxJacobians):
@@ -30,6 +31,6 @@ class StraightThrough(SoftmaxJacobians):
         self.temperature = temperature
         self.exactness = "exact for linear" if temperature == 1 else "biased"
 
-    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Generator | None) -> Mixture:
+    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Source | None) -> Mixture:
         """See the class."""
         return [(1 / self.temperature, (log_pi / self.temperature).softmax(-1))]

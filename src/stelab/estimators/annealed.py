@@ -14,13 +14,14 @@ References:
 """
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.annealing import Scheduled
 from stelab.arguments import Flag, Positive, checked
 from stelab.estimators.backward import known, through, wide
 from stelab.estimators.base import Estimator, step
 from stelab.estimators.bernoulli import Bernoulli
+from stelab.randomness import Source
 
 
 class EDE(Scheduled, Estimator):
@@ -44,7 +45,7 @@ class EDE(Scheduled, Estimator):
         self.normalize_mass = normalize_mass
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         x = wide(s.detach())
@@ -86,7 +87,7 @@ class SlopeAnnealed(Scheduled, Bernoulli):
         return ((self.linear().to(s.dtype) * s + 1) / 2).clamp(0, 1)
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored unless `stochastic`."""
         x = wide(s.detach())
@@ -94,7 +95,7 @@ class SlopeAnnealed(Scheduled, Bernoulli):
         slope = a / 2 * ((a * x).abs() < 1).to(x.dtype)
         return through(s, self.take(s, bits, generator), slope, constant=True)
 
-    def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+    def draw(self, s: Tensor, *, generator: Source | None) -> Tensor:
         """Draw bits if `stochastic` (and training); else compute the step."""
         return super().draw(s, generator=generator) if self.stochastic else step(s)
 
@@ -152,7 +153,7 @@ class Progressive(Scheduled, Estimator):
         super().__init__(start=start, end=end)
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored, given bits are taken."""
         soft = self.probability(known(s))

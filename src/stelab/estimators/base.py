@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from stelab.arguments import show_arguments
 from stelab.estimators.backward import require_shape, wide
+from stelab.randomness import Source
 
 PerExampleLoss = Callable[[Tensor], Tensor]
 """Maps bits of shape ``(batch, *code_shape)`` to one loss per example, shape ``(batch,)``."""
@@ -99,7 +100,7 @@ class Estimator(nn.Module):
     extra_repr = show_arguments
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """Binarize the centred pre-activation.
 
@@ -119,7 +120,7 @@ class Estimator(nn.Module):
             f"{type(self).__name__} must define forward(s, *, bits, generator)"
         )
 
-    def loss(self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+    def loss(self, s: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         """Evaluate ``mean_i f(b)_i``, a scalar whose gradient with respect to `s` is the estimate.
 
         With respect to the parameters inside `f` the gradient is the ordinary one.
@@ -134,7 +135,7 @@ class Estimator(nn.Module):
         """
         return self.losses(s, f, generator=generator).mean()
 
-    def losses(self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+    def losses(self, s: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         r"""Evaluate ``f(b)_i`` for every example, ``(batch,)``; their gradients are the estimates.
 
         For weights :math:`w_i` that do not depend on the bits drawn here, the gradient of
@@ -149,11 +150,11 @@ class Estimator(nn.Module):
         """
         return evaluate(f, self(s, generator=generator))
 
-    def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+    def draw(self, s: Tensor, *, generator: Source | None) -> Tensor:
         """Return this estimator's own bits: the step, unless a subclass draws them."""
         return step(s)
 
-    def take(self, s: Tensor, bits: Tensor | None, generator: Generator | None) -> Tensor:
+    def take(self, s: Tensor, bits: Tensor | None, generator: Source | None) -> Tensor:
         """Return the given bits in the dtype of `s`, or without any this estimator's own.
 
         Raises:

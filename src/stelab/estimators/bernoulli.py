@@ -18,18 +18,12 @@ References:
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.arguments import AtLeastOne, Positive, checked
 from stelab.estimators.backward import through, wide
 from stelab.estimators.base import Estimator, Randomness, step
-
-
-def uniform(s: Tensor, *, generator: Generator | None) -> Tensor:
-    """Draw from the open interval (0, 1), in the shape of `s`, in float32 or wider."""
-    dtype = torch.promote_types(s.dtype, torch.float32)
-    u = torch.rand(s.shape, dtype=dtype, device=s.device, generator=generator)
-    return u.clamp_min(torch.finfo(dtype).tiny)
+from stelab.randomness import Source, bernoulli
 
 
 class Bernoulli(Estimator):
@@ -38,21 +32,21 @@ class Bernoulli(Estimator):
     randomness: Randomness = "bits"
     draws = True
 
-    def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+    def draw(self, s: Tensor, *, generator: Source | None) -> Tensor:
         """Draw bits in training mode; in evaluation mode compute ``1[s > 0]``."""
         return self.sample(s, generator=generator) if self.training else step(s)
 
-    def sample(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+    def sample(self, s: Tensor, *, generator: Source | None) -> Tensor:
         """Draw bits, whatever the mode."""
-        u = uniform(s, generator=generator)
-        return (u < self.probability(s.detach().to(u.dtype))).to(s.dtype)
+        p = self.probability(wide(s.detach()))
+        return bernoulli(p, generator=generator).to(s.dtype)
 
     def weight(self, s: Tensor, bits: Tensor) -> Tensor:
         """Compute w(s, b), what the gradient is multiplied with, for `s` in float32 or wider."""
         raise NotImplementedError(f"{type(self).__name__} must define weight(s, bits)")
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`."""
         bits = self.take(s, bits, generator)

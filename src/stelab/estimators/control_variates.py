@@ -18,14 +18,14 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.arguments import Count, Positive, Real, checked
 from stelab.estimators.base import PerExampleLoss
-from stelab.estimators.bernoulli import uniform
 from stelab.estimators.gumbel import noisy_logit
 from stelab.estimators.multi_evaluation import MultiEvaluation, column
 from stelab.estimators.variance import VarianceNet, stand_in, variance_parameter
+from stelab.randomness import Source, uniform
 
 
 def value_and_slope(f: PerExampleLoss, at: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +79,7 @@ class MuProp(MultiEvaluation):
         return 2
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         bits, p = self.sample(s, generator=generator), torch.sigmoid(s)
@@ -122,7 +122,7 @@ class Rebar(MultiEvaluation):
         return 3
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         parameters = [self.strength, self.log_temperature]
@@ -145,7 +145,7 @@ def coupled_estimate(
     temperature: Tensor,
     strength: Tensor | float = 1.0,
     network: PerExampleLoss | None = None,
-    generator: Generator | None,
+    generator: Source | None,
 ) -> tuple[Tensor, Tensor]:
     r"""Compute :math:`[f(b) - c(\tilde z)](b - p) + \partial_s[c(z) - c(\tilde z)]`.
 
@@ -210,7 +210,7 @@ class Relax(MultiEvaluation):
         return 3
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         net, log_temperature = self.net.stand_ins(), stand_in(self.log_temperature)
@@ -256,7 +256,7 @@ class DoubleControlVariates(MultiEvaluation):
         return 2
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         p, a = torch.sigmoid(s), stand_in(self.strength)

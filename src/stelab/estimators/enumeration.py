@@ -13,12 +13,13 @@ References:
 """
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from stelab.arguments import Count, checked
 from stelab.estimators.base import PerExampleLoss
 from stelab.estimators.multi_evaluation import MultiEvaluation, column
+from stelab.randomness import Source, uniform
 
 MOST_BITS = 16
 
@@ -68,7 +69,7 @@ class Exact(MultiEvaluation):
         return 1 + 2**bits
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         if s.shape[1] != self.bits:
@@ -100,7 +101,7 @@ class LocalExpectation(MultiEvaluation):
         return bits + 1
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         bits, p = self.sample(s, generator=generator), torch.sigmoid(s)
@@ -127,12 +128,12 @@ class BitFlip(MultiEvaluation):
         return 2
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         bits, p = self.sample(s, generator=generator), torch.sigmoid(s)
         losses, size = f(bits), s.shape[1]
-        index = torch.randint(size, (len(s),), device=s.device, generator=generator)
+        index = (uniform(s[:, 0], generator=generator) * size).long()
         with torch.no_grad():
             difference = flip_difference(f, bits, losses, index)
         chosen = torch.nn.functional.one_hot(index, size).to(s.dtype)

@@ -13,12 +13,13 @@ References:
 """
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from stelab.arguments import Count, Positive, checked
 from stelab.estimators.backward import known, through
-from stelab.estimators.bernoulli import Bernoulli, uniform
+from stelab.estimators.bernoulli import Bernoulli
+from stelab.randomness import Source, uniform
 
 
 def noisy_logit(s: Tensor, bits: Tensor, v: Tensor) -> Tensor:
@@ -57,13 +58,13 @@ class GumbelRao(Bernoulli):
         self.temperature = temperature
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; the noise is drawn for given bits, too."""
         bits = self.take(s, bits, generator)
         return through(s, bits, self._slope(known(s.detach()), bits, generator))
 
-    def _slope(self, s: Tensor, bits: Tensor, generator: Generator | None) -> Tensor:
+    def _slope(self, s: Tensor, bits: Tensor, generator: Source | None) -> Tensor:
         total = torch.zeros_like(s)
         for _ in range(self.samples):  # one after the other: k times the code would not fit
             v = uniform(s, generator=generator)
@@ -111,7 +112,7 @@ class BinaryConcrete(Bernoulli):
         self.temperature = temperature
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; in training, y is drawn given the bits."""
         bits = self.take(s, bits, generator)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.autograd import Function
 
 from stelab.estimators.backward import HardForward, hand_back, known, once
 from stelab.estimators.base import PerExampleLoss, Randomness, evaluate, rows
 from stelab.estimators.bernoulli import Bernoulli
 from stelab.estimators.variance import leave_gradient
+from stelab.randomness import Source
 
 
 class _Graft(Function):
@@ -67,7 +68,7 @@ class MultiEvaluation(Bernoulli):
         return self.training and torch.is_grad_enabled()
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """Evaluate the loss and estimate its gradient.
 
@@ -90,23 +91,23 @@ class MultiEvaluation(Bernoulli):
             leave_gradient(gradient.square().sum(1).mean(), parameters, stand_ins)
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; going backward through the bits raises RuntimeError."""
         return _NoRule.apply(s, self.take(s, bits, generator), type(self).__name__)
 
-    def loss(self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+    def loss(self, s: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         """See `Estimator.loss`."""
         losses, gradient = self._estimate_rows(s, f, generator)
         return _Graft.apply(losses.mean(), s, gradient / len(s))
 
-    def losses(self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+    def losses(self, s: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         """See `Estimator.losses`."""
         losses, gradient = self._estimate_rows(s, f, generator)
         return _Graft.apply(losses, s, gradient)
 
     def _estimate_rows(
-        self, s: Tensor, f: PerExampleLoss, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         logits = rows(known(s.detach()))
 

@@ -15,12 +15,13 @@ References:
 """
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.arguments import Flag, Positive, checked
 from stelab.estimators.backward import through, wide
 from stelab.estimators.base import step
 from stelab.estimators.bernoulli import Bernoulli
+from stelab.randomness import Source
 
 
 class Noise(Bernoulli):
@@ -57,14 +58,14 @@ class Noise(Bernoulli):
         return self.distribution(s / self.scale)
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored unless `stochastic`."""
         bits = self.take(s, bits, generator)
         slope = self.density(wide(s.detach()) / self.scale) / self.scale
         return through(s, bits, slope, constant=self.constant)
 
-    def draw(self, s: Tensor, *, generator: Generator | None) -> Tensor:
+    def draw(self, s: Tensor, *, generator: Source | None) -> Tensor:
         """Draw bits if `stochastic` (and training); else compute the step."""
         return super().draw(s, generator=generator) if self.stochastic else step(s)
 

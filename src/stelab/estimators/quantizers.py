@@ -10,12 +10,13 @@ References:
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.arguments import NonNegative, Positive, checked
 from stelab.estimators.backward import HardForward, hand_back, known, once, wide
 from stelab.estimators.base import Estimator
 from stelab.estimators.straight_through import IdentityGradient
+from stelab.randomness import Source
 
 
 class DSQ(Estimator):
@@ -41,7 +42,7 @@ class DSQ(Estimator):
         self.log_steepness = nn.Parameter(torch.tensor(float(steepness)).log())
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         soft = self.probability(known(s))
@@ -89,7 +90,7 @@ class EWGS(Estimator):
         self.scaling = scaling
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         return _ScaledGradient.apply(s, self.take(s, bits, generator), self.scaling)

@@ -18,13 +18,13 @@ References:
 """
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.arguments import AtLeastTwo, checked
 from stelab.estimators.base import PerExampleLoss
 from stelab.estimators.baselines import Baseline
-from stelab.estimators.bernoulli import uniform
 from stelab.estimators.multi_evaluation import MultiEvaluation, column
+from stelab.randomness import Source, uniform
 
 
 class Reinforce(MultiEvaluation):
@@ -45,7 +45,7 @@ class Reinforce(MultiEvaluation):
         self.learning_rate = baseline.learning_rate
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         bits = self.sample(s, generator=generator)
@@ -85,7 +85,7 @@ class LeaveOneOut(MultiEvaluation):
         return self.samples
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         bits = torch.stack([self.sample(s, generator=generator) for _ in range(self.samples)])
@@ -93,7 +93,7 @@ class LeaveOneOut(MultiEvaluation):
         return losses.mean(0), leave_one_out(losses.detach(), bits, s)
 
 
-def antithetic(s: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+def antithetic(s: Tensor, generator: Source | None) -> tuple[Tensor, Tensor, Tensor]:
     """Draw u uniform on (0, 1), ``1[u < p]`` and its antithetic twin ``1[u > 1 - p]``."""
     u, p = uniform(s, generator=generator), torch.sigmoid(s)
     return u, (u < p).to(s.dtype), (1 - u < p).to(s.dtype)
@@ -113,7 +113,7 @@ class ARM(MultiEvaluation):
         return 2
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         u, bits, twin = antithetic(s, generator)
@@ -137,7 +137,7 @@ class DisARM(MultiEvaluation):
         return 2
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         _, bits, twin = antithetic(s, generator)
@@ -162,14 +162,14 @@ class ARMS(LeaveOneOut):
     """
 
     def estimate(
-        self, s: Tensor, f: PerExampleLoss, *, generator: Generator | None
+        self, s: Tensor, f: PerExampleLoss, *, generator: Source | None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiEvaluation.estimate`."""
         bits = self._copula(s, generator)
         losses = torch.stack([f(b) for b in bits])
         return losses.mean(0), leave_one_out(losses.detach(), bits, s) * self._decorrelation(s)
 
-    def _copula(self, s: Tensor, generator: Generator | None) -> Tensor:
+    def _copula(self, s: Tensor, generator: Source | None) -> Tensor:
         u = uniform(s.expand(self.samples, *s.shape), generator=generator)
         e = -u.log()
         marginal = (1 - e / e.sum(0)) ** (self.samples - 1)

@@ -10,11 +10,12 @@ References:
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.arguments import Positive, checked
 from stelab.estimators.backward import HardForward, hand_back
 from stelab.estimators.base import Estimator
+from stelab.randomness import Source
 
 
 class _Step(HardForward):
@@ -58,7 +59,7 @@ class Identity(Estimator):
     """
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         return IdentityGradient.apply(s, self.take(s, bits, generator))
@@ -86,7 +87,7 @@ class HardtanhClip(Estimator):
         self.bound = bound
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         return _ClampedGradient.apply(s, self.take(s, bits, generator), self.bound)
@@ -107,7 +108,7 @@ class ZeroGradient(Estimator):
     """
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         return _ZeroGradient.apply(s, self.take(s, bits, generator))

@@ -22,11 +22,12 @@ References:
 """
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stelab.arguments import Flag, Positive, checked
 from stelab.estimators.backward import through, wide
 from stelab.estimators.base import Estimator, step
+from stelab.randomness import Source
 
 
 class Surrogate(Estimator):
@@ -43,7 +44,7 @@ class Surrogate(Estimator):
         raise NotImplementedError(f"{type(self).__name__} must define derivative(s)")
 
     def forward(
-        self, s: Tensor, *, bits: Tensor | None = None, generator: Generator | None = None
+        self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         derivative = self.derivative(wide(s.detach()))

@@ -10,12 +10,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.arguments import show_arguments
 from stelab.binarizer import Binarizer
 from stelab.estimators.backward import wide
 from stelab.estimators.base import Estimator, PerExampleLoss
+from stelab.randomness import Source
 from stelab.thresholds.channels import per_channel
 
 
@@ -102,13 +103,13 @@ class Quantizer(nn.Module):
         x, border = self._locate(z)
         return self.binarizer.centre(x - border)
 
-    def forward(self, z: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def forward(self, z: Tensor, *, generator: Source | None = None) -> Tensor:
         """Quantize `z` of shape ``(batch, d, *positions)``: codes of the same shape and dtype."""
         x, border = self._locate(z)
         bits = self.binarizer(x - border, generator=generator)
         return self.codewords(border + bits).to(z.dtype)
 
-    def loss(self, z: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+    def loss(self, z: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         """Evaluate the scalar that the estimator differentiates; see `Estimator.loss`.
 
         Args:
@@ -120,7 +121,7 @@ class Quantizer(nn.Module):
         x, border = self._locate(z)
         return self.binarizer.loss(x - border, self._of_bits(f, border, z), generator=generator)
 
-    def losses(self, z: Tensor, f: PerExampleLoss, *, generator: Generator | None = None) -> Tensor:
+    def losses(self, z: Tensor, f: PerExampleLoss, *, generator: Source | None = None) -> Tensor:
         """Evaluate one loss an example, ``(batch,)``; see `Estimator.losses` and `loss`."""
         x, border = self._locate(z)
         return self.binarizer.losses(x - border, self._of_bits(f, border, z), generator=generator)

@@ -18,12 +18,12 @@ from resuming import assert_same, stop_at
 from stelab.engine.comparison import compare
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run, load, read_run
-from stelab.lab.data.datamodule import seeded
 from stelab.lab.models.classifiers import Classifier
 from stelab.lab.models.vae import HierarchicalVAE
 from stelab.lab.training import build_module
 from stelab.lab.training.codes import decode, encode
 from stelab.lab.training.restore import evaluate, load_data, restore
+from stelab.philox import Philox
 from waiting import wait_until
 
 TASKS = {
@@ -189,17 +189,16 @@ def test_runs_of_two_tasks_share_no_headline(tmp_path: Path) -> None:
 
 def test_what_evaluation_draws_is_not_what_training_drew() -> None:
     module = build_module(stelab.compose("task=elbo", "data=mnist5k", "model.bits=4"))
-    seen: list[int] = []
+    seen: list[tuple[object, ...]] = []
 
-    def note(*_: object, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        seen.append(generator.initial_seed())
+    def note(*_: object, generator: Philox) -> dict[str, torch.Tensor]:
+        seen.append((generator.seed, generator.step, generator.stream))
         return {}
 
     module.task.evaluate = note  # type: ignore[assignment]
     for split in ("train", "val", "test"):
         for index in range(4):
             module.evaluate(split, {"images": torch.zeros(1)}, index)
-    trained = {seeded(0, step, rank).initial_seed() for step in range(20) for rank in range(4)}
-    pixels = {seeded(0, epoch, index, 1).initial_seed() for epoch in range(4) for index in range(4)}
-    assert len(set(seen)) == 12
-    assert not set(seen) & (trained | pixels)
+    trained = module.random_numbers("training", 0)
+    seen += [(trained.seed, step, trained.stream) for step in range(4)]
+    assert len(set(seen)) == 16

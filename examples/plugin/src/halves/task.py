@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab import Binarizer
 from stelab.arguments import Count, checked
@@ -13,6 +13,7 @@ from stelab.lab.models import Network
 from stelab.lab.tasks import Task
 from stelab.lab.tasks.base import Split
 from stelab.lab.tasks.reconstruct import require_image
+from stelab.randomness import Source, bernoulli
 
 
 class PredictLower(Task):
@@ -65,13 +66,13 @@ class PredictLower(Task):
         return {"nll": self.losses(output, batch)}
 
     def evaluate(
-        self, model: Network, batch: Batch, split: Split, *, generator: Generator
+        self, model: Network, batch: Batch, split: Split, *, generator: Source
     ) -> dict[str, Tensor]:
         """Return the mean ``loss`` of K draws, and ``nll``."""
         layer = model.binarizer
         assert isinstance(layer, Binarizer)
         p = layer.estimator.probability(layer.centre(model.encoder(batch["images"])))
-        codes = (layer.values(torch.bernoulli(p, generator=generator)) for _ in range(self.draws))
+        codes = (layer.values(bernoulli(p, generator=generator)) for _ in range(self.draws))
         losses = torch.stack([self.losses(model.decode(code), batch) for code in codes])
         return {
             "loss": losses.mean(0),

@@ -9,7 +9,7 @@ References:
 import copy
 from typing import Literal
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.arguments import AtLeastTwo, Count, checked
 from stelab.binarizer import Binarizer
@@ -17,6 +17,7 @@ from stelab.binary_weights import BinaryConv2d, BinaryLinear
 from stelab.chain import Chain
 from stelab.estimators import Estimator
 from stelab.lab.models.network import Network, Outcome
+from stelab.randomness import Source
 
 
 class Classifier(Network):
@@ -47,7 +48,7 @@ class Classifier(Network):
         logits: Tensor = self.readout(self.chain(code, given=(code,))[-1])
         return logits
 
-    def losses(self, code: Tensor, outcome: Outcome, *, generator: Generator | None) -> Tensor:
+    def losses(self, code: Tensor, outcome: Outcome, *, generator: Source | None) -> Tensor:
         """See `Network.losses`: the estimators of further layers are nested."""
         return self.chain.losses(
             code, lambda codes: outcome(self.readout(codes[-1])), given=(code,), generator=generator

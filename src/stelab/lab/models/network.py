@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.binarizer import Binarizer
 from stelab.categorical import CategoricalEstimator
 from stelab.categorizer import Categorizer
 from stelab.estimators import Estimator
 from stelab.quantizers import Quantizer
+from stelab.randomness import Source
 
 Layer = Binarizer | Categorizer | Quantizer
 """Draws or computes discrete codes, and trains what is before it by its estimator."""
@@ -55,7 +56,7 @@ class Network(nn.Module):
         """Return what the network puts out for `code`, shape ``(batch, *code_shape)``."""
         raise NotImplementedError(f"{type(self).__name__} must define decode(code)")
 
-    def losses(self, code: Tensor, outcome: Outcome, *, generator: Generator | None) -> Tensor:
+    def losses(self, code: Tensor, outcome: Outcome, *, generator: Source | None) -> Tensor:
         """Return the loss of every code, ``(batch,)``, as the binary layer's estimator asks for it.
 
         Args:

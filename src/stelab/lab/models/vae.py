@@ -23,7 +23,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.distributions import (
     Bernoulli,
     Distribution,
@@ -34,10 +34,11 @@ from torch.distributions import (
 
 from stelab.arguments import AtLeastTwo, Count, NonNegative, checked
 from stelab.binarizer import Binarizer
-from stelab.categorical.base import exponential, one_hot
+from stelab.categorical.base import one_hot
 from stelab.categorizer import Categorizer
-from stelab.estimators.bernoulli import uniform
+from stelab.estimators.backward import wide
 from stelab.lab.models.network import Layer, Network, Outcome
+from stelab.randomness import Source, bernoulli, exponential
 
 
 class Decoded(NamedTuple):
@@ -77,7 +78,7 @@ class VAE(Network):
         """Return p(b), once for each example."""
         raise NotImplementedError(f"{type(self).__name__} must define prior(examples)")
 
-    def sample(self, x: Tensor, *, generator: Generator | None) -> Tensor:
+    def sample(self, x: Tensor, *, generator: Source | None) -> Tensor:
         """Draw codes, whatever the mode."""
         raise NotImplementedError(f"{type(self).__name__} must define sample(x, generator)")
 
@@ -90,7 +91,7 @@ class VAE(Network):
         """Return what is known of the divergence of the first layer's codes, ``(batch,)``."""
         return kl_divergence(self.posterior(x), self.prior(len(x)))
 
-    def draw(self, x: Tensor, *, generator: Generator | None) -> Draw:
+    def draw(self, x: Tensor, *, generator: Source | None) -> Draw:
         """Draw codes given the logits of images, whatever the mode."""
         code = self.sample(x, generator=generator)
         log_ratio = self.prior(len(x)).log_prob(code) - self.posterior(x).log_prob(code)
@@ -127,7 +128,7 @@ class BernoulliVAE(VAE):
         """See `VAE.prior`."""
         return Independent(Bernoulli(logits=self.prior_logits.expand(examples, -1)), 1)
 
-    def sample(self, x: Tensor, *, generator: Generator | None) -> Tensor:
+    def sample(self, x: Tensor, *, generator: Source | None) -> Tensor:
         """See `VAE.sample`."""
         return _draw_bits(self.binarizer, x, generator)
 
@@ -170,7 +171,7 @@ class HierarchicalVAE(BernoulliVAE):
         x = self.top_encoder(2 * code - 1)
         return self._decode(code, self.top_binarizer(x), x)
 
-    def losses(self, code: Tensor, outcome: Outcome, *, generator: Generator | None) -> Tensor:
+    def losses(self, code: Tensor, outcome: Outcome, *, generator: Source | None) -> Tensor:
         """See `Network.losses`: the upper layer's estimator is nested in the lower one's."""
         x = self.top_encoder(2 * code - 1)
         return self.top_binarizer.losses(
@@ -181,7 +182,7 @@ class HierarchicalVAE(BernoulliVAE):
         """Return minus the entropy of the lower layer's codes; the rest is in the output's cost."""
         return -self.posterior(x).entropy()
 
-    def draw(self, x: Tensor, *, generator: Generator | None) -> Draw:
+    def draw(self, x: Tensor, *, generator: Source | None) -> Draw:
         """See `VAE.draw`."""
         code = self.sample(x, generator=generator)
         top_x = self.top_encoder(2 * code - 1)
@@ -230,7 +231,7 @@ class CategoricalVAE(VAE):
         """See `VAE.prior`."""
         return Independent(OneHotCategorical(logits=self.uniform.expand(examples, -1, -1)), 1)
 
-    def sample(self, x: Tensor, *, generator: Generator | None) -> Tensor:
+    def sample(self, x: Tensor, *, generator: Source | None) -> Tensor:
         """See `VAE.sample`."""
         race = x - exponential(x, generator=generator).log()
         return one_hot(race.argmax(-1), x)
@@ -243,11 +244,11 @@ def _bernoulli(binarizer: Layer, x: Tensor) -> Distribution:
     return Independent(Bernoulli(probs=probability), 1)
 
 
-def _draw_bits(binarizer: Layer, x: Tensor, generator: Generator | None) -> Tensor:
+def _draw_bits(binarizer: Layer, x: Tensor, generator: Source | None) -> Tensor:
     assert isinstance(binarizer, Binarizer)
     s = binarizer.centre(x)
-    u = uniform(s, generator=generator)
-    return (u < binarizer.estimator.probability(s.to(u.dtype))).to(s.dtype)
+    p = binarizer.estimator.probability(wide(s))
+    return bernoulli(p, generator=generator).to(s.dtype)
 
 
 @checked

@@ -2,11 +2,12 @@
 
 from typing import Any, ClassVar, Literal
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.binarizer import Binarizer
 from stelab.lab.data.datamodule import Batch
 from stelab.lab.models.network import Network
+from stelab.randomness import Source
 
 Split = Literal["train", "val", "test"]
 
@@ -81,7 +82,7 @@ class Task(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define metrics(output, batch)")
 
     def evaluate(
-        self, model: Network, batch: Batch, split: Split, *, generator: Generator
+        self, model: Network, batch: Batch, split: Split, *, generator: Source
     ) -> dict[str, Tensor]:
         """Return ``loss`` and the metrics of every example, ``(batch,)`` each, in eval mode.
 

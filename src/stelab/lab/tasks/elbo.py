@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from stelab.arguments import checked
 from stelab.lab.data.datamodule import Batch
@@ -12,6 +12,7 @@ from stelab.lab.models.network import Network
 from stelab.lab.models.vae import VAE, Decoded
 from stelab.lab.tasks.base import Split, Task, binary_layers
 from stelab.lab.tasks.reconstruct import require_image
+from stelab.randomness import Source
 
 _MOST_PIXELS = 2**18  # of what is drawn together, so that memory does not grow with the draws
 
@@ -87,7 +88,7 @@ class Elbo(Task):
         return {"nll": super().losses(output.logits, batch)}
 
     def evaluate(
-        self, model: Network, batch: Batch, split: Split, *, generator: Generator
+        self, model: Network, batch: Batch, split: Split, *, generator: Source
     ) -> dict[str, Tensor]:
         """Return ``loss`` and ``nll`` of one draw; of the test split the bounds of many as well."""
         assert isinstance(model, VAE)
@@ -100,7 +101,7 @@ class Elbo(Task):
         return values
 
     def _bound(
-        self, model: VAE, x: Tensor, batch: Batch, count: int, generator: Generator
+        self, model: VAE, x: Tensor, batch: Batch, count: int, generator: Source
     ) -> Tensor:
         """Return the bound of `count` draws, a few of them at a time."""
         together = max(1, _MOST_PIXELS // batch["images"].numel())

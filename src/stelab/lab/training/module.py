@@ -13,13 +13,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stelab.annealing import Scheduled, advance
 from stelab.engine.config import build
 from stelab.estimators import MultiEvaluation
-from stelab.lab.data.datamodule import SPLITS, Batch, seeded
+from stelab.lab.data.datamodule import SPLITS, Batch
 from stelab.lab.models import Network
 from stelab.lab.tasks import Task
 from stelab.lab.tasks.base import Split, binary_layers
 from stelab.lab.training.finite import FiniteCheck, NonFiniteError
 from stelab.lab.training.processes import EpochMeans
 from stelab.lab.training.schedules import build_schedule
+from stelab.philox import Philox
+
+STREAMS = ("training", *SPLITS)
+"""Of random numbers: what a split's evaluation draws is not what training drew."""
 
 
 class TaskModule(pl.LightningModule):
@@ -105,7 +109,7 @@ class TaskModule(pl.LightningModule):
             return task.losses(output, batch)
 
         x = model.encoder(images)
-        generator = seeded(self.seed, self.global_step, self.global_rank, device=x.device)
+        generator = self.random_numbers("training", self.global_step)
         f = partial(model.losses, outcome=outcome, generator=generator)
         loss = model.binarizer.loss(x, f, generator=generator)
         penalty = task.penalty(model, x)
@@ -130,10 +134,13 @@ class TaskModule(pl.LightningModule):
 
     def evaluate(self, split: Split, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """Return what the task measures of every example; its draws are those of this batch."""
-        # A last number of its own: a shorter list is as if zeros stood there, and 1 is the data's.
-        numbers = (self.seed, SPLITS.index(split), batch_index, self.global_rank, 2)
-        generator = seeded(*numbers, device=batch["images"].device)
+        generator = self.random_numbers(split, batch_index)
         return self.task.evaluate(self.model, batch, split, generator=generator)
+
+    def random_numbers(self, stream: str, step: int) -> Philox:
+        """Return what a step of training draws, or a batch of a split's evaluation."""
+        own = self.global_rank * len(STREAMS) + STREAMS.index(stream)
+        return Philox(self.seed, step, own)
 
     def _evaluate(self, split: Split, batch: Batch, batch_index: int) -> None:
         self._record(split, self.evaluate(split, batch, batch_index), len(batch["images"]))
