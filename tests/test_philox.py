@@ -126,14 +126,12 @@ def test_stacked_is_alone() -> None:
     assert torch.equal(same_seed[1], stacked[1])
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compiled_once_it_draws_for_every_step(backend: str) -> None:
-    counter = CompileCounterWithBackend(backend)
+def test_compiled_once_it_draws_for_every_step() -> None:
+    counter = CompileCounterWithBackend("aot_eager")
     compiled: Callable[..., Tensor] = torch.compile(of_runs, backend=counter, fullgraph=True)
     for seed, step in ((0, 0), (0, 1), (5, 2)):
         numbers = torch.tensor(seed), torch.tensor(step)
-        torch.testing.assert_close(compiled(*numbers), of_runs(*numbers), rtol=1e-6, atol=0)
-        assert torch.equal(compiled(*numbers)[0], of_runs(*numbers)[0])
+        assert torch.equal(compiled(*numbers), of_runs(*numbers))
     assert counter.frame_count == 1
     torch._dynamo.reset()
 

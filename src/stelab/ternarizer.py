@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from stelab.arguments import NonNegative, checked, show_arguments
-from stelab.estimators.backward import wide
+from stelab.estimators.backward import scalar, wide
 from stelab.estimators.base import Estimator
 from stelab.estimators.multi_evaluation import MultiEvaluation
 
@@ -58,4 +58,4 @@ class Ternarizer(nn.Module):
     def _position(self, x: Tensor) -> Tensor:
         if isinstance(self.threshold, str):
             return (0.7 * wide(x.detach()).abs().mean()).to(x.dtype)
-        return x.new_full((), self.threshold)
+        return scalar(self.threshold, x)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stelab.arguments import show_arguments
-from stelab.estimators.backward import HardForward, once, require_shape, wide
+from stelab.estimators.backward import HardForward, once, require_shape, scalar, wide
 from stelab.estimators.base import Exactness, evaluate, require_batch
 from stelab.randomness import Source, exponential
 
@@ -45,17 +45,17 @@ def one_hot(index: Tensor, like: Tensor) -> Tensor:
 class _JacobianMixture(HardForward):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        logits, _, ctx.weights, *points = inputs
-        ctx.save_for_backward(logits, *points)
+        logits, _, *mixture = inputs
+        ctx.save_for_backward(logits, *mixture)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        logits, *points = ctx.saved_tensors
+        logits, *mixture = ctx.saved_tensors
         total = torch.zeros_like(g)
-        for weight, q in zip(ctx.weights, points, strict=True):
+        for weight, q in zip(mixture[::2], mixture[1::2], strict=True):
             product = jacobian_product(q, g)
             total = total + weight * (product.mean(0) if product.dim() > g.dim() else product)
-        return once(total.to(g.dtype), logits), None, None, *(None for _ in points)
+        return once(total.to(g.dtype), logits), None, *(None for _ in mixture)
 
 
 class CategoricalEstimator(nn.Module):
@@ -178,5 +178,5 @@ class SoftmaxJacobians(CategoricalEstimator):
         sample = self.take(logits, sample, generator)
         log_pi = log_probabilities(wide(logits.detach()))
         mixture = self.mixture(log_pi, wide(sample), generator=generator)
-        weights = tuple(weight for weight, _ in mixture)
-        return _JacobianMixture.apply(logits, sample, weights, *(q for _, q in mixture))
+        flat = (tensor for weight, q in mixture for tensor in (scalar(weight, q), q))
+        return _JacobianMixture.apply(logits, sample, *flat)

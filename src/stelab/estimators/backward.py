@@ -13,6 +13,14 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def scalar(value: float | Tensor, like: Tensor) -> Tensor:
+    """Return a hyperparameter in 0 dimensions, in dtype and on the device of `like`.
+
+    Where runs are stacked (`torch.vmap`), each has its own, and `value` is a tensor already.
+    """
+    return value.to(like.dtype) if isinstance(value, Tensor) else like.new_full((), value)
+
+
 def require_shape(given: Tensor, s: Tensor, name: str = "bits") -> None:
     """Raise ValueError unless `given` has the shape of `s`; broadcast bits would train wrongly."""
     if given.shape != s.shape:

@@ -59,13 +59,13 @@ class _ScaledGradient(HardForward):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        s, bits, ctx.scaling = inputs
-        ctx.save_for_backward(s, (wide(s) + 0.5).clamp(0, 1) - bits)
+        s, _, gap = inputs
+        ctx.save_for_backward(s, gap)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         s, gap = ctx.saved_tensors
-        return once(hand_back(g * (1 + ctx.scaling * g.sign() * gap), s), s), None, None
+        return once(hand_back(g * (1 + g.sign() * gap), s), s), None, None
 
 
 class EWGS(Estimator):
@@ -93,4 +93,6 @@ class EWGS(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        return _ScaledGradient.apply(s, self.take(s, bits, generator), self.scaling)
+        bits = self.take(s, bits, generator)
+        gap = (wide(s.detach()) + 0.5).clamp(0, 1) - bits
+        return _ScaledGradient.apply(s, bits, self.scaling * gap)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stelab.arguments import Positive, checked
-from stelab.estimators.backward import HardForward, hand_back
+from stelab.estimators.backward import HardForward, hand_back, scalar
 from stelab.estimators.base import Estimator
 from stelab.randomness import Source
 
@@ -23,8 +23,8 @@ class _Step(HardForward):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        s, _, *ctx.hyperparameters = inputs
-        ctx.save_for_backward(s)
+        s, _, *hyperparameters = inputs
+        ctx.save_for_backward(s, *hyperparameters)
 
 
 class IdentityGradient(_Step):
@@ -39,8 +39,8 @@ class IdentityGradient(_Step):
 class _ClampedGradient(_Step):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (bound,) = ctx.hyperparameters
-        return hand_back(g.clamp(-bound, bound), *ctx.saved_tensors), None, None
+        s, bound = ctx.saved_tensors
+        return hand_back(g.clamp(-bound, bound), s), None, None
 
 
 class _ZeroGradient(_Step):
@@ -90,7 +90,7 @@ class HardtanhClip(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        return _ClampedGradient.apply(s, self.take(s, bits, generator), self.bound)
+        return _ClampedGradient.apply(s, self.take(s, bits, generator), scalar(self.bound, s))
 
     def clipped(self, grad: Tensor) -> Tensor:
         """Mark the entries of `grad` that lie outside the bound."""

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from stelab.arguments import Real, checked
+from stelab.estimators.backward import scalar
 from stelab.thresholds.base import Threshold
 
 
@@ -20,4 +21,4 @@ class FixedThreshold(Threshold):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a 0-dimensional theta in the dtype of `x`, on its device."""
-        return x.new_full((), self.value)
+        return scalar(self.value, x)
