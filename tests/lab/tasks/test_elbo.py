@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from stelab import Binarizer, Categorizer
+from stelab import Binarizer, Categorizer, Philox
 from stelab.categorical import ReinMax as CategoricalReinMax
 from stelab.estimators import (
     BernoulliStraightThrough,
@@ -129,6 +130,24 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any, Tensor], tuple[float, f
     "two layers": (hierarchical, of_hierarchical),
     "one-hots": (one_hots, of_one_hots),
 }
+
+
+class Unseen(TorchDispatchMode):
+    """Refuses to let the host look at a number, for which it would wait."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_waits_for_a_number(name: str) -> None:
+    vae, images = CASES[name][0](), torch.rand(5, *PIXELS, dtype=torch.float64)
+    with Unseen():
+        draw = vae.draw(images, generator=Philox(0, 0))
+        (draw.rate - draw.log_ratio + draw.decoded.cost).sum().backward()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import (
     Bernoulli,
+    Categorical,
     Distribution,
     Independent,
-    OneHotCategorical,
     kl_divergence,
 )
 
@@ -94,8 +94,11 @@ class VAE(Network):
     def draw(self, x: Tensor, *, generator: Source | None) -> Draw:
         """Draw codes given the logits of images, whatever the mode."""
         code = self.sample(x, generator=generator)
-        log_ratio = self.prior(len(x)).log_prob(code) - self.posterior(x).log_prob(code)
-        return Draw(self.decode(code), log_ratio)
+        return Draw(self.decode(code), self.log_ratio(x, code))
+
+    def log_ratio(self, x: Tensor, code: Tensor) -> Tensor:
+        """Return log p(b) - log q(b | x), ``(batch,)``."""
+        return self.prior(len(x)).log_prob(code) - self.posterior(x).log_prob(code)
 
 
 class BernoulliVAE(VAE):
@@ -126,7 +129,7 @@ class BernoulliVAE(VAE):
 
     def prior(self, examples: int) -> Distribution:
         """See `VAE.prior`."""
-        return Independent(Bernoulli(logits=self.prior_logits.expand(examples, -1)), 1)
+        return _bits(logits=self.prior_logits.expand(examples, -1))
 
     def sample(self, x: Tensor, *, generator: Source | None) -> Tensor:
         """See `VAE.sample`."""
@@ -194,7 +197,7 @@ class HierarchicalVAE(BernoulliVAE):
         return Draw(decoded, log_p - log_q)
 
     def _lower(self, top: Tensor) -> Distribution:
-        return Independent(Bernoulli(logits=self.top_decoder(2 * top - 1)), 1)
+        return _bits(logits=self.top_decoder(2 * top - 1))
 
     def _decode(self, code: Tensor, top: Tensor, x: Tensor) -> Decoded:
         divergence = kl_divergence(_bernoulli(self.top_binarizer, x), self.prior(len(x)))
@@ -224,12 +227,16 @@ class CategoricalVAE(VAE):
         self.uniform: Tensor = nn.Buffer(torch.zeros(code_shape), persistent=False)
 
     def posterior(self, x: Tensor) -> Distribution:
-        """See `VAE.posterior`."""
-        return Independent(OneHotCategorical(logits=x), 1)
+        """See `VAE.posterior`; it is the law of the classes."""
+        return _classes(x)
 
     def prior(self, examples: int) -> Distribution:
-        """See `VAE.prior`."""
-        return Independent(OneHotCategorical(logits=self.uniform.expand(examples, -1, -1)), 1)
+        """See `VAE.prior`; it is the law of the classes."""
+        return _classes(self.uniform.expand(examples, -1, -1))
+
+    def log_ratio(self, x: Tensor, code: Tensor) -> Tensor:
+        """See `VAE.log_ratio`."""
+        return super().log_ratio(x, code.argmax(-1))
 
     def sample(self, x: Tensor, *, generator: Source | None) -> Tensor:
         """See `VAE.sample`."""
@@ -241,7 +248,17 @@ def _bernoulli(binarizer: Layer, x: Tensor) -> Distribution:
     """Return the law by which a layer's estimator draws, given pre-activations."""
     assert isinstance(binarizer, Binarizer)
     probability = binarizer.estimator.probability(binarizer.centre(x))
-    return Independent(Bernoulli(probs=probability), 1)
+    return _bits(probs=probability)
+
+
+# Whether all numbers are valid the host would have to wait for, each time; a loss of NaN says it.
+def _bits(**parameter: Tensor) -> Distribution:
+    return Independent(Bernoulli(**parameter, validate_args=False), 1, validate_args=False)
+
+
+def _classes(logits: Tensor) -> Distribution:
+    law = Categorical(logits=logits, validate_args=False)
+    return Independent(law, 1, validate_args=False)
 
 
 def _draw_bits(binarizer: Layer, x: Tensor, generator: Source | None) -> Tensor:
