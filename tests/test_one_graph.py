@@ -15,6 +15,7 @@ from torch._dynamo.exc import Unsupported
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim.adam import adam
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -150,15 +151,34 @@ def whole(step: Step, x: Tensor, *numbers: Tensor) -> Sequence[Tensor]:
     return loss.detach(), *torch.autograd.grad(loss, wanted)
 
 
-def assert_compiles(step: Step, backend: str) -> None:
+def with_update(step: Step) -> Callable[..., Sequence[Tensor]]:
+    """Return what trains: `whole`, and Adam's update with the gradients of the parameters."""
+    parameters: list[Tensor] = list(step.parameters())
+    first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+    counts = [torch.zeros(()) for _ in parameters]
+    rest: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "eps": 1e-8}
+    rest |= {"lr": torch.tensor(0.01), "amsgrad": False, "maximize": False}
+
+    def train(step: Step, x: Tensor, *numbers: Tensor) -> Sequence[Tensor]:
+        found, on = whole(step, x, *numbers), torch.compiler.is_compiling()
+        with torch.no_grad():
+            # On a CPU torch has both for compilers only.
+            kind: Any = {"foreach": on, "capturable": on}
+            adam(parameters, [*found[2:]], first, second, [], counts, **kind, **rest)
+        return *found, *(p.detach() for p in parameters)
+
+    return train
+
+
+def assert_compiles(step: Step, backend: str, prepare: Any = lambda step: whole) -> None:
     counter, twin = CompileCounterWithBackend(backend), copy.deepcopy(step)
-    compiled = torch.compile(whole, backend=counter, fullgraph=True)
+    compiled = torch.compile(prepare(step), backend=counter, fullgraph=True)
     try:
         with torch._dynamo.config.patch(trace_autograd_ops=True):
             mine = two_steps(step, compiled)
     finally:
         torch._dynamo.reset()
-    theirs = two_steps(twin, whole)
+    theirs = two_steps(twin, prepare(twin))
     assert torch.equal(mine[0], theirs[0]) or backend == "inductor"
     torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
     assert counter.frame_count == 1  # neither the steps nor the schedules are built in
@@ -175,6 +195,10 @@ def test_a_step_of_several_evaluations_compiles_once(name: str) -> None:
 
 def test_as_kernels_too() -> None:
     assert_compiles(LAYERS["chain"](), "inductor")
+
+
+def test_with_the_update_too() -> None:
+    assert_compiles(LAYERS["chain"](), "aot_eager", with_update)
 
 
 # Where the loss alone is compiled, and differentiated by whoever calls it.
