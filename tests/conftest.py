@@ -101,10 +101,15 @@ def start(tmp_path: Path, zygote: Zygote) -> Iterator[Start]:
     started: list[Fork] = []
 
     def run(
-        *arguments: str, cwd: Path = tmp_path, stderr: int | None = None, **environment: str
+        *arguments: str,
+        cwd: Path = tmp_path,
+        stderr: int | None = None,
+        code: str | None = None,
+        **environment: str,
     ) -> Fork:
+        how: dict[str, Any] = {"stderr": stderr, "code": code}
         environment = {**os.environ, **environment}
-        started.append(zygote.start(*arguments, cwd=cwd, environment=environment, stderr=stderr))
+        started.append(zygote.start(*arguments, cwd=cwd, environment=environment, **how))
         return started[-1]
 
     yield run

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,25 @@ from typing import Any
 MODULES = (
     "hydra",
     "pandas",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
     "matplotlib.pyplot",
+    "PIL.JpegImagePlugin",
+    "pyarrow.parquet",
     "scipy.stats",
+    "statsmodels.stats.multitest",
+    "torch.utils.tensorboard",
+    "tensorboard.plugins.projector",
+    "stelab.apps.compare",
     "stelab.apps.main",
+    "stelab.apps.train",
     "stelab.engine.sweepers.plan",
     "stelab.engine.report.board.writing",
     "stelab.engine.report.page.write",
     "stelab.engine.report.study_figures",
+    "stelab.engine.report.printed_comparison",
+    "stelab.lab.training.check",
+    "stelab.lab.training.reconstructions",
     "stelab.lab.training.run",
 )
 
@@ -105,11 +117,12 @@ class Zygote:
 
     Args:
         environment: Of the process; each command has one of its own.
+        prefix: A program that runs it, such as ``unshare``.
     """
 
-    def __init__(self, environment: Mapping[str, str]):
+    def __init__(self, environment: Mapping[str, str], *, prefix: Sequence[str] = ()):
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [*prefix, sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -133,6 +146,7 @@ class Zygote:
         cwd: Path,
         environment: Mapping[str, str],
         stderr: int | None = None,
+        code: str | None = None,
     ) -> Fork:
         """Start ``stelab ARGV...``.
 
@@ -141,6 +155,7 @@ class Zygote:
             cwd: The folder it runs in.
             environment: All of its environment. Of Python's own variables only PYTHONPATH acts.
             stderr: `subprocess.STDOUT` as in `subprocess.Popen`, or None.
+            code: What runs instead, as by ``python -c CODE ARGV...``.
         """
         self.started += 1
         out = err = Path(self.folder.name, f"{self.started}.out")
@@ -154,6 +169,7 @@ class Zygote:
             "environment": dict(environment),
             "out": str(out),
             "err": str(err),
+            "code": code,
         }
         return Fork(self, self.ask(request)["pid"], out, err)
 
@@ -166,13 +182,16 @@ class Zygote:
         self.folder.cleanup()
 
 
-def run(argv: list[str]) -> int:
-    """Run one command line as ``python -m stelab`` does; return its exit code."""
+def run(argv: list[str], code: str | None) -> int:
+    """Run one command line as ``python -m stelab`` does, or code; return the exit code."""
     from stelab.apps.main import main
 
     sys.argv = ["stelab", *argv]
     try:
-        main()
+        if code is None:
+            main()
+        else:
+            exec(code, {"__name__": "__main__"})
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:
@@ -202,7 +221,8 @@ def child(request: dict[str, Any]) -> None:
                 (2, "w", "backslashreplace"),
             )
         )
-        code = run([os.fsdecode(word) for word in map(bytes.fromhex, request["argv"])])
+        argv = [os.fsdecode(word) for word in map(bytes.fromhex, request["argv"])]
+        code = run(argv, request["code"])
         sys.stdout.flush()
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -228,13 +248,21 @@ def look(pid: int) -> dict[str, Any]:
     return {"code": os.waitstatus_to_exitcode(status), "mebibytes": usage.ru_maxrss / 1024}
 
 
-def main() -> None:
-    """Import, then answer requests until stdin ends."""
+def warm_up() -> None:
+    """Import, and do what takes long for the first time: parse a configuration, read digits."""
     for name in MODULES:
         __import__(name)
+    import stelab
+
+    stelab.build(stelab.compose("data=mnist5k", "model=mlp").data).images("train")
+
+
+def main() -> None:
+    """Warm up, then answer requests until stdin ends."""
     import torch
 
     torch.set_num_threads(1)
+    warm_up()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # What eats memory ends before the machine does; a finding it is far earlier.
     resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, 12 * 2**30))

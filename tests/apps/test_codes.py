@@ -7,8 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import Cli
+from conftest import Cli, Start
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
 from stelab.lab.data import denormalize
@@ -239,13 +237,12 @@ finally:
 """
 
 
-def test_three_gigabytes_of_codes_are_streamed(tmp_path: Path, trained: Run) -> None:
+def test_three_gigabytes_of_codes_are_streamed(start: Start, tmp_path: Path, trained: Run) -> None:
     codes = tmp_path / "codes.npy"
     count = 3 * 2**30 // 64
     codes.write_bytes(npy(CODES[:0], shape=(count, 64)))
     os.truncate(codes, codes.stat().st_size + 64 * count)  # zeros that take no disk
-    command = [sys.executable, "-c", LIMITED, "decode", f"run={trained.folder}"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = start("decode", f"run={trained.folder}", code=LIMITED)
     wait_until(lambda: bool(list(tmp_path.glob(".decoded.*/00000300.png"))), process=process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=PATIENCE)

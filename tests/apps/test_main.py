@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY, Cli
+from conftest import REPOSITORY, Cli, Start
 from stelab.engine.config import CONF_DIR
 from stelab.engine.studies import Run
 from waiting import PATIENCE, wait_until
@@ -204,13 +204,11 @@ def test_a_signal_ends_with_its_code_and_is_recorded(
     assert (folder / "checkpoints" / "last.ckpt").exists()
 
 
-def test_a_background_job_goes_on_at_ctrl_c(tmp_path: Path) -> None:
+def test_a_background_job_goes_on_at_ctrl_c(start: Start, tmp_path: Path) -> None:
     # What a shell starts with & or nohup has SIGINT ignored: it is not for it.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stelab", "train", "debug=fast", "model=mlp"],
-        cwd=tmp_path,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    )
+    ignore = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    command = "from stelab.apps.main import main\nmain()\n"
+    process = start("train", "debug=fast", "model=mlp", code=ignore + command)
     wait_until(lambda: bool(list(tmp_path.glob("outputs/debug/*/metrics.csv"))))
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 0

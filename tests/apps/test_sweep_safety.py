@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from conftest import Cli, Start
 from stelab.engine.studies import read_run
 from waiting import PATIENCE, wait_until
-from zygote import Fork
+from zygote import Fork, Zygote
 
 FAST = ("debug=fast", "model=mlp")
 # A second or so of training a job, and a checkpoint at every other step.
@@ -163,31 +163,33 @@ def test_a_sweep_that_stops_at_a_failure(cli: Cli, tmp_path: Path) -> None:
     assert result.stdout.count("\n2 missing: the same command runs them\n") == 1
 
 
-FULL = """
-mkdir small && mount -t tmpfs -o size=34m none small && cd small || exit 99
-stelab() { "$PYTHON" -m stelab "$@"; }
-stelab train debug=fast model=mlp study=whole
-stelab train debug=fast model=mlp data.limit=500 seed=1 checkpoint.every_n_steps=1; echo "exit $?"
-cp -r outputs ../during
-mount -o remount,size=200m .
-stelab train debug=fast model=mlp data.limit=500 seed=1 checkpoint.every_n_steps=1; echo "exit $?"
-cp -r outputs ../after
-"""
+MOUNT = 'mount -t tmpfs -o size=34m none "$1" && shift && exec "$@"'
+SHELL = "import subprocess, sys\nsubprocess.run(sys.argv[1:], check=True)"
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
-    namespace = ["unshare", "--map-root-user", "--mount"]
-    result = subprocess.run(
-        [*namespace, "env", f"PYTHON={sys.executable}", "bash", "-c", FULL],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert "exit 99" not in result.stdout, result.stderr
-    assert result.stdout.count("exit 1\n") == 1
-    assert result.stdout.count("exit 0\n") == 1
-    assert "there is no space left for outputs/debug/identity-fixed0-s1-" in result.stderr
-    assert "Traceback" not in result.stderr
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Start]:
+    """Start a command in ``small``, a disk of 34 MB that others do not see."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    namespace = ("unshare", "--map-root-user", "--mount", "sh", "-c", MOUNT, "sh", str(disk))
+    zygote = Zygote(os.environ, prefix=namespace)
+    yield partial(zygote.start, cwd=disk, environment=os.environ)
+    zygote.close()
+
+
+def test_a_full_disk_loses_nothing(small: Start, tmp_path: Path) -> None:
+    command = ("train", *FAST, "data.limit=500", "seed=1", "checkpoint.every_n_steps=1")
+    assert small("train", *FAST, "study=whole").wait(PATIENCE) == 0
+    full = small(*command)
+    _, told = full.communicate(PATIENCE)
+    assert full.returncode == 1
+    assert "there is no space left for outputs/debug/identity-fixed0-s1-" in told
+    assert "Traceback" not in told
+    assert small("cp", "-r", "outputs", "../during", code=SHELL).wait(PATIENCE) == 0
+    assert small("mount", "-o", "remount,size=200m", ".", code=SHELL).wait(PATIENCE) == 0
+    assert small(*command).wait(PATIENCE) == 0
+    assert small("cp", "-r", "outputs", "../after", code=SHELL).wait(PATIENCE) == 0
     (whole,) = (tmp_path / "during" / "whole").iterdir()
     assert read_run(whole).status == "finished"
     (folder,) = (tmp_path / "after" / "debug").iterdir()

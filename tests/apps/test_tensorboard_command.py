@@ -19,7 +19,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from browser import Chromium
 from browser import chromium as chromium
-from conftest import Cli, train
+from conftest import Cli, Start, train
 from stelab.engine.report.board.server import traces
 from stelab.engine.studies import Run
 from waiting import PATIENCE, wait_until
@@ -221,9 +221,8 @@ for _ in range(15):
 """
 
 
-def test_two_at_once_do_not_break_each_other(copied: Path) -> None:
-    command = [sys.executable, "-c", WRITER, str(copied)]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+def test_two_at_once_do_not_break_each_other(copied: Path, start: Start) -> None:
+    processes = [start(str(copied), code=WRITER) for _ in range(2)]
     assert [process.communicate()[1] for process in processes] == ["", ""]
     assert [process.returncode for process in processes] == [0, 0]
     assert [path.name for path in (copied / "comparison").iterdir()] == ["tensorboard"]

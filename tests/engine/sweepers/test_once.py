@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from conftest import Cli
 
 COUNTING = """
 import importlib, json, os, sys
@@ -41,20 +44,27 @@ with open("counts.json", "w") as file:
 """
 
 
-def count(folder: Path, *arguments: str) -> list[dict[str, int]]:
-    """Return how often run.json was read, a job composed, and it validated, by names or folders."""
-    command = [sys.executable, "-c", COUNTING, "train", *arguments]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    counts: list[dict[str, int]] = json.loads((folder / "counts.json").read_text())
-    return counts
+Count = Callable[..., "list[dict[str, int]]"]
 
 
-def test_a_sweep_composes_and_validates_each_job_once(tmp_path: Path) -> None:
+@pytest.fixture
+def count(cli: Cli, tmp_path: Path) -> Count:
+    """How often run.json was read, a job composed, and it validated, by names or folders."""
+
+    def run(*arguments: str) -> list[dict[str, int]]:
+        result = cli("train", *arguments, code=COUNTING)
+        assert result.returncode == 0, result.stderr
+        counts: list[dict[str, int]] = json.loads((tmp_path / "counts.json").read_text())
+        return counts
+
+    return run
+
+
+def test_a_sweep_composes_and_validates_each_job_once(count: Count, tmp_path: Path) -> None:
     fast = ("debug=fast", "model=mlp", "model.bits=8")
     sweep = ("-m", *fast, "estimator=identity,none", "seed=0,1")
-    count(tmp_path, *sweep)
-    reads, composed, validated = count(tmp_path, *sweep)  # all are finished
+    count(*sweep)
+    reads, composed, validated = count(*sweep)  # all are finished
     jobs = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("outputs/debug/*-s[01]-*")}
     assert composed == dict.fromkeys(jobs, 1)
     assert {job: validated[job] for job in jobs} == composed
@@ -63,9 +73,9 @@ def test_a_sweep_composes_and_validates_each_job_once(tmp_path: Path) -> None:
     assert sorted(reads.values()) == [3, 3, 4, 4]
 
 
-def test_a_trial_is_composed_once_when_it_is_chosen(tmp_path: Path) -> None:
+def test_a_trial_is_composed_once_when_it_is_chosen(count: Count, tmp_path: Path) -> None:
     search = ("sweep=optuna", "model.bits=range(4,9)", "seed=0,1", "hydra.sweeper.n_trials=2")
-    _, composed, validated = count(tmp_path, "debug=fast", "model=mlp", *search)
+    _, composed, validated = count("debug=fast", "model=mlp", *search)
     made = [str(path.relative_to(tmp_path)) for path in tmp_path.glob("outputs/debug/*-s[01]-*")]
     assert len(made) == 4
     # Both ends of the range stand for all before the first trial is chosen.

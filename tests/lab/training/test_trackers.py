@@ -93,13 +93,10 @@ def test_a_dry_run_makes_no_file_of_mlflow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", ["wandb", "mlflow"])
-def test_an_absent_package_is_told_at_once(cli_process: Cli, tmp_path: Path, package: str) -> None:
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "sitecustomize.py").write_text(
-        f"import sys\nsys.modules[{package!r}] = None\n"
-    )
-    path = str(tmp_path / "lib")
-    result = cli_process("train", "debug=fast", f"logger={package}", PYTHONPATH=path)
+def test_an_absent_package_is_told_at_once(cli: Cli, tmp_path: Path, package: str) -> None:
+    absent = f"import sys\nsys.modules[{package!r}] = None\n"
+    command = "from stelab.apps.main import main\nmain()\n"
+    result = cli("train", "debug=fast", f"logger={package}", code=absent + command)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
     assert f"needs {package}: pip install 'stelab[{package}]'" in result.stderr
     assert not (tmp_path / "outputs").exists()
