@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def isolated(seed: int, *, threads: int, tf32: bool = False) -> Iterator[None]:
     """
     lightning = logging.getLogger("pytorch_lightning")
     with ExitStack() as after:  # in reverse order
-        if not gc.get_freeze_count():  # a host that has frozen its own objects keeps it so
+        if not _host_freezes():  # which keeps its own objects so
             gc.freeze()  # so that the collection at the end looks at this job's objects only
             after.callback(gc.unfreeze)
         after.callback(_free_memory)
@@ -71,6 +71,12 @@ def isolated(seed: int, *, threads: int, tf32: bool = False) -> Iterator[None]:
             set_arithmetic(tf32=tf32)
             _seed(seed)
             yield
+
+
+@cache
+def _host_freezes() -> bool:
+    """Tell whether the process has frozen objects; asked once, as each of them is counted."""
+    return gc.get_freeze_count() > 0
 
 
 def set_arithmetic(*, tf32: bool) -> None:
