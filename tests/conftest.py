@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from omegaconf import DictConfig
 
 import stelab
 from stelab.engine.studies import Run
@@ -151,9 +154,15 @@ def cli_process(tmp_path: Path) -> Cli:
 
 def train(outputs: Path, *overrides: str) -> Run:
     """Train a small network for one short epoch on real digits."""
-    small = ("debug=fast", "model=mlp", "model.bits=512", f"paths.outputs={outputs}")
-    cfg = stelab.compose(*small, *overrides)
+    cfg = copy.deepcopy(_composed(*overrides))
+    cfg.paths.outputs = str(outputs)
     return stelab.train(cfg)
+
+
+@cache
+def _composed(*overrides: str) -> DictConfig:
+    """Compose what `train` trains once for all tests: it takes as long as a short epoch."""
+    return stelab.compose("debug=fast", "model=mlp", "model.bits=512", *overrides)
 
 
 @pytest.fixture(scope="session")

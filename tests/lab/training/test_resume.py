@@ -61,7 +61,8 @@ THREE_EPOCHS = (
         "threshold=annealed estimator=noise_annealed monitor=train/loss data.val_size=0",
         "estimator=relax model.bits=8 model.norm=none",
         "estimator=reinforce_moving_average model.norm=group",
-        "callbacks=basket callbacks.basket.every_n_steps=3 callbacks.basket.samples=20",
+        "callbacks=basket callbacks.basket.every_n_steps=3 callbacks.basket.samples=10 "
+        "callbacks.basket.bits=4 callbacks.basket.adapt=2",
         "trainer.accumulate_grad_batches=3 trainer.gradient_clip_val=0.1",
         "trainer.max_epochs=null trainer.max_steps=7 estimator=ede",  # ends within an epoch
         "trainer.limit_train_batches=3 trainer.limit_val_batches=0.5",
@@ -71,7 +72,7 @@ THREE_EPOCHS = (
         "trainer.check_val_every_n_epoch=2",
         "trainer.precision=bf16-mixed",
         "trainer.precision=64-true",
-        "model=conv",
+        "model=conv data.limit=64 data.batch_size=16",
     ],
 )
 def test_all_state_continues(tmp_path: Path, choices: str) -> None:
