@@ -47,7 +47,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass by what was imported and collected, which stays."""
+    """Let the garbage collector pass by what was imported and collected."""
+    freeze()
+
+
+def freeze() -> None:
+    """Let the garbage collector pass by what is there: each training ends with a collection."""
     gc.collect()
     gc.freeze()
 
@@ -156,7 +161,9 @@ def train(outputs: Path, *overrides: str) -> Run:
     """Train a small network for one short epoch on real digits."""
     cfg = copy.deepcopy(_composed(*overrides))
     cfg.paths.outputs = str(outputs)
-    return stelab.train(cfg)
+    run = stelab.train(cfg)
+    freeze()  # what it imported, and a little that it left
+    return run
 
 
 @cache
