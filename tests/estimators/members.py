@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
 import stelab
 from stelab.annealing import advance
@@ -16,8 +17,10 @@ BITS = 5
 
 
 def build(name: str, bits: int = BITS) -> Estimator:
+    # Not composed, which would take most of the time: tests of the configuration do it.
+    file = OmegaConf.load(Path(CONF_DIR, "estimator", f"{name}.yaml"))
     torch.manual_seed(0)
-    return stelab.build(stelab.compose(f"estimator={name}", f"model.bits={bits}").estimator)
+    return stelab.build(OmegaConf.create({"model": {"bits": bits}, "estimator": file}).estimator)
 
 
 NAMES = sorted(path.stem for path in Path(CONF_DIR, "estimator").glob("*.yaml"))
