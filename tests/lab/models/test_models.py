@@ -16,6 +16,7 @@ import stelab
 from stelab.engine.config import CONF_DIR
 from stelab.engine.errors import InputError
 from stelab.lab.models import Autoencoder
+from stelab.lab.models.grid import Residual
 from stelab.lab.training import TaskModule, build_module
 from stelab.lab.training.finite import FiniteCheck
 
@@ -103,11 +104,11 @@ def test_group_norm_leaves_the_images_apart(name: str, bits: int) -> None:
     ids=" ".join,
 )
 def test_shapes_and_exact_codes(overrides: list[str]) -> None:
-    model = build(*overrides, "model.bits=24")
+    model = build(*overrides, "model.bits=64")
     images = torch.rand(5, 1, 28, 28) * 2 - 1
     bits = model.encode(images)
     assert bits.shape == (5, *model.code_shape)
-    assert bits.flatten(1).shape[1] == 24
+    assert bits.flatten(1).shape[1] == 64
     assert ((bits == 0) | (bits == 1)).all()
     out = model(images)
     assert out.shape == images.shape
@@ -231,14 +232,63 @@ def test_codes_are_no_signed_values() -> None:
         build("model=mlp", "+model.binarizer.signed=true")
 
 
-@pytest.mark.parametrize("name", ["conv", "mlp"])
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 20), (2, 9, 17)])
-def test_images_may_have_any_size_and_channels(name: str, shape: tuple[int, int, int]) -> None:
-    sized = f"model.image_shape={[*shape]}"
-    model = stelab.build(stelab.compose(f"model={name}", sized, "model.bits=8").model).eval()
+@pytest.mark.parametrize("name", ["conv", "mlp", "grid"])
+@pytest.mark.parametrize(
+    ("shape", "cells"), [((3, 32, 32), 9 * 9), ((1, 28, 20), 8 * 6), ((2, 9, 17), 3 * 5)]
+)
+def test_images_may_have_any_size_and_channels(
+    name: str, shape: tuple[int, int, int], cells: int
+) -> None:
+    sized, bits = f"model.image_shape={[*shape]}", f"model.bits={cells}"
+    model = stelab.build(stelab.compose(f"model={name}", sized, bits).model).eval()
     images = torch.rand(2, *shape) * 2 - 1
     assert model.encode(images).shape[1:] == model.code_shape
     assert model(images).shape == images.shape
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.bits=500", "bits must be a multiple of the grid's 8x8 cells, got 500"),
+        ("model.widths=[64]", r"widths must be two or more, each at least 1, got \[64\]"),
+        ("model.kernel=2", "kernel must be odd, got 2"),
+        ("model.image_shape=[1,7,28]", r"8x8 pixels or more, got \(1, 7, 28\)"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(override: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        stelab.build(stelab.compose("model=grid", override).model)
+
+
+def test_a_bit_of_a_grid_acts_near_its_cell_and_with_a_mixer_everywhere() -> None:
+    def reach(*overrides: str) -> tuple[int, int]:
+        """Return the rows and columns of the image that the first cell's first bit changes."""
+        model = build("model=grid", *overrides).eval()
+        for parameter in model.parameters():
+            nn.init.uniform_(parameter, 0.01, 0.02)  # nothing cancels, no ReLU is shut
+        bits = torch.zeros(2, *model.code_shape)
+        bits[1, 0, 0, 0] = 1
+        without, with_bit = model.double().decode(bits.double())[:, 0]
+        rows, columns = (without != with_bit).nonzero().T.max(dim=1).values.tolist()
+        return rows + 1, columns + 1
+
+    assert reach("model.kernel=3") == (9, 9)
+    assert reach("model.kernel=3", "model.mixer=4") == (28, 28)
+
+
+def test_residual_branches_begin_as_constants_and_learn(digits: Tensor) -> None:
+    model = build("model=grid", "model.blocks=1", "model.mixer=8")
+    branches = [part for part in model.modules() if isinstance(part, Residual)]
+    changes: list[Tensor] = []
+    for part in branches:
+        part.branch.register_forward_hook(lambda _, x, y: changes.append(y.detach()))
+    F.mse_loss(model(digits[:8]), digits[:8]).backward()
+    assert len(changes) == 8  # three layers and a mixer on each side
+    assert all(torch.equal(change, change[:1].expand_as(change)) for change in changes)
+    for part in branches:
+        *_, weight, _ = part.branch.parameters()
+        assert weight.grad is not None
+        assert weight.grad.abs().max() > 0
 
 
 def test_images_that_cannot_be_halved_three_times_are_refused() -> None:

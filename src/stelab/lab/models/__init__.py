@@ -2,6 +2,7 @@
 
 from stelab.lab.models.autoencoder import Autoencoder
 from stelab.lab.models.classifiers import Classifier, binary_conv, binary_mlp
+from stelab.lab.models.grid import grid
 from stelab.lab.models.network import Network
 from stelab.lab.models.networks import conv, mlp, tutorial
 from stelab.lab.models.tokenizers import Tokenizer, tokenizer
@@ -16,6 +17,7 @@ __all__ = [
     "binary_conv",
     "binary_mlp",
     "conv",
+    "grid",
     "mlp",
     "tokenizer",
     "tutorial",
