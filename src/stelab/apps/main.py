@@ -35,6 +35,7 @@ COMMANDS = {
     "gradients": "bias, variance and direction of estimators, against the exact gradient",
     "encode": "images to codes with a trained run",
     "decode": "codes to PNG images with a trained run",
+    "bench": "what stelab costs on this machine, beside plain PyTorch",
 }
 _COMMAND_LINES = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
 _OVERVIEW = f"""\

@@ -62,6 +62,15 @@ def _some_batches(value: Any) -> Any:
 SomeBatches = Annotated[Any, AfterValidator(_some_batches)]
 
 
+def _different(values: list[Any]) -> list[Any]:
+    if not values or len({*values}) < len(values):
+        raise ValueError("must be one or several, all different")
+    return values
+
+
+_Different = AfterValidator(_different)
+
+
 def _of_every_epoch(name: str) -> str:
     if name.startswith("test/") or name.endswith("_step"):
         raise ValueError("must be a metric that every epoch of training logs, such as val/mse")
@@ -229,6 +238,20 @@ SCHEMAS: dict[str, Any] = {
         names=_closed(estimator=Name, problem=Name),
         problem=Target,
         estimator=Target,
+        paths=Paths,
+    ),
+    "bench": _closed(
+        parts=Annotated[list[Literal["steps", "start", "launchers", "studies"]], _Different],
+        repetitions=Count,
+        seconds=Positive,
+        settings=Annotated[list[Text], _Different],
+        fast=Text,
+        threads=Annotated[list[Threads], _Different] | None,
+        jobs=Count,
+        planned=Count,
+        runs=Annotated[list[Count], _Different],
+        output=Text | None,
+        overwrite=Flag,
         paths=Paths,
     ),
 }
