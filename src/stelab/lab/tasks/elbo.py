@@ -100,9 +100,7 @@ class Elbo(Task):
             values[f"bound_{count}"] = self._bound(model, x, batch, count, generator)
         return values
 
-    def _bound(
-        self, model: VAE, x: Tensor, batch: Batch, count: int, generator: Source
-    ) -> Tensor:
+    def _bound(self, model: VAE, x: Tensor, batch: Batch, count: int, generator: Source) -> Tensor:
         """Return the bound of `count` draws, a few of them at a time."""
         together = max(1, _MOST_PIXELS // batch["images"].numel())
         parts = []
