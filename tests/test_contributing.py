@@ -105,7 +105,7 @@ def test_what_is_printed_passes_every_check(checkout: Path) -> None:
     assert "test_the_picture_is_up_to_date[scaled] PASSED" in printed
 
 
-def test_the_same_files_do_outside_of_the_repository(cli_process: Cli, tmp_path: Path) -> None:
+def test_the_same_files_do_outside_of_the_repository(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "code" / "mine").mkdir(parents=True)
     for path, text in FILES:
         if path.startswith("conf/"):
@@ -121,9 +121,9 @@ def test_the_same_files_do_outside_of_the_repository(cli_process: Cli, tmp_path:
     losses.write_text(f"from torch import Tensor, nn\n\n\n{losses.read_text()}")
     environment = {"PYTHONPATH": str(tmp_path / "code")}
     options = [f"{group}={name}" for group, name in OPTIONS.items()]
-    trained = cli_process("train", "--config-dir", "groups", *options, "debug=fast", **environment)
+    trained = cli("train", "--config-dir", "groups", *options, "debug=fast", **environment)
     assert trained.returncode == 0, trained.stderr
     (run,) = tmp_path.glob("outputs/debug/scaled-batch_mean-*")
-    evaluated = cli_process("evaluate", f"run={run}", "trust=mine", **environment)
+    evaluated = cli("evaluate", f"run={run}", "trust=mine", **environment)
     assert evaluated.returncode == 0, evaluated.stderr
     assert evaluated.stdout.startswith("test/loss ")

@@ -8,8 +8,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,9 +106,10 @@ class Runner:
     Args:
         folder: An empty folder. Commands run in ``here``, with ``home`` as HOME, ``tmp`` as
             TMPDIR, and would leave their canary beside them.
+        zygote: What forks them.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, zygote: Zygote):
         self.folder = folder
         self.here, self.home, self.tmp = (folder / name for name in ("here", "home", "tmp"))
         for path in (self.here, self.home, self.tmp):
@@ -125,7 +125,7 @@ class Runner:
             "http_proxy": "http://127.0.0.1:9",  # nothing is downloaded
             "https_proxy": "http://127.0.0.1:9",
         }
-        self.zygote = Zygote({**os.environ, **self.environment})
+        self.zygote = zygote
 
     def __call__(self, *argv: str) -> Outcome:
         """Run ``stelab ARGV...``."""
@@ -160,20 +160,6 @@ class Runner:
         found |= {f"~/{name}": value for name, value in snapshot(self.home).items()}
         beside = {path.name for path in self.folder.iterdir()} - {"here", "home", "tmp", CANARY}
         return found | {f"../{name}": (0, 0, 0) for name in beside}
-
-    def close(self) -> None:
-        """End the process that forks."""
-        self.zygote.close()
-
-
-@contextmanager
-def runner(folder: Path) -> Iterator[Runner]:
-    """Make a `Runner`, and end it."""
-    made = Runner(folder)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @dataclass

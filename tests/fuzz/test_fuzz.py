@@ -11,9 +11,11 @@ from pathlib import Path
 import hostile
 import overrides
 import pytest
-from harness import Findings, Outcome, Runner, runner
+from harness import Findings, Outcome, Runner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from zygote import Zygote
 
 # Last on a command line, so that nothing of it takes long; and where it may write.
 ENDINGS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -33,10 +35,9 @@ FOLDER = ("data=image_folder", "data.size=[28,28]", "data.channels=1", *OF_FILES
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+def run(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Runner:
     """Command lines in a folder of their own."""
-    with runner(tmp_path_factory.mktemp("fuzz") / "all") as made:
-        yield made
+    return Runner(tmp_path_factory.mktemp("fuzz") / "all", zygote)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,15 +61,11 @@ class Sweep:
     Args:
         folder: It.
         environment: Variables to add.
-        zygote: What forks the process, which else starts from nothing.
+        zygote: What forks the process.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        environment: Mapping[str, str] | None = None,
-        *,
-        zygote: Zygote | None = None,
+        self, folder: Path, environment: Mapping[str, str] | None = None, *, zygote: Zygote
     ):
         self.folder = folder
         self.zygote = zygote
@@ -88,21 +83,11 @@ class Sweep:
             **(environment or {}),
         }
 
-    def start(self, *overrides: str) -> subprocess.Popen[str] | Fork:
+    def start(self, *overrides: str) -> Fork:
         """Start a sweep in a session of its own."""
         small = ("debug=fast", "model=mlp", "estimator=probe")
         command = ["train", "--config-dir", "groups", "-m", *small, *overrides]
-        if self.zygote:
-            return self.zygote.start(*command, cwd=self.folder, environment=self.environment)
-        return subprocess.Popen(
-            [sys.executable, "-m", "stelab", *command],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return self.zygote.start(*command, cwd=self.folder, environment=self.environment)
 
     def run(self, *overrides: str) -> tuple[int, str]:
         """Run a sweep; return its exit code and all that it printed."""

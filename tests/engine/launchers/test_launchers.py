@@ -117,20 +117,20 @@ def interrupt(process: subprocess.Popen[str] | Fork, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "name", "code"),
+    ("launcher", "name", "code", "workers"),
     [
-        ("joblib", "SIGTERM", 128 + signal.SIGTERM),
-        ("joblib", "Ctrl-C", 128 + signal.SIGINT),
-        ("joblib", "SIGKILL", -signal.SIGKILL),
-        ("submitit_local", "SIGKILL", -signal.SIGKILL),
+        ("joblib", "SIGTERM", 128 + signal.SIGTERM, 2),
+        ("joblib", "Ctrl-C", 128 + signal.SIGINT, 1),
+        ("joblib", "SIGKILL", -signal.SIGKILL, 1),
+        ("submitit_local", "SIGKILL", -signal.SIGKILL, 2),
     ],
 )
 def test_no_worker_outlives_its_driver(
-    zygote: Zygote, tmp_path: Path, launcher: str, name: str, code: int
+    zygote: Zygote, tmp_path: Path, launcher: str, name: str, code: int, workers: int
 ) -> None:
     sweep = Sweep(tmp_path, zygote=zygote)
     options = (f"hydra/launcher={launcher}", "hydra.launcher.threads=1", *SLOW)
-    at_once = min(2, jobs_at_once(1))
+    at_once = min(workers, jobs_at_once(1))
     sweep.environment["LOKY_MAX_CPU_COUNT"] = str(at_once)
     with sweep.start("seed=0,1,2", *options) as driver:
         wait_until(lambda: sweep.seen() == set(range(at_once)))

@@ -22,6 +22,7 @@ from stelab.engine.launchers.job import Outcome
 from stelab.engine.launchers.schedule import Job, Schedule
 from stelab.engine.launchers.submission import SubmittedToSlurm
 from waiting import PATIENCE, wait_until
+from zygote import Zygote
 
 SCRIPT = Path(__file__).with_name("slurm_cluster.sh")
 
@@ -44,9 +45,9 @@ def slurm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, 
 
 
 def test_a_requeued_and_a_preempted_job_end_as_undisturbed_ones(
-    tmp_path: Path, slurm: dict[str, str]
+    zygote: Zygote, tmp_path: Path, slurm: dict[str, str]
 ) -> None:
-    sweep = Sweep(tmp_path / "disturbed", slurm)
+    sweep = Sweep(tmp_path / "disturbed", slurm, zygote=zygote)
     epochs = ("trainer.max_epochs=12",)
     slow = ("estimator.sleep=0.2", *epochs)
 
@@ -70,7 +71,7 @@ def test_a_requeued_and_a_preempted_job_end_as_undisturbed_ones(
     assert sum(len(list(sweep.notes.glob(f"{seed}-*"))) for seed in range(3)) >= 5
     assert all(attempt["from_step"] > 0 for tries in attempts.values() for attempt in tries[1:])
 
-    again = Sweep(tmp_path / "undisturbed")
+    again = Sweep(tmp_path / "undisturbed", zygote=zygote)
     code, output = again.run("seed=0,1,2", *epochs)
     assert code == 0, output
     assert sweep.metrics() == again.metrics()
@@ -162,8 +163,8 @@ def test_more_jobs_than_an_array_and_a_user_may_have(
         run(3)
 
 
-def test_a_machine_without_slurm_is_an_input_error(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, {"PATH": str(tmp_path)})
+def test_a_machine_without_slurm_is_an_input_error(zygote: Zygote, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {"PATH": str(tmp_path)}, zygote=zygote)
     code, output = sweep.run("seed=0,1", "hydra/launcher=submitit_slurm")
     assert code == 2
     assert 'Could not detect "srun"' in output
