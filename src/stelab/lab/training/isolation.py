@@ -67,6 +67,9 @@ def isolated(seed: int, *, threads: int, tf32: bool = False) -> Iterator[None]:
             for message, category in _HARMLESS:
                 warnings.filterwarnings("ignore", message=message, category=category)
             lightning.setLevel(logging.WARNING)
+            if not torch.cuda.is_available():
+                # Lightning sets it, and torch's optimizers then look for a driver at every step.
+                os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
             set_threads(threads)
             set_arithmetic(tf32=tf32)
             _seed(seed)
