@@ -51,7 +51,7 @@ def assert_same(run: Run, whole: Run) -> None:
     for record in (run.metrics, whole.metrics):
         record.pop("time/images_per_s", None)
     assert run.metrics == whole.metrics
-    assert files(run) == files(whole)
+    assert files(run) == files(whole), files(run) ^ files(whole)
 
 
 def files(run: Run) -> set[str]:

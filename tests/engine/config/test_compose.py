@@ -29,8 +29,10 @@ OPTIONS = [
 def test_every_option_composes_and_builds(option: str) -> None:
     task = {"binary": "classify", "vae": "elbo", "tokenizer": "tokenize"}
     fitting = [f"task={task[kind]}" for kind in task if option.startswith(f"model={kind}")]
-    bits = "model.bits=4" if "fsq" in option else "model.bits=8"  # estimator=exact takes so few
-    cfg = stelab.compose(option, *fitting, bits)
+    bits = "4" if "fsq" in option else "8"  # estimator=exact takes so few
+    if option in ("model=grid", "experiment=fast", "experiment=best"):
+        bits = "64"  # one a cell
+    cfg = stelab.compose(option, *fitting, f"model.bits={bits}")
     with torch.device("meta"):
         module = build_module(cfg)
     assert isinstance(module, TaskModule)

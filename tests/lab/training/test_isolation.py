@@ -18,7 +18,7 @@ import torch
 
 from conftest import train
 from stelab.engine.errors import InputError
-from stelab.lab.training.isolation import isolated
+from stelab.lab.training.isolation import _host_freezes, isolated
 
 deterministic: Any = torch.utils.deterministic
 
@@ -144,12 +144,14 @@ def test_the_collection_after_a_job_passes_by_what_was_there_before() -> None:
             frozen.append(gc.get_freeze_count())
 
     gc.unfreeze()  # what conftest froze
+    _host_freezes.cache_clear()
     gc.callbacks.append(note)
     try:
         with isolated(1, threads=1):
             pass
         assert gc.get_freeze_count() == 0
     finally:
+        _host_freezes.cache_clear()
         gc.callbacks.remove(note)
         gc.freeze()
     assert frozen and all(count > 100_000 for count in frozen)

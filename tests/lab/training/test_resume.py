@@ -107,6 +107,18 @@ def test_any_step_can_be_the_last(tmp_path: Path, undisturbed: Run, step: int) -
     assert_same(train(tmp_path, *THREE_EPOCHS), undisturbed)
 
 
+def test_what_was_being_written_when_a_process_died_is_removed(
+    tmp_path: Path, undisturbed: Run
+) -> None:
+    folder = stopped(tmp_path, 5, *THREE_EPOCHS)
+    (folder / "figures").mkdir()
+    for name in ("run.json", "metrics.csv", "checkpoints/last.ckpt", "figures/loss.png"):
+        path = folder / name
+        path.with_name(f".{path.name}.123").write_bytes(b"half")
+    (folder / "progress.new").write_bytes(b"half")
+    assert_same(train(tmp_path, *THREE_EPOCHS), undisturbed)
+
+
 def test_several_processes_continue_together(start: Start, tmp_path: Path) -> None:
     # Forks, which import nothing; tests of training let processes start as they do by themselves.
     two = ("trainer=ddp", "trainer.devices=2", "trainer.strategy=ddp_fork")

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -42,6 +43,10 @@ from stelab.engine.terminal import brief, visible
 _MAX_RECORD, _MAX_CONFIG = 4 * 2**20, 2**20
 
 
+# See `stelab.engine.files`: a process writes beside a file what takes its place.
+_HALF_WRITTEN = re.compile(r"\.(config\.yaml|run\.json|metrics\.csv|\w+\.ckpt|\w+\.png)\.\d+")
+
+
 class Pruned(Exception):
     """A sweeper stopped a run because it was not worth finishing."""
 
@@ -73,6 +78,14 @@ class RunFolder:
             half_written = path.name.startswith(".") and path.name[1:].rpartition(".")[0] in names
             if path.name in names or half_written:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def remove_half_written(self) -> None:
+        """Remove what a process that was killed while it wrote has left under a name of its own."""
+        self.unfinished_progress.unlink(missing_ok=True)
+        for folder in (self.path, self.checkpoints, self.figures):
+            for path in folder.glob(".*"):
+                if _HALF_WRITTEN.fullmatch(path.name):
+                    path.unlink()
 
     def status(self) -> str | None:
         """Return its run's status, as run.json says; None where that cannot be read."""

@@ -73,8 +73,7 @@ def rewind(folder: RunFolder, module: TaskModule) -> Start:
         folder.metrics.unlink(missing_ok=True)
     else:
         write_atomically(folder.metrics, table)
-    for leftover in folder.checkpoints.glob(".*.ckpt.*"):  # of a write that was killed
-        leftover.unlink()
+    folder.remove_half_written()
     return Start(checkpoint, content["global_step"], content["metrics"])
 
 
