@@ -40,6 +40,8 @@ from stelab.lab.training.monitors import FLIP_RATIO
 from stelab.lab.training.processes import gather, own_share
 from stelab.lab.training.resume import logged
 
+_TOGETHER = 16  # steps from one agreement of several processes to the next
+
 
 class Checkpoints(Callback):
     """Save a run's state at the start of a batch, or at the end of training; see the module."""
@@ -75,23 +77,30 @@ class Checkpoints(Callback):
             self.interrupts.check()
         if index % trainer.accumulate_grad_batches:
             return  # accumulated gradients are not saved
-        judged = self._is_judged(trainer, index)
-        stop = self.interrupts.received
-        wanted = self.watches(trainer, index)
-        if trainer.world_size > 1:
-            wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
-            (stop, *_) = [number for number in gather(stop) if number is not None] or [None]
-        if wanted and trainer.global_step > self.saved_step:
-            self._save(trainer, index, judged=judged)
-        if stop is not None:
+        planned, reason = self._is_planned(trainer, index), self._reason
+        if trainer.world_size > 1:  # which ask each other now and then, as that takes a while
+            if not planned and trainer.global_step % _TOGETHER:
+                return
+            own = torch.tensor(reason, device=trainer.strategy.root_device)
+            reason = int(trainer.strategy.reduce(own, reduce_op="max"))
+        if (planned or reason) and trainer.global_step > self.saved_step:
+            self._save(trainer, index, judged=self._is_judged(trainer, index))
+        if stop := reason // 2:
             raise Interrupted(stop)
 
     def watches(self, trainer: Trainer, index: int) -> bool:
         """Whether it is time to save, or to stop."""
+        unplanned = self._reason > 0 or self.interrupts.lock_lost
+        return unplanned or self._is_planned(trainer, index)
+
+    @property
+    def _reason(self) -> int:
+        """Return why a checkpoint is due that is not planned: twice a signal, 1 for time, or 0."""
         late = time.monotonic() - self.saved_at >= self.seconds
-        at_step = trainer.global_step % self.steps == 0
-        stop = self.interrupts.received is not None or self.interrupts.lock_lost
-        return self._is_judged(trainer, index) or late or at_step or stop
+        return 2 * (self.interrupts.received or 0) or int(late)
+
+    def _is_planned(self, trainer: Trainer, index: int) -> bool:
+        return self._is_judged(trainer, index) or trainer.global_step % self.steps == 0
 
     def _is_judged(self, trainer: Trainer, index: int) -> bool:
         """Whether these very weights were validated, also within an epoch."""
