@@ -38,6 +38,7 @@ SMALL = (
         ("settings=['model=mpl']", "settings: model=mpl: model=mpl does not exist"),
         ("settings=['model=\"mlp']", "No closing quotation"),
         ("settings=['task=classify']", "task must be reconstruct, but is Classify"),
+        ("settings=['model.image_shape=[3,32,32]']", "1x28x28, but have shape (3, 32, 32)"),
         ("fast=trainer.precision=16-mixed", "must be 32-true or bf16-mixed, got 16-mixed"),
     ],
 )

@@ -54,6 +54,8 @@ def _require_measurable(*texts: str) -> None:
             raise InputError(f"task must be reconstruct, but is {task}")
         if precision not in ("32-true", "bf16-mixed"):
             raise InputError(f"trainer.precision must be 32-true or bf16-mixed, got {precision}")
+        if (shape := tuple(cfg.model.get("image_shape") or (1, 28, 28))) != (1, 28, 28):
+            raise InputError(f"images must be the tutorial's, 1x28x28, but have shape {shape}")
     except ValueError as error:  # of the settings, or of the quotes in a text
         raise InputError(f"settings: {' '.join(texts)}: {error}") from error
 

@@ -148,7 +148,8 @@ def main(loop: str, threads: str, seconds: str, *overrides: str) -> None:
         values = peak(device, seconds=float(seconds))
     else:
         make = {"tutorial": tutorial, "plain": plain}[loop]
-        steps = make(build(cfg.model), cfg, build_data(cfg), device)
+        of = compose("experiment=tutorial") if loop == "tutorial" else cfg
+        steps = make(build(of.model), cfg, build_data(cfg), device)
         values = measure(steps, device, seconds=float(seconds))
     print(json.dumps(values))
 

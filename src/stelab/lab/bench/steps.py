@@ -23,16 +23,17 @@ _SHORT = ("++trainer.limit_val_batches=1", "++trainer.limit_test_batches=1")
 def about(cfg: Any) -> str:
     """Say what the tables show."""
     return f"""\
-*tutorial's loop*: the tutorial's code around the same layers, its `DataLoader`, its Adam. *plain
-loop*: the least that PyTorch needs for the work of *stelab*: its batch size, optimizer and
-precision, all images in memory. *stelab*: `stelab train` with TensorBoard, `metrics.csv`, monitors
-and checkpoints; what it does between epochs counts, with a batch of validation. *stelab, fast*:
-with `{cfg.fast}` too. Time is taken between steps, after the first {WARM_UP + COUNTED}, for
-{cfg.seconds:g} seconds. *tax*: how much longer an image takes than in the plain loop. *of peak*: of
-the fastest product of float32 matrices with as many threads. *kernels*: operations of ATen a step,
-without views and allocations; *waits*: those that make the host wait for what a device has
-computed; means of {COUNTED} steps. (The tutorial's loop makes its images one by one: these are
-operations too.) *MiB*: the most memory that the process had; all of them import Lightning."""
+*tutorial's loop*: the tutorial's code for its own network, whatever the setting: its `DataLoader`,
+its Adam. *plain loop*: the least that PyTorch needs for the work of *stelab*: its network, batch
+size, optimizer and precision, all images in memory. *stelab*: `stelab train` with TensorBoard,
+`metrics.csv`, monitors and checkpoints; what it does between epochs counts, with a batch of
+validation. *stelab, fast*: with `{cfg.fast}` too. Time is taken between steps, after the first
+{WARM_UP + COUNTED}, for {cfg.seconds:g} seconds. *tax*: how much longer an image takes than in the
+plain loop. *of peak*: of the fastest product of float32 matrices with as many threads. *kernels*:
+operations of ATen a step, without views and allocations; *waits*: those that make the host wait for
+what a device has computed; means of {COUNTED} steps. (The tutorial's loop makes its images one by
+one: these are operations too.) *MiB*: the most memory that the process had; all of them import
+Lightning."""
 
 
 def cases(cfg: Any, run: Run) -> Iterator[Case]:

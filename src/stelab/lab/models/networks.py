@@ -16,6 +16,7 @@ from torch import nn
 from stelab.arguments import Count, Flag, checked
 from stelab.binarizer import Binarizer
 from stelab.lab.models.autoencoder import Autoencoder
+from stelab.lab.models.points import FromPoint, ToPoint
 
 
 @checked
@@ -62,15 +63,15 @@ def conv(
 
     The two layers around the code keep the taps that act: ``weight[:, :, 1:, 1:]`` of the
     encoder's last kernel and ``weight[:, :, 1:4, 1:4]`` of the decoder's first. Equal live
-    weights give equal outputs; default initialization differs, because it scales with a kernel's
-    size. Images of `image_shape`, ``(channels, height, width)``, are halved three times, from 28x28
-    to 3x3, before the layer that makes codes. Other arguments: see `tutorial`.
+    weights give equal outputs up to rounding; default initialization differs, because it scales
+    with a kernel's size. Images of `image_shape`, ``(channels, height, width)``, are halved three
+    times, from 28x28 to 3x3, before the layer that makes codes. Other arguments: see `tutorial`.
     """
     if min(image_shape[1:]) < 8:
         raise ValueError(f"images must have 8x8 pixels or more, got {tuple(image_shape)}")
     smallest = halved(image_shape)[-1]
-    to_code = partial(nn.Conv2d, kernel_size=smallest)
-    from_code = partial(nn.ConvTranspose2d, kernel_size=smallest)
+    to_code = partial(ToPoint, kernel_size=smallest)
+    from_code = partial(FromPoint, kernel_size=smallest)
     return _convolutional(
         binarizer, bits, relu_before_bits, norm, signed, to_code, from_code, image_shape
     )

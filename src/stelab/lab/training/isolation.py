@@ -17,6 +17,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from stelab.engine.errors import InputError
+from stelab.lab.training.memory import kept_memory
 from stelab.lab.training.threads import set_threads
 
 _deterministic: Any = torch.utils.deterministic  # its switch is a property of the module
@@ -44,6 +45,7 @@ def isolated(seed: int, *, threads: int, tf32: bool = False) -> Iterator[None]:
         if not _host_freezes():  # which keeps its own objects so
             gc.freeze()  # so that the collection at the end looks at this job's objects only
             after.callback(gc.unfreeze)
+        after.enter_context(kept_memory())
         after.callback(_free_memory)
         after.callback(lightning.setLevel, lightning.level)
         after.callback(torch.set_num_threads, torch.get_num_threads())
