@@ -78,7 +78,7 @@ def call(checkout: Path, *command: str) -> str:
 
 # Of the copy's tests those of what was added, and those that look at everything there is.
 TESTS = [
-    *("estimators", "thresholds", "lab/models", "lab/data", "lab/training/test_losses.py"),
+    *("estimators", "thresholds", "lab/models", "lab/data", "lab/tasks/test_losses.py"),
     *("lab/tasks/test_task_contract.py", "lab/tasks/test_sparse.py"),
     *("lab/training/test_absolute_error.py", "lab/training/test_weight_norm.py"),
     *("lab/training/test_json_lines.py", "engine/config/test_compose.py"),

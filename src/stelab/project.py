@@ -90,7 +90,7 @@ PROJECT = Project(
         "threshold": _MODEL,
         "categorical": _MODEL,
         "quantizer": _MODEL,
-        "loss": Component("torch.nn.Module", ("stelab.lab.training.losses", "torch.nn.modules")),
+        "loss": Component("torch.nn.Module", ("stelab.lab.tasks.losses", "torch.nn.modules")),
         "data": Component("stelab.lab.data.ImageDataModule", ("stelab.lab.data",)),
         "optimizer": Component("torch.optim.Optimizer", ("torch.optim",)),
         "scheduler": Component(

@@ -31,7 +31,9 @@ class Every(Callback):
 
 
 class Third(Callback):
-    """Says which it needs."""
+    """Says which it needs, and that it only looks at them."""
+
+    plain = True
 
     seen: list[int] = []  # noqa: RUF012
 
@@ -42,6 +44,12 @@ class Third(Callback):
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Note which."""
         Third.seen.append(index)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Note that it is over."""
+        Third.seen.append(-index)
 
 
 MLP = ["debug=fast", "model=mlp"]
@@ -79,13 +87,25 @@ def test_who_watches_changes_no_number(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_callback_sees_the_steps_it_asks_for(tmp_path: Path) -> None:
+def test_a_callback_sees_the_steps_it_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Every.seen, Third.seen = 0, []
     sizes = ["data.limit=640", "data.batch_size=16", "~callbacks.gradient"]
     third = "+callbacks.third._target_=test_steps.Third"
+    plain: list[int] = []
+    step = EpochLoop._step
+
+    def noted(self: EpochLoop, *arguments: Any) -> None:
+        plain.append(self.batch_progress.current.ready)
+        step(self, *arguments)
+
+    monkeypatch.setattr(EpochLoop, "_step", noted)
     train(tmp_path / "third", *sizes, third)
-    assert 3 in Third.seen
-    assert len(Third.seen) < 10  # the first, the one it asks for, one a quarter second, the last
+    assert 3 in plain
+    seen = Third.seen.index(3)
+    assert Third.seen[seen + 1] == -3
+    assert len(Third.seen) < 20  # the first, the one it asks for, one a quarter second, the last
     train(tmp_path / "every", *sizes, WATCHED)
     assert Every.seen == 40
 

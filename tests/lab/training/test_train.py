@@ -25,7 +25,7 @@ from stelab.engine.studies import Run, read_run
 from stelab.engine.studies.curves import read_curves
 from stelab.engine.studies.tables import load
 from stelab.lab.models import Autoencoder
-from stelab.lab.training.losses import SquaredError
+from stelab.lab.tasks.losses import SquaredError
 from stelab.lab.training.progress import ProgressFile
 
 METRICS = {

@@ -77,9 +77,17 @@ class Task(nn.Module):
         """
         return None
 
-    def metrics(self, output: Any, batch: Batch) -> dict[str, Tensor]:
-        """Return what is logged of every example beside the loss, ``(batch,)`` each, by name."""
-        raise NotImplementedError(f"{type(self).__name__} must define metrics(output, batch)")
+    def metrics(self, output: Any, batch: Batch, losses: Tensor) -> dict[str, Tensor]:
+        """Return what is logged of every example beside the loss, ``(batch,)`` each, by name.
+
+        Args:
+            output: What the network made of a code.
+            batch: Of images, and what belongs to them.
+            losses: What `losses` says of them, so that nothing is computed twice.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define metrics(output, batch, losses)"
+        )
 
     def evaluate(
         self, model: Network, batch: Batch, split: Split, *, generator: Source
@@ -94,8 +102,9 @@ class Task(nn.Module):
         """
         x = model.encoder(batch["images"])
         output = model.decode(model.binarizer(x))
-        losses = with_penalty(self.losses(output, batch), self.penalty(model, x))
-        return {"loss": losses, **self.metrics(output, batch)}
+        losses = self.losses(output, batch)
+        metrics = self.metrics(output, batch, losses)
+        return {"loss": with_penalty(losses, self.penalty(model, x)), **metrics}
 
     def image(self, output: Any) -> Tensor:
         """Return the images that an output stands for, normalized, where `encodes`."""

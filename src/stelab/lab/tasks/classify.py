@@ -40,6 +40,6 @@ class Classify(Task):
         """Return the labels."""
         return batch["labels"]
 
-    def metrics(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def metrics(self, output: Tensor, batch: Batch, losses: Tensor) -> dict[str, Tensor]:
         """Return ``accuracy``."""
         return {"accuracy": (output.argmax(1) == batch["labels"]).to(torch.float32)}

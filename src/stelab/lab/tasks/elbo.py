@@ -83,9 +83,9 @@ class Elbo(Task):
         assert isinstance(model, VAE)
         return model.rate(x)
 
-    def metrics(self, output: Decoded, batch: Batch) -> dict[str, Tensor]:
+    def metrics(self, output: Decoded, batch: Batch, losses: Tensor) -> dict[str, Tensor]:
         """Return ``nll``."""
-        return {"nll": super().losses(output.logits, batch)}
+        return {"nll": losses - output.cost}
 
     def evaluate(
         self, model: Network, batch: Batch, split: Split, *, generator: Source
@@ -94,8 +94,9 @@ class Elbo(Task):
         assert isinstance(model, VAE)
         x = model.encoder(batch["images"])
         decoded = model.draw(x, generator=generator).decoded
-        values = {"loss": self.losses(decoded, batch) + self.penalty(model, x)}
-        values |= self.metrics(decoded, batch)
+        losses = self.losses(decoded, batch)
+        values = {"loss": losses + self.penalty(model, x)}
+        values |= self.metrics(decoded, batch, losses)
         for count in self.bounds if split == "test" else ():
             values[f"bound_{count}"] = self._bound(model, x, batch, count, generator)
         return values

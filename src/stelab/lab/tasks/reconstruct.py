@@ -9,6 +9,7 @@ from stelab.lab.data.datamodule import Batch
 from stelab.lab.models.autoencoder import Autoencoder
 from stelab.lab.models.network import Network
 from stelab.lab.tasks.base import Task
+from stelab.lab.tasks.losses import SquaredError
 
 
 class Reconstruct(Task):
@@ -45,8 +46,10 @@ class Reconstruct(Task):
         """Return the squared error, averaged over pixels: a sum is of the whole batch."""
         return _squared_error(output, batch["images"])
 
-    def metrics(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def metrics(self, output: Tensor, batch: Batch, losses: Tensor) -> dict[str, Tensor]:
         """Return ``mse``."""
+        if isinstance(self.loss, SquaredError) and self.loss.reduction == "mean":
+            return {"mse": losses}
         return {"mse": _squared_error(output.float(), batch["images"])}
 
     def pictures(self, model: Network, batch: Batch) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Training: a Lightning module around encoder, binary layer and decoder, and what watches it."""
 
+from stelab.lab.tasks.losses import BernoulliLikelihood, SquaredError
 from stelab.lab.training.building import build_module
-from stelab.lab.training.losses import BernoulliLikelihood, SquaredError
 from stelab.lab.training.metrics_file import MetricsFile
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.monitors import CodeMonitor, GradientMonitor, Throughput

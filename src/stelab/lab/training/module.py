@@ -104,9 +104,10 @@ class TaskModule(pl.LightningModule):
         first: list[Any] = []  # an enumerating estimator evaluates the loss a thousand times
 
         def outcome(output: Any) -> Tensor:
+            losses = task.losses(output, batch)
             if not first:
-                first.append(output)
-            return task.losses(output, batch)
+                first.extend((output, losses.detach()))
+            return losses
 
         x = model.encoder(images)
         generator = self.random_numbers("training", self.global_step)
@@ -120,8 +121,10 @@ class TaskModule(pl.LightningModule):
             for parameter in (p for g in optimizer.param_groups for p in g["params"]):
                 parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
             optimizer.step()
+        output, losses = first
         with torch.no_grad():
-            self._record("train", {"loss": loss, **task.metrics(first[0], batch)}, len(images))
+            metrics = task.metrics(output, batch, losses)
+            self._record("train", {"loss": loss, **metrics}, len(images))
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:

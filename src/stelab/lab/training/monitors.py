@@ -154,6 +154,8 @@ class GradientMonitor(Callback):
         every_n_steps: Steps from one step that is watched to the next, from step 0 on.
     """
 
+    plain = True  # see `EpochLoop`
+
     @checked
     def __init__(self, *, every_n_steps: Count):
         self.every_n_steps = every_n_steps

@@ -19,11 +19,12 @@ class EpochMeans:
         """Add 0-dimensional `values`, each the mean over `weight` items."""
         names = tuple(values)
         means = torch.stack([value.detach() for value in values.values()])
-        # float32 sums over an epoch would lose digits; MPS has no float64.
-        terms = means.to(torch.float32 if means.device.type == "mps" else torch.float64) * weight
-        if names not in self.sums:
-            self.sums[names] = terms.new_tensor([self.restored.pop(n, 0.0) for n in names])
-        self.sums[names] += terms
+        if (sums := self.sums.get(names)) is None:
+            before = [self.restored.pop(name, 0.0) for name in names]
+            # float32 sums over an epoch would lose digits; MPS has no float64.
+            wide = torch.float32 if means.device.type == "mps" else torch.float64
+            sums = self.sums[names] = means.new_tensor(before, dtype=wide)
+        sums.add_(means, alpha=weight)
         for name in names:
             self.weights[name] = self.weights.get(name, 0) + weight
 

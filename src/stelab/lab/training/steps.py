@@ -26,7 +26,9 @@ class EpochLoop(_TrainingEpochLoop):
 
     - a callback watches the coming one, the epoch's batch `index`: its method
       ``watches(trainer, index)`` says so; without that, one that has a hook around steps watches
-      all of them;
+      all of them. Where its attribute ``plain`` is true, ``on_train_batch_start`` and
+      ``on_train_batch_end`` are all that it needs of the steps that it watches, and neither logs
+      nor asks how far training is: the steps are taken here, with these two hooks;
     - it is the last of the epoch or of training, the trainer logs it, or validates after it;
     - a quarter of a second has passed: signals, progress and logs wait no longer.
 
@@ -39,10 +41,12 @@ class EpochLoop(_TrainingEpochLoop):
         """Take steps up to the next that is watched, and that one."""
         if not self.restarting and _has_plain_steps(self.trainer):
             end = time.monotonic() + _SECONDS
-            watchers = [watcher for c in self.trainer.callbacks if (watcher := _watcher(c))]
+            callbacks: list[Any] = self.trainer.callbacks
+            plain = [c for c in callbacks if getattr(c, "plain", False)]
+            watchers = [w for c in callbacks if c not in plain and (w := _watcher(c))]
             self.moves_batches = _moves_batches(self.trainer)
             while not self._is_watched(watchers) and time.monotonic() < end:
-                self._step(data_fetcher)
+                self._step(data_fetcher, plain)
         super().advance(data_fetcher)
 
     def _is_watched(self, watchers: list[Callable[[Trainer, int], bool]]) -> bool:
@@ -71,8 +75,8 @@ class EpochLoop(_TrainingEpochLoop):
             index = self.batch_progress.total.ready
         return (index + 1) % every == 0
 
-    def _step(self, data_fetcher: Any) -> None:
-        """Do what `advance` does of Lightning's loop, without hooks of callbacks and logging."""
+    def _step(self, data_fetcher: Any, plain: list[Any]) -> None:
+        """Do what `advance` does of Lightning's loop, without logging and all hooks but `plain`."""
         trainer, module, progress = self.trainer, self.trainer.lightning_module, self.batch_progress
         plugin, (optimizer,) = trainer.precision_plugin, trainer.optimizers
         batch, _, _ = next(data_fetcher)
@@ -82,6 +86,9 @@ class EpochLoop(_TrainingEpochLoop):
         index = progress.current.ready
         progress.is_last_batch = data_fetcher.done
         progress.increment_ready()
+        watching = [callback for callback in plain if callback.watches(trainer, index)]
+        for callback in watching:
+            callback.on_train_batch_start(trainer, module, batch, index)
         progress.increment_started()
 
         def closure() -> Tensor:
@@ -104,6 +111,8 @@ class EpochLoop(_TrainingEpochLoop):
         self.update_lr_schedulers("step", update_plateau_schedulers=False)
         progress.increment_completed()
         self.update_lr_schedulers("step", update_plateau_schedulers=True)
+        for callback in watching:
+            callback.on_train_batch_end(trainer, module, None, batch, index)
         self._batches_that_stepped += 1
 
 
