@@ -52,7 +52,7 @@ class EDE(Scheduled, Estimator):
         t = self.geometric().to(x.dtype)
         height = t if self.normalize_mass else t.clamp_min(1)  # k t = max(1, t)
         slope = height / 2 * (1 - torch.tanh(t * x).square())
-        return through(s, self.take(s, bits, generator), slope)
+        return through(s, bits, slope)
 
     def probability(self, s: Tensor) -> Tensor:
         r"""Return :math:`(1 + \tanh ts)/2`, whose derivative has the surrogate's shape."""

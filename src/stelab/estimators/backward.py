@@ -1,7 +1,8 @@
 """What all backward passes share: precision, NaN, shapes, and no silent second derivative."""
 
 import math
-from typing import Any
+from inspect import signature
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -31,7 +32,9 @@ def require_shape(given: Tensor, s: Tensor, name: str = "bits") -> None:
 
 
 class HardForward(Function):
-    """Forward: the given bits (or one-hots). Subclasses define `setup_context` and `backward`.
+    """Forward: the given bits (or one-hots), or without any the step ``1[s > 0]``.
+
+    Subclasses define `setup_context` and `backward`.
 
     An autograd Function returns the bits themselves; the usual ``s + (b - s).detach()`` rounds.
     Written with `setup_context`, so that `torch.func` transforms and `vmap` work through it.
@@ -40,12 +43,18 @@ class HardForward(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(s: Tensor, bits: Tensor, *rule: Any) -> Tensor:
+    def forward(s: Tensor, bits: Tensor | None, *rule: Any) -> Tensor:
         """Return `bits` in the dtype of `s`; `rule` is what a subclass's backward needs."""
         if not isinstance(s, Tensor):  # where no gradient flows, torch.compile puts a context first
-            s, bits = bits, rule[0]
+            s, bits = cast(Tensor, bits), rule[0]
+        if bits is None:
+            return (s > 0).to(s.dtype)
         require_shape(bits, s)
         return bits.to(s.dtype, copy=True)
+
+
+# `Function.apply` asks for it each time, and to find it out takes longer than the step.
+HardForward.forward.__signature__ = signature(HardForward.forward)  # type: ignore[attr-defined]
 
 
 def hand_back(gradient: Tensor, s: Tensor) -> Tensor:
@@ -103,12 +112,14 @@ class _Through(HardForward):
         return gradient if ctx.constant else once(gradient, s), None, None, None
 
 
-def through(s: Tensor, bits: Tensor, derivative: Tensor, *, constant: bool = False) -> Tensor:
+def through(
+    s: Tensor, bits: Tensor | None, derivative: Tensor, *, constant: bool = False
+) -> Tensor:
     """Return `bits`; backward, let the gradient through to `s`, times `derivative`, elementwise.
 
     Args:
         s: Centred pre-activation.
-        bits: What goes forward, in the shape of `s`; they come out in its dtype.
+        bits: What goes forward, in the shape of `s`; they come out in its dtype. None: the step.
         derivative: In the shape of `s`, best computed from ``wide(s)``: the product is cast last.
         constant: Whether `derivative` is constant in s (almost everywhere), so that second
             derivatives are complete. Otherwise they raise RuntimeError.

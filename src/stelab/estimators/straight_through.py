@@ -62,7 +62,7 @@ class Identity(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        return IdentityGradient.apply(s, self.take(s, bits, generator))
+        return IdentityGradient.apply(s, bits)
 
 
 class HardtanhClip(Estimator):
@@ -90,7 +90,7 @@ class HardtanhClip(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        return _ClampedGradient.apply(s, self.take(s, bits, generator), scalar(self.bound, s))
+        return _ClampedGradient.apply(s, bits, scalar(self.bound, s))
 
     def clipped(self, grad: Tensor) -> Tensor:
         """Mark the entries of `grad` that lie outside the bound."""
@@ -111,4 +111,4 @@ class ZeroGradient(Estimator):
         self, s: Tensor, *, bits: Tensor | None = None, generator: Source | None = None
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
-        return _ZeroGradient.apply(s, self.take(s, bits, generator))
+        return _ZeroGradient.apply(s, bits)

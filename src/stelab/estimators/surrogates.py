@@ -48,7 +48,7 @@ class Surrogate(Estimator):
     ) -> Tensor:
         """See `Estimator.forward`; `generator` is ignored."""
         derivative = self.derivative(wide(s.detach()))
-        return through(s, self.take(s, bits, generator), derivative, constant=self.constant)
+        return through(s, bits, derivative, constant=self.constant)
 
 
 class ClippedInput(Surrogate):

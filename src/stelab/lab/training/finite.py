@@ -47,8 +47,9 @@ class FiniteCheck:
 
     def add(self, loss: Tensor, x: Tensor, *, step: int, batch: Batch) -> None:
         """Take note of a step; raise NonFiniteError if it is time to look, and one was not."""
-        pair = torch.stack([loss.detach().float(), x.detach().abs().amax().float()])
-        self.failed.masked_fill_((pair - pair).any(), 1.0)  # 0, or NaN: which is not 0
+        low, high = x.detach().aminmax()
+        values = torch.stack([loss.detach().float(), low.float(), high.float()])
+        self.failed.masked_fill_((values - values).any(), 1.0)  # 0, or NaN: which is not 0
         self.failures.add_(self.failed)
         self.recent.append((step, batch))
         if len(self.recent) >= self.every:

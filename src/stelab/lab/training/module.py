@@ -149,7 +149,7 @@ class TaskModule(pl.LightningModule):
         self._record(split, self.evaluate(split, batch, batch_index), len(batch["images"]))
 
     def _record(self, split: str, values: dict[str, Tensor], examples: int) -> None:
-        means = {name: value.detach().mean() for name, value in values.items()}
+        means = {name: value.mean() if value.dim() else value for name, value in values.items()}
         self.means[split].add(examples, **means)
 
     def on_train_epoch_end(self) -> None:
