@@ -6,6 +6,7 @@ from typing import Literal
 from stelab.arguments import Count, Size, Text
 from stelab.engine.errors import InputError
 from stelab.engine.launchers.base import StudyLauncher
+from stelab.engine.launchers.mps import share
 from stelab.engine.launchers.processes import Processes, jobs_at_once
 from stelab.engine.launchers.schedule import OnFailure
 
@@ -58,4 +59,7 @@ class GpuLauncher(StudyLauncher):
             )
         # Round robin: the second job of a device comes after the first one of every device.
         slots = (devices * self.per_device)[:most]
-        return Processes([{"CUDA_VISIBLE_DEVICES": device} for device in slots])
+        shared = share(dict.fromkeys(device for device in slots if slots.count(device) > 1))
+        seen = {device: {"CUDA_VISIBLE_DEVICES": device} for device in slots}
+        seen |= {device: gpu.environment for device, gpu in shared.items()}
+        return Processes([seen[device] for device in slots], gpus=[*shared.values()])

@@ -38,7 +38,8 @@ class Probe(Estimator):
 
     def act(self):
         note = self.notes / f"{self.seed}-{os.getpid()}"
-        note.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        names = "CUDA_VISIBLE_DEVICES", "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+        note.write_text(" ".join(os.environ[name] for name in names if name in os.environ))
         time.sleep(self.sleep)
         for death in range(self.deaths):
             if not (self.notes / f"death{death}").exists():

@@ -92,14 +92,6 @@ def test_on_failure_stop(zygote: Zygote, tmp_path: Path) -> None:
     assert "Traceback" in record["error"]
 
 
-def test_gpus_are_shared_round_robin(zygote: Zygote, tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, zygote=zygote)
-    options = ("hydra/launcher=gpu", "hydra.launcher.devices=[0,1]", "hydra.launcher.per_device=2")
-    code, output = sweep.run("seed=0,1,2", *options, "estimator.sleep=0.5")
-    assert code == 0, output
-    assert sorted(note.read_text() for note in sweep.notes.iterdir()) == ["0", "0", "1"]
-
-
 def test_gpus_that_are_not_there_are_an_input_error(zygote: Zygote, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, {"CUDA_VISIBLE_DEVICES": ""}, zygote=zygote)
     code, output = sweep.run("seed=0,1", "hydra/launcher=gpu")

@@ -10,15 +10,24 @@ from functools import partial
 from typing import Literal
 
 from stelab.engine.launchers.job import CPUS, Attempt, Outcome, follow, serve
+from stelab.engine.launchers.mps import SharedGpu
 
 
 class Processes:
-    """One worker process for each environment, which runs one attempt after another."""
+    """One worker process for each environment, which runs one attempt after another.
+
+    Args:
+        environments: Variables of a worker, added to those of this process.
+        gpus: What the environments share, and nobody needs after the workers have ended.
+    """
 
     interval = patience = 0.02
 
-    def __init__(self, environments: Sequence[Mapping[str, str]]):
+    def __init__(
+        self, environments: Sequence[Mapping[str, str]], *, gpus: Sequence[SharedGpu] = ()
+    ):
         self.slots = len(environments)
+        self._gpus = gpus
         share = {CPUS: str(share_of_cpus(self.slots))}
         self._workers = [_Worker({**share, **environment}) for environment in environments]
 
@@ -45,6 +54,9 @@ class Processes:
             for worker in self._workers:
                 worker.pool.shutdown(wait=True, kill_workers=True)
             raise
+        finally:
+            for gpu in self._gpus:
+                gpu.close()
 
 
 class _Worker:
