@@ -38,7 +38,7 @@ def _run_name(cfg: DictConfig) -> str:
 PROJECT = Project(
     schemas=SCHEMAS,
     classes={"trainer": "pytorch_lightning.Trainer"},
-    apart={"scheduler": ("interval", "frequency", "monitor"), "trainer": ("tf32",)},
+    apart={"scheduler": ("interval", "frequency", "monitor"), "trainer": ("tf32", "channels_last")},
     contradictions=contradictions,
     resolvers={
         # Of a code: a trained model's, or those of a problem that is measured.
@@ -70,6 +70,7 @@ PROJECT = Project(
         "model.output_bias": "random",
         "model.grid": [7, 7],
         "trainer.tf32": False,
+        "trainer.channels_last": False,
         "task": {"_target_": "stelab.lab.tasks.Reconstruct"},
     },
     file_keys=("from_checkpoint",),

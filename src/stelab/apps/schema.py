@@ -127,7 +127,7 @@ Scheduler = _open(
     frequency=NotRequired[Count],
     monitor=NotRequired[Text | None],
 )
-# Arguments of `pytorch_lightning.Trainer`, under its names, and how float32 is computed.
+# Arguments of `pytorch_lightning.Trainer`, under its names, and how a step is computed.
 Trainer = _open(
     accelerator=Text,
     devices=Count | Text | list[Size],
@@ -142,6 +142,7 @@ Trainer = _open(
     enable_progress_bar=Flag,
     profiler=Target | None,
     tf32=NotRequired[Flag],
+    channels_last=NotRequired[Flag],
     # What is not there is left to Lightning.
     max_steps=NotRequired[Limit],
     min_epochs=NotRequired[Size | None],

@@ -95,6 +95,7 @@ def test_what_cannot_change_the_result_does_not_change_the_id(override: str) -> 
         "trainer=gpu",
         "trainer.precision=bf16-mixed",
         "trainer.tf32=true",
+        "trainer.channels_last=true",
         "scheduler=cosine",
     ],
 )

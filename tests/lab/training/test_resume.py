@@ -72,7 +72,7 @@ THREE_EPOCHS = (
         "trainer.check_val_every_n_epoch=2",
         "trainer.precision=bf16-mixed",
         "trainer.precision=64-true",
-        "model=conv data.limit=64 data.batch_size=16",
+        "model=conv data.limit=64 data.batch_size=16 trainer.channels_last=true",
     ],
 )
 def test_all_state_continues(tmp_path: Path, choices: str) -> None:

@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -20,6 +21,7 @@ from stelab.engine.errors import InputError, RunError
 from stelab.engine.studies import Run, read_run
 from stelab.lab.training.building import build_trainer
 from stelab.lab.training.checkpoint_file import read_checkpoint
+from stelab.lab.training.module import TaskModule
 
 FOUR_STEPS = ("data.limit=256", "trainer.log_every_n_steps=3")  # an epoch
 
@@ -180,3 +182,26 @@ def test_a_plateau_needs_a_metric(tmp_path: Path) -> None:
     plateau = "scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"
     with pytest.raises(InputError, match="scheduler.monitor must name the metric"):
         train(tmp_path, plateau, "scheduler.factor=0.5")
+
+
+def test_channels_last_is_how_a_network_lies_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels, what convolutions make and the optimizer's state; and a run learns the same."""
+    seen: list[bool] = []
+    last = {"memory_format": torch.channels_last}
+
+    def note(self: TaskModule, *_: Any) -> None:
+        encoder: Any = self.model.encoder
+        kernel, made = encoder[2].weight, encoder[:2](torch.zeros(2, 1, 28, 28))
+        (optimizer,) = self.trainer.optimizers
+        state = optimizer.state[kernel]["exp_avg"]
+        seen.extend(part.is_contiguous(**last) for part in (kernel, made, state))
+
+    monkeypatch.setattr(TaskModule, "on_train_epoch_end", note)
+    found = {}
+    for value in ("true", "false"):
+        found[value] = train(tmp_path, "model=conv", f"trainer.channels_last={value}").metrics
+    assert seen == [True] * 3 + [False] * 3
+    assert found["true"]["test/mse"] == pytest.approx(found["false"]["test/mse"], rel=1e-3)
+    assert found["true"] != found["false"]  # sums round otherwise: another run

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -37,6 +38,8 @@ def build_module(cfg: Any, images: Tensor | None = None) -> TaskModule:
         model.begin(images)
     plain = {"optimizer": to_plain(cfg.optimizer), "scheduler": to_plain(cfg.scheduler)}
     module = TaskModule(model=model, task=task, seed=cfg.seed, **plain)
+    if cfg.trainer.get("channels_last"):
+        model.to(memory_format=torch.channels_last)
     if source := cfg.get("from_checkpoint"):
         take_weights(module, checkpoint_file(source))
     return module
@@ -72,7 +75,8 @@ def build_trainer(cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> 
         options |= {"max_epochs": 1, "val_check_interval": 1.0, "check_val_every_n_epoch": 1}
     bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
     profiler = options.pop("profiler")
-    options.pop("tf32", None)  # see `set_arithmetic`
+    for key in ("tf32", "channels_last"):  # see `set_arithmetic` and `build_module`
+        options.pop(key, None)
     callbacks = [*callbacks, *map(build, cfg.callbacks.values()), *([RunBar()] if bar else [])]
     try:
         trainer = pl.Trainer(
