@@ -38,7 +38,10 @@ def _run_name(cfg: DictConfig) -> str:
 PROJECT = Project(
     schemas=SCHEMAS,
     classes={"trainer": "pytorch_lightning.Trainer"},
-    apart={"scheduler": ("interval", "frequency", "monitor"), "trainer": ("tf32", "channels_last")},
+    apart={
+        "scheduler": ("interval", "frequency", "monitor"),
+        "trainer": ("step", "tf32", "channels_last"),
+    },
     contradictions=contradictions,
     resolvers={
         # Of a code: a trained model's, or those of a problem that is measured.
@@ -69,6 +72,7 @@ PROJECT = Project(
         "model.centre": "half",
         "model.output_bias": "random",
         "model.grid": [7, 7],
+        "trainer.step": "eager",
         "trainer.tf32": False,
         "trainer.channels_last": False,
         "task": {"_target_": "stelab.lab.tasks.Reconstruct"},

@@ -141,6 +141,7 @@ Trainer = _open(
     detect_anomaly=Flag,
     enable_progress_bar=Flag,
     profiler=Target | None,
+    step=NotRequired[Literal["eager", "compiled", "graph"]],
     tf32=NotRequired[Flag],
     channels_last=NotRequired[Flag],
     # What is not there is left to Lightning.

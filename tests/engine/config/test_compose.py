@@ -94,6 +94,7 @@ def test_what_cannot_change_the_result_does_not_change_the_id(override: str) -> 
         "trainer.max_epochs=6",
         "trainer=gpu",
         "trainer.precision=bf16-mixed",
+        "trainer.step=compiled",
         "trainer.tf32=true",
         "trainer.channels_last=true",
         "scheduler=cosine",

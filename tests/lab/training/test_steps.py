@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import stelab
 from conftest import train
 from resuming import curves, weights
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.steps import EpochLoop
+from waits import Waits
 
 WATCHED = "+callbacks.every._target_=test_steps.Every"
 
@@ -108,23 +108,6 @@ def test_a_callback_sees_the_steps_it_asks_for(
     assert len(Third.seen) < 20  # the first, the one it asks for, one a quarter second, the last
     train(tmp_path / "every", *sizes, WATCHED)
     assert Every.seen == 40
-
-
-class Waits(TorchDispatchMode):
-    """Counts what waits for a device, or copies to it, where there is one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count, and go on."""
-        if op.overloadpacket._qualified_op_name in (
-            *("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal"),
-            *("aten::nonzero", "aten::masked_select", "aten::lift_fresh", "aten::unique"),
-        ):
-            self.found[str(op)] += 1
-        return op(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("estimator", ["identity", "hardtanh_clip", "slope_annealed", "dsq"])

@@ -1,7 +1,9 @@
 """What steps of training start, wait for and take."""
 
 import resource
+import sys
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ _COPIES = {_aten.copy_, _aten._to_copy}
 
 
 class Counter(TorchDispatchMode):
-    """Counts operations while it is active.
+    """Counts operations while it is active; what was compiled runs as it was before.
 
     Attributes:
         kernels: Operations of ATen that compute or copy: views and allocations are apart.
@@ -37,6 +39,19 @@ class Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.kernels = self.waits = self.flops = 0
+        self.eager = ExitStack()
+
+    def __enter__(self) -> "Counter":
+        """Begin; no program of torch.compile runs while operations are watched."""
+        if "torch._dynamo" in sys.modules:  # which takes long to import
+            self.eager.enter_context(torch.compiler.set_stance("force_eager"))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """End."""
+        super().__exit__(*error)
+        self.eager.close()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

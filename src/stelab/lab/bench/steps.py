@@ -31,9 +31,9 @@ validation. *stelab, fast*: with `{cfg.fast}` too. Time is taken between steps, 
 {WARM_UP + COUNTED}, for {cfg.seconds:g} seconds. *tax*: how much longer an image takes than in the
 plain loop. *of peak*: of the fastest product of float32 matrices with as many threads. *kernels*:
 operations of ATen a step, without views and allocations; *waits*: those that make the host wait for
-what a device has computed; means of {COUNTED} steps. (The tutorial's loop makes its images one by
-one: these are operations too.) *MiB*: the most memory that the process had; all of them import
-Lightning."""
+what a device has computed; means of {COUNTED} steps, of a compiled one as it was before. (The
+tutorial's loop makes its images one by one: these are operations too.) *MiB*: the most memory that
+the process had; all of them import Lightning."""
 
 
 def cases(cfg: Any, run: Run) -> Iterator[Case]:

@@ -22,6 +22,7 @@ from stelab.lab.training.checkpoint_file import SealedCheckpointIO
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.progress import RunBar
 from stelab.lab.training.restore import take_weights
+from stelab.lab.training.static_step import require_possible
 from stelab.lab.training.steps import EpochLoop
 
 
@@ -37,7 +38,8 @@ def build_module(cfg: Any, images: Tensor | None = None) -> TaskModule:
     if images is not None:
         model.begin(images)
     plain = {"optimizer": to_plain(cfg.optimizer), "scheduler": to_plain(cfg.scheduler)}
-    module = TaskModule(model=model, task=task, seed=cfg.seed, **plain)
+    step = cfg.trainer.get("step", "eager")
+    module = TaskModule(model=model, task=task, seed=cfg.seed, step=step, **plain)
     if cfg.trainer.get("channels_last"):
         model.to(memory_format=torch.channels_last)
     if source := cfg.get("from_checkpoint"):
@@ -75,7 +77,7 @@ def build_trainer(cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> 
         options |= {"max_epochs": 1, "val_check_interval": 1.0, "check_val_every_n_epoch": 1}
     bar = options.pop("enable_progress_bar") and sys.stdout.isatty()
     profiler = options.pop("profiler")
-    for key in ("tf32", "channels_last"):  # see `set_arithmetic` and `build_module`
+    for key in ("step", "tf32", "channels_last"):  # see `build_module` and `set_arithmetic`
         options.pop(key, None)
     callbacks = [*callbacks, *map(build, cfg.callbacks.values()), *([RunBar()] if bar else [])]
     try:
@@ -97,6 +99,8 @@ def build_trainer(cfg: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> 
         raise
     except Exception as error:
         raise InputError(f"trainer refuses its arguments: {one_line(str(error))}") from error
+    if (kind := cfg.trainer.get("step", "eager")) != "eager":
+        require_possible(kind, trainer)
     steps = trainer.fit_loop.epoch_loop
     trainer.fit_loop.epoch_loop = EpochLoop(trainer, steps.min_steps, steps.max_steps)
     return trainer

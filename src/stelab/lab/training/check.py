@@ -35,6 +35,7 @@ from stelab.lab.training.building import (
 from stelab.lab.training.isolation import isolated
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.schedules import build_schedule
+from stelab.lab.training.static_step import compiling, require_static
 from stelab.lab.training.threads import threads_of
 
 
@@ -70,6 +71,8 @@ def check(jobs: Sequence[DictConfig]) -> None:
             once([*task, data], partial(_check_batch, batch=batch))
             parts = [*task, to_plain(cfg.model), shapes, cfg.trainer.precision]
             once(parts, partial(_check_shapes, batch=batch))
+            if (kind := cfg.trainer.get("step", "eager")) != "eager":
+                once([kind, *parts], partial(_check_step, batch=batch))
     mistakes.raise_any()
 
 
@@ -148,12 +151,26 @@ def _check_shapes(cfg: DictConfig, *, batch: Batch) -> None:
                 return require_fit(build_module(cfg), on_meta)
         except InputError:
             pass
-        trainer = build_trainer(cfg)
-        plugin, device = trainer.precision_plugin, trainer.strategy.root_device
-        module = build_module(cfg).to(device)
-        plugin.convert_module(module)
-        converted = {name: plugin.convert_input(part.to(device)) for name, part in batch.items()}
+        module, converted, plugin = _as_trained(cfg, batch)
         require_fit(module, converted, context=plugin.forward_context())
+
+
+def _check_step(cfg: DictConfig, *, batch: Batch) -> None:
+    """Let the compiler follow a step, as training will take it."""
+    with isolated(cfg.seed, threads=threads_of(cfg)), compiling(cfg.trainer.step):
+        module, converted, plugin = _as_trained(cfg, batch)
+        with plugin.train_step_context():
+            require_static(cfg.trainer.step, module.train(), converted)
+
+
+def _as_trained(cfg: DictConfig, batch: Batch) -> tuple[TaskModule, Batch, Any]:
+    """Build the network, and bring it and a batch to the device and precision of training."""
+    trainer = build_trainer(cfg)
+    plugin, device = trainer.precision_plugin, trainer.strategy.root_device
+    module = build_module(cfg).to(device)
+    plugin.convert_module(module)
+    converted = {name: plugin.convert_input(part.to(device)) for name, part in batch.items()}
+    return module, converted, plugin
 
 
 def require_fit(

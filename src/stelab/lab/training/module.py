@@ -3,7 +3,7 @@
 import math
 import warnings
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 import torch
@@ -13,13 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stelab.annealing import Scheduled, advance
 from stelab.engine.config import build
 from stelab.estimators import MultiEvaluation
-from stelab.lab.data.datamodule import SPLITS, Batch
+from stelab.lab.data.datamodule import SPLITS, Batch, Batches
 from stelab.lab.models import Network
 from stelab.lab.tasks import Task
 from stelab.lab.tasks.base import Split, binary_layers
+from stelab.lab.training.captured import CapturedStep, capture_update
 from stelab.lab.training.finite import FiniteCheck, NonFiniteError
 from stelab.lab.training.processes import EpochMeans
 from stelab.lab.training.schedules import build_schedule
+from stelab.lab.training.static_step import CompiledStep, Kind, StaticStep, Taken
 from stelab.philox import Philox
 
 STREAMS = ("training", *SPLITS)
@@ -36,7 +38,8 @@ class TaskModule(pl.LightningModule):
     Random bits depend on the seed, the step and the process only. Parameters that only lower an
     estimator's variance have its own optimizer; a checkpoint holds them under ``"variance"``.
 
-    Optimizer and schedule are plain configurations (see `build_schedule`).
+    Optimizer and schedule are plain configurations (see `build_schedule`). `step` says how a step
+    is computed, see `StaticStep`.
     """
 
     # What `on_load_checkpoint` and `load_state_dict` read of a checkpoint.
@@ -50,6 +53,7 @@ class TaskModule(pl.LightningModule):
         optimizer: dict[str, Any],
         scheduler: dict[str, Any],
         seed: int,
+        step: Kind = "eager",
     ):
         super().__init__()
         self.model = model
@@ -57,6 +61,8 @@ class TaskModule(pl.LightningModule):
         self.optimizer_config = optimizer
         self.scheduler_config = scheduler
         self.seed = seed
+        self.kind = step
+        self.static: StaticStep | None = None  # while it trains
         self.variance_optimizers = [
             only_variance
             for layer in binary_layers(model)
@@ -71,6 +77,7 @@ class TaskModule(pl.LightningModule):
         optimizers = [*self.trainer.optimizers, *self.variance_optimizers]
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         self.finite = FiniteCheck(self.model, optimizers, scaled=scaled)
+        self.static = self._static_step()
         for layer in binary_layers(self.model):
             name = type(layer.estimator).__name__
             if isinstance(layer.estimator, MultiEvaluation) and _norms_batches_behind(self.model):
@@ -81,6 +88,18 @@ class TaskModule(pl.LightningModule):
                     stacklevel=2,
                 )
                 break
+
+    def _static_step(self) -> StaticStep | None:
+        """Return what takes steps of whole batches; None where steps are eager."""
+        batches = cast(Batches, self.trainer.train_dataloader)
+        size = min(batches.batch_size, batches.count)
+        if self.kind == "compiled":
+            return CompiledStep(self, size=size)
+        if self.kind == "graph":
+            for optimizer in self.trainer.optimizers:
+                capture_update(optimizer)
+            return CapturedStep(self, size=size)
+        return None
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """Take it, and move every schedule to where training stands: at 1 after the last step."""
@@ -100,7 +119,30 @@ class TaskModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the scalar whose gradient the estimator estimates."""
-        model, task, images = self.model, self.task, batch["images"]
+        images, step = batch["images"], self.global_step
+        if self.static is not None and len(images) == self.static.size:
+            loss, x, values = self.static(batch, step)
+        else:
+            loss, x, values = self.take(batch, self.random_numbers("training", step))
+        self.step_loss = loss.detach()
+        self.finite.add(loss, x, step=step, batch=batch)
+        for optimizer in self.variance_optimizers:  # the same step in every process
+            for parameter in (p for g in optimizer.param_groups for p in g["params"]):
+                parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
+            optimizer.step()
+        self.means["train"].add(len(images), **values)
+        return loss
+
+    def backward(self, loss: Tensor, *arguments: Any, **named: Any) -> None:
+        """Go backward, unless the step has done so."""
+        if loss.requires_grad or self.static is None:
+            loss.backward(*arguments, **named)
+        else:
+            self.static.backward()
+
+    def take(self, batch: Batch, generator: Philox) -> Taken:
+        """Pass a training batch; return the loss with its history, and what is recorded of it."""
+        model, task = self.model, self.task
         first: list[Any] = []  # an enumerating estimator evaluates the loss a thousand times
 
         def outcome(output: Any) -> Tensor:
@@ -109,23 +151,29 @@ class TaskModule(pl.LightningModule):
                 first.extend((output, losses.detach()))
             return losses
 
-        x = model.encoder(images)
-        generator = self.random_numbers("training", self.global_step)
+        x = model.encoder(batch["images"])
         f = partial(model.losses, outcome=outcome, generator=generator)
         loss = model.binarizer.loss(x, f, generator=generator)
         penalty = task.penalty(model, x)
         loss = loss if penalty is None else loss + penalty.mean()
-        self.step_loss = loss.detach()
-        self.finite.add(loss, x, step=self.global_step, batch=batch)
-        for optimizer in self.variance_optimizers:  # the same step in every process
-            for parameter in (p for g in optimizer.param_groups for p in g["params"]):
-                parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
-            optimizer.step()
         output, losses = first
         with torch.no_grad():
             metrics = task.metrics(output, batch, losses)
-            self._record("train", {"loss": loss, **metrics}, len(images))
-        return loss
+            values = {name: value.detach().mean() for name, value in metrics.items()}
+        return loss, x, {"loss": loss.detach(), **values}
+
+    def look(self, batch: Batch) -> None:
+        """Pass a training batch for the hooks that are there; leave no trace.
+
+        A static step runs no hooks. It goes backward as far as to the pre-activations.
+        """
+        before = [(buffer, buffer.clone()) for buffer in self.buffers()]
+        with self.trainer.precision_plugin.train_step_context():
+            loss, x, _ = self.take(batch, self.random_numbers("training", self.global_step))
+        if x.requires_grad:
+            torch.autograd.grad(loss, x)
+        for buffer, value in before:
+            buffer.copy_(value)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Record what the task measures."""

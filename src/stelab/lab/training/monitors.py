@@ -174,9 +174,15 @@ class GradientMonitor(Callback):
                     layer.threshold.register_forward_hook(self._watch_threshold),
                     layer.estimator.register_forward_hook(self._watch_bits),
                 ]
+            if module.static is not None:
+                module.look(batch)
+                self._unhook()
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
         """Take the hooks away."""
+        self._unhook()
+
+    def _unhook(self) -> None:
         while self.hooks:
             self.hooks.pop().remove()
 

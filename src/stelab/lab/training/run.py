@@ -33,6 +33,7 @@ from stelab.lab.training.isolation import Arithmetic, isolated, seeded_gpu
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.progress import ProgressFile
 from stelab.lab.training.resume import Start, rewind
+from stelab.lab.training.static_step import compiling
 from stelab.lab.training.threads import set_threads, threads_before, threads_of
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ def train_checked(cfg: DictConfig) -> Run:
         log.info("%s is finished already (rerun=true runs it again)", finished.name)
         return finished
     tf32 = cfg.trainer.get("tf32", False)
-    with isolated(cfg.seed, threads=threads_of(cfg), tf32=tf32):
+    kind = cfg.trainer.get("step", "eager")
+    with isolated(cfg.seed, threads=threads_of(cfg), tf32=tf32), compiling(kind):
         data = build_data(cfg)
         module = build_module(cfg, data.images("train"))
         interrupts = Interrupts()

@@ -95,7 +95,7 @@ class EpochLoop(_TrainingEpochLoop):
             with plugin.train_step_context():
                 loss: Tensor = module.training_step(batch, index)
             optimizer.zero_grad()
-            loss.backward()
+            module.backward(loss)
             if clip := trainer.gradient_clip_val:
                 module.configure_gradient_clipping(optimizer, clip, trainer.gradient_clip_algorithm)
             return loss
