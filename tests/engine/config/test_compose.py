@@ -13,6 +13,7 @@ import stelab
 from stelab.engine.config import CONF_DIR
 from stelab.engine.config.identity import fingerprint, fingerprint_of_resolved, run_id
 from stelab.engine.config.validate import plain
+from stelab.engine.errors import InputError
 from stelab.engine.project import project
 from stelab.lab.training import TaskModule, build_module
 
@@ -122,6 +123,25 @@ FIRST_IDS = {
 @pytest.mark.parametrize("command", FIRST_IDS)
 def test_commands_of_older_runs_find_them(command: str) -> None:
     assert ids(*command.split()) == FIRST_IDS[command]
+
+
+@pytest.mark.parametrize(
+    ("command", "meaning"),
+    [
+        ("trainer.max_steps=${data.batch_size} data.batch_size=32", "32"),
+        ("trainer.max_steps=${oc.select:seed,5} seed=9", "9"),
+        ("trainer.max_steps=${threads} threads=8", "1"),  # which is no part of what a run is
+        ("trainer.max_steps=${stelab.cpus:} threads=8", "1"),
+        ("trainer.max_steps=${trainer.log_every_n_steps}", None),
+    ],
+)
+def test_what_is_referred_to_counts_as_what_it_means(command: str, meaning: str | None) -> None:
+    if meaning is None:
+        with pytest.raises(InputError, match="cannot be resolved"):
+            ids(*command.split())
+        return
+    first, *rest = command.split()
+    assert ids(first, *rest) == ids(f"trainer.max_steps={meaning}", *rest)
 
 
 def test_later_keys_count_where_they_say_something_new() -> None:

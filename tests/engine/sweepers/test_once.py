@@ -27,10 +27,10 @@ def read(event, arguments):
         reads[os.path.basename(os.path.dirname(arguments[0]))] += 1
 
 def counted_compose_job(*arguments):
-    cfg, choices = compose_job(*arguments)
+    cfg, *rest = compose_job(*arguments)
     if cfg.study == "debug":  # a job, and not what Hydra begins with
         composed[cfg.paths.run] += 1
-    return cfg, choices
+    return cfg, *rest
 
 def counted_mistakes(tree):
     validated[tree["paths"]["run"]] += 1

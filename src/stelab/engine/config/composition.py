@@ -27,12 +27,16 @@ def remember(
     *,
     swept: Iterable[str] = (),
     config_dir: str | None = None,
+    identity: str | None = None,
 ) -> None:
-    """Attach a `Composition` to a configuration, which its copies and pickles keep."""
+    """Attach a `Composition` to a configuration, which its copies and pickles keep.
+
+    Its fingerprint is `identity`, where somebody has computed it already.
+    """
     groups = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
     # OmegaConf's own place for what is known of a node and is no part of its content.
     cfg._metadata.__dict__["composition"] = Composition(
-        tuple(overrides), groups, tuple(swept), config_dir, fingerprint(cfg)
+        tuple(overrides), groups, tuple(swept), config_dir, identity or fingerprint(cfg)
     )
 
 

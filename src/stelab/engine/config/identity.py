@@ -7,6 +7,9 @@ content.
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,14 +34,28 @@ def fingerprint(cfg: DictConfig) -> str:
     ``1`` and ``1.0`` are the same value. `paths` are masked wherever they are interpolated.
     ``trainer=auto`` hashes as written, so a study may move between machines.
     """
+    if (known := _known.get(id(cfg))) is not None:
+        return known
     tree = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(tree, dict)
     tree.pop("hydra", None)
     for key in project().file_keys:
         if source := cfg.get(key):
             tree[key] = pinned(key, str(source))
-    resolved = OmegaConf.to_container(OmegaConf.create(_masked(tree)), resolve=True)
-    return _digest(_canonical(resolved))
+    return _digest(_canonical(_resolved(cfg, _masked(tree))))
+
+
+@contextmanager
+def fingerprinted(cfg: DictConfig) -> Iterator[str]:
+    """Compute the fingerprint of `cfg` once for all who ask meanwhile; what counts must stay."""
+    digest = _known[id(cfg)] = fingerprint(cfg)
+    try:
+        yield digest
+    finally:
+        del _known[id(cfg)]
+
+
+_known: dict[int, str] = {}  # of configurations that are being composed
 
 
 def fingerprint_of_resolved(config: dict[str, Any]) -> str:
@@ -111,6 +128,58 @@ def _masked(tree: dict[Any, Any]) -> dict[Any, Any]:
         if isinstance(source := tree.get(key), str):
             tree[key] = source.partition(_MARK)[2] or source
     return tree
+
+
+def _resolved(cfg: DictConfig, tree: dict[Any, Any]) -> Any:
+    """Resolve `tree`, which is `cfg` masked: there, unless something refers to what is masked.
+
+    Making a configuration of the tree, which suits every case, takes as long as all the rest.
+    """
+    own = {"paths", *project().first_values, *project().file_keys}
+    masked = [*own, *project().without_effect]
+    if not all(_is_of_others(text, masked) for text in _interpolations(tree)):
+        return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    rest = _resolved_in(cfg, {key: value for key, value in tree.items() if key not in own})
+    return rest | {key: tree[key] for key in tree.keys() & own}
+
+
+def _resolved_in(node: Any, tree: Any) -> Any:
+    """Resolve the texts of a tree, of which `node` has all, and perhaps more."""
+    if isinstance(tree, dict):
+        return {key: _resolved_at(node, key, value) for key, value in tree.items()}
+    return [_resolved_at(node, index, value) for index, value in enumerate(tree)]
+
+
+def _resolved_at(node: Any, key: Any, value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return _resolved_in(node[key], value)
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    found = node[key]
+    return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
+
+
+def _interpolations(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        if "${" in node:
+            yield node
+    elif isinstance(node, dict | list):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from _interpolations(value)
+
+
+# A key by its whole name, or such a one if it is there.
+_REFERENCE = re.compile(r"\$\{(?:oc\.select:)?(\w+(?:\.\w+)*)(?:,\w*)?\}")
+
+
+def _is_of_others(text: str, masked: list[str]) -> bool:
+    """Whether all that a text refers to are keys, and none of them masked, nor in or around it."""
+    keys = [f"{key}." for key in _REFERENCE.findall(text)]
+    return len(keys) == text.count("${") and not any(
+        key.startswith(f"{other}.") or f"{other}.".startswith(key)
+        for key in keys
+        for other in masked
+    )
 
 
 def _canonical(node: Any) -> Any:
