@@ -126,7 +126,8 @@ def test_launchers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     bench.start(stelab.compose(*SMALL, *chosen, command="bench"))
     page = (tmp_path / "out" / "bench.md").read_text()
     setting = re.escape("model=mlp data=mnist5k")
-    assert re.search(rf"^\| `{setting}` \| [\d,]+ \| [\d,]+ \| [\d.]+× \|$", page, re.MULTILINE)
+    row = rf"^\| `{setting}` \| [\d,]+ \| [\d,]+ \| [\d,]+ \| [\d.]+× \| [\d.]+× \|$"
+    assert re.search(row, page, re.MULTILINE)
 
 
 def speeds(samples: list[dict[str, Any]], name: str) -> list[float]:

@@ -32,6 +32,7 @@ from stelab.engine.trust import packages_of
 if TYPE_CHECKING:
     from stelab.engine.comparison import Comparison
     from stelab.engine.studies.tables import Study
+    from stelab.lab.training.stack import Seat
 
 
 def start(cfg: DictConfig) -> float:
@@ -41,7 +42,9 @@ def start(cfg: DictConfig) -> float:
     return value
 
 
-def train_or_return(cfg: DictConfig, finished: Run | None = None) -> tuple[float, str]:
+def train_or_return(
+    cfg: DictConfig, finished: Run | None = None, seat: Seat | None = None
+) -> tuple[float, str]:
     """Train, unless the run is `finished`; return the monitored metric and a line to print."""
     if run := finished or finished_run(cfg):  # before torch is imported
         end = "(finished already: rerun=true runs it again)"
@@ -49,7 +52,7 @@ def train_or_return(cfg: DictConfig, finished: Run | None = None) -> tuple[float
         with importing():
             from stelab.lab.training.run import train_checked
 
-        run = train_checked(cfg)
+        run = train_checked(cfg, seat)
         end = f"({run.record['timings']['seconds']:.1f} s)"
     names = dict.fromkeys((cfg.monitor, Headline.of(run.record).test))
     metrics = {name: run.metrics[name] for name in names if name in run.metrics}

@@ -62,7 +62,12 @@ class Project:
     members: Mapping[str, Component]  # By the name of the table that a node stands in.
     products: Mapping[str, str]  # The class that building a group must give.
     # Functions, as "module:function".
-    train: str  # Of a configuration: trains, or returns what is finished.
+    train: str  # Of a configuration, a finished run, a seat: trains, or returns what is finished.
+    # Of configurations, each with a function of a seat: calls these, which train together; returns
+    # what they return, and None of those that must train alone.
+    train_stacked: str
+    kind: str  # Of a configuration: what it shares with those that it could be stacked with.
+    lonely: str  # Of a configuration: why it cannot be stacked with any; empty where it can.
     reconstructions: str  # Of a comparison: draws test images and what is left of them.
     read_codes: str  # Of a run: what the projector shows of it.
     write_codes: str  # Writes that into a folder.

@@ -72,8 +72,8 @@ def test_who_watches_changes_no_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: list[str]
 ) -> None:
     taken: Counter[str] = Counter()
-    step = EpochLoop._step
-    monkeypatch.setattr(EpochLoop, "_step", lambda *a: (taken.update(["unwatched"]), step(*a)))
+    step = EpochLoop.step
+    monkeypatch.setattr(EpochLoop, "step", lambda *a: (taken.update(["unwatched"]), step(*a)))
     sizes = ["data.limit=400", "data.batch_size=16", "trainer.max_epochs=2"]
     alone = stelab.train(stelab.compose(f"paths.outputs={tmp_path}", *kind, *sizes))
     assert taken["unwatched"] > 0
@@ -94,13 +94,13 @@ def test_a_callback_sees_the_steps_it_asks_for(
     sizes = ["data.limit=640", "data.batch_size=16", "~callbacks.gradient"]
     third = "+callbacks.third._target_=test_steps.Third"
     plain: list[int] = []
-    step = EpochLoop._step
+    step = EpochLoop.step
 
     def noted(self: EpochLoop, *arguments: Any) -> None:
         plain.append(self.batch_progress.current.ready)
         step(self, *arguments)
 
-    monkeypatch.setattr(EpochLoop, "_step", noted)
+    monkeypatch.setattr(EpochLoop, "step", noted)
     train(tmp_path / "third", *sizes, third)
     assert 3 in plain
     seen = Third.seen.index(3)

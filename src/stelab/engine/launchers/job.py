@@ -45,10 +45,14 @@ class Attempt:
     logging: dict[str, Any]  # `hydra.job_logging`, for a process of its own
     finished: Run | None = None
 
-    def __call__(self) -> Outcome:
-        """Train in this process; what is no `Exception`, such as a signal, ends the process."""
+    def __call__(self, seat: Any = None) -> Outcome:
+        """Train in this process; what is no `Exception`, such as a signal, ends the process.
+
+        Args:
+            seat: Among runs that train together, see `Project.train_stacked`.
+        """
         try:
-            value, summary = resolve_name(project().train)(self.cfg, self.finished)
+            value, summary = resolve_name(project().train)(self.cfg, self.finished, seat)
             return Outcome("finished", value=value, summary=summary)
         except Pruned as error:
             return Outcome("pruned", reason=str(error))

@@ -22,14 +22,20 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: Path, *, on_loss: Callable[[], None]) -> Iterator[bool]:
+def locked(
+    folder: Path,
+    *,
+    on_loss: Callable[[], None],
+    on_wait: Callable[[str], None] | None = None,
+) -> Iterator[bool]:
     """Hold the lock of a run's folder; yield whether another process held it, and was waited for.
 
     The holder touches the lock file three times in `LEASE`. A lock whose process is dead is void
     at once on the same host; on another host, which cannot look for the process, after `LEASE`
-    seconds without a touch, on the waiting process's own clock. `on_loss` is called from another
-    thread when this process was taken for dead, as after a suspension of the machine, and another
-    one holds the lock now.
+    seconds without a touch, on the waiting process's own clock. `on_wait` is called with the
+    folder's name before anything is waited for, and may raise something instead. `on_loss` is
+    called from another thread when this process was taken for dead, as after a suspension of the
+    machine, and another one holds the lock now.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +51,8 @@ def locked(folder: Path, *, on_loss: Callable[[], None]) -> Iterator[bool]:
             lease.acquire(timeout=0)
         except Timeout:
             waited = True
+            if on_wait is not None:
+                on_wait(folder.name)
             log.info("%s is being trained by %s: waiting for it", folder.name, holder(folder))
             lease.acquire(poll_interval=0.5)
     except LeaseSettingsMismatch as error:

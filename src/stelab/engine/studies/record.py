@@ -211,6 +211,7 @@ class Recorder:
         from_step: Where it starts.
         task: What `Headline` reads; None where that is not known yet.
         threads: Of the CPU, that it takes; None where it never began.
+        executor: What takes its steps: itself alone, or others with it; None likewise.
     """
 
     def __init__(
@@ -221,6 +222,7 @@ class Recorder:
         from_step: int,
         task: dict[str, Any] | None = None,
         threads: int | None = None,
+        executor: str | None = None,
     ):
         self.folder = RunFolder(folder)
         self.started = time.time()
@@ -233,6 +235,7 @@ class Recorder:
             "from_step": from_step,
             "host": platform.node(),
             "pid": os.getpid(),
+            "executor": executor,
             "commit": (git_state() or {}).get("commit"),  # it may have changed since the last
         }
         self.record: dict[str, Any] = {
@@ -242,6 +245,7 @@ class Recorder:
             "fingerprint": fingerprint(cfg),
             **({"task": task} if task else {}),
             "tags": [*(cfg.get("tags") or [])],
+            "executor": executor,
             "metrics": {},
             "git": git_state(),
             "versions": {name: version(name) for name in project().versions},

@@ -11,7 +11,7 @@ from stelab.lab.bench.commands import train, words_of
 from stelab.lab.bench.turns import Case, Sample, Values, ratios, run_python, spread, values_of
 
 TITLE = "Jobs by launcher"
-SERIAL, JOBLIB = "serial", "joblib"
+SERIAL, JOBLIB, STACKED = "serial", "joblib", "stacked"
 IMAGES = 3500  # of each split
 
 
@@ -20,7 +20,8 @@ def about(cfg: Any) -> str:
     return f"""\
 Whole sweeps of {cfg.jobs} seeds, each an epoch of at most {IMAGES:,} images. *serial*: one job
 after the other, with {"all cores" if cfg.threads is None else f"{max(cfg.threads)} threads"};
-*joblib*: as many at once as there are cores, with one each."""
+*joblib*: as many at once as there are cores, with one each; *stacked*: all as one program, with the
+threads of serial."""
 
 
 def cases(cfg: Any, run: Run) -> Iterator[Case]:
@@ -29,7 +30,7 @@ def cases(cfg: Any, run: Run) -> Iterator[Case]:
     for setting in cfg.settings:
         short = ("trainer.max_epochs=1", "++trainer.max_steps=-1", f"data.limit={IMAGES}")
         sweep = ("-m", *words_of(setting), f"seed=range({cfg.jobs})", *short)
-        for launcher, threads in ((SERIAL, most), (JOBLIB, 1)):
+        for launcher, threads in ((SERIAL, most), (JOBLIB, 1), (STACKED, most)):
             overrides = (*sweep, f"threads={threads}", f"hydra/launcher={launcher}")
             yield Case("launchers", setting, launcher, partial(_sweep, cfg, overrides))
 
@@ -41,11 +42,12 @@ def _sweep(cfg: Any, overrides: Sequence[str], folder: Path) -> Values:
 
 def tables(samples: Sequence[Sample]) -> Iterator[str]:
     """Yield a row for each setting."""
-    yield "| | serial, jobs/hour | joblib, jobs/hour | joblib beside serial |"
-    yield "| --- | --- | --- | --- |"
+    yield "| jobs/hour | serial | joblib | stacked | joblib beside serial | stacked beside serial |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for setting in dict.fromkeys(sample.group for sample in samples):
-        serial, joblib = (
-            values_of(samples, setting, name, "jobs_per_hour") for name in (SERIAL, JOBLIB)
+        serial, *others = (
+            values_of(samples, setting, name, "jobs_per_hour") for name in (SERIAL, JOBLIB, STACKED)
         )
-        ratio = spread(ratios(joblib, serial), 2, unit="×")
-        yield f"| `{setting}` | {spread(serial)} | {spread(joblib)} | {ratio} |"
+        beside = (spread(ratios(other, serial), 2, unit="×") for other in others)
+        cells = (f"`{setting}`", *map(spread, (serial, *others)), *beside)
+        yield f"| {' | '.join(cells)} |"

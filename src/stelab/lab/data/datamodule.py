@@ -111,6 +111,7 @@ class Batches:
     world_size: int = 1
     epoch: int = 0
     resume: tuple[int, int] = field(default=(0, 0), init=False)  # epoch and batch
+    gives_choice: bool = field(default=False, init=False)  # of images, ``"chosen"``, for `at`
 
     def __post_init__(self) -> None:
         last = self.count % self.batch_size or self.batch_size
@@ -156,7 +157,12 @@ class Batches:
             order = torch.randperm(len(order), generator=seeded(self.seed, self.epoch))
         batches = order.to(self.tensors["images"].device).split(self.batch_size)
         for index in range(start if self.epoch == epoch else 0, len(batches)):
-            yield self._batch(batches[index], index)
+            chosen = batches[index]
+            yield {"chosen": chosen} if self.gives_choice else self._batch(chosen, index)
+
+    def at(self, chosen: Tensor) -> Batch:
+        """Return chosen images with what is known of them, in the shape of the choice."""
+        return _at(chosen, self.tensors)
 
     def _batch(self, chosen: Tensor, index: int) -> Batch:
         own = slice(self.rank, None, self.world_size)
@@ -296,6 +302,12 @@ class ImageDataModule(pl.LightningDataModule):
         self.images("train")  # there are some
         twice = {name: torch.cat([part[:1]] * 2) for name, part in self.tensors("train").items()}
         return twice if self.draw is None else self.draw(twice, 0, 0)
+
+    def first_batch(self) -> Batch:
+        """Return a batch of the first training examples."""
+        self.images("train")  # there are some
+        first = _at(slice(self.batch_size), self.tensors("train"))
+        return first if self.draw is None else self.draw(first, 0, 0)
 
     def batches(self, split: str) -> Batches:
         """Return the batches in which a split is evaluated, in order, for one process."""

@@ -33,12 +33,21 @@ class Interrupts:
 
     A context: when it ends, the handlers from before are back, and a signal that was noted goes to
     its own, as if it came now. A second Ctrl-C does not wait.
+
+    Args:
+        leader: Of several runs in threads of this process, which receives no signals for them.
     """
 
-    def __init__(self) -> None:
-        self.received: int | None = None
+    def __init__(self, leader: Interrupts | None = None) -> None:
+        self.leader = leader
+        self._received: int | None = None
         self.lock_lost = False
         self.before: dict[int, Any] = {}
+
+    @property
+    def received(self) -> int | None:
+        """Return the first signal."""
+        return self.leader.received if self.leader is not None else self._received
 
     def install(self) -> None:
         """Take over the signals, also from Lightning, which would stop without saving its state."""
@@ -68,16 +77,16 @@ class Interrupts:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
-        if self.received is not None and (error is None or isinstance(error, Interrupted)):
-            handler = signal.getsignal(self.received)
+        if self._received is not None and (error is None or isinstance(error, Interrupted)):
+            handler = signal.getsignal(self._received)
             if not callable(handler):
-                raise SystemExit(128 + self.received)
-            handler(self.received, None)
+                raise SystemExit(128 + self._received)
+            handler(self._received, None)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
+        if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = self.received or number
+        self._received = self._received or number
         _signal_children(number)
 
     def lose_lock(self) -> None:
@@ -87,7 +96,7 @@ class Interrupts:
 
     def __getstate__(self) -> dict[str, Any]:
         # Handlers belong to a process: a child installs its own.
-        return {"received": None, "lock_lost": False, "before": {}}
+        return {"leader": None, "_received": None, "lock_lost": False, "before": {}}
 
 
 def _signal_children(number: int) -> None:

@@ -72,10 +72,15 @@ def isolated(seed: int, *, threads: int, tf32: bool = False) -> Iterator[None]:
             if not torch.cuda.is_available():
                 # Lightning sets it, and torch's optimizers then look for a driver at every step.
                 os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-            set_threads(threads)
-            set_arithmetic(tf32=tf32)
-            _seed(seed)
+            begin(seed, threads=threads, tf32=tf32)
             yield
+
+
+def begin(seed: int, *, threads: int, tf32: bool) -> None:
+    """Set, inside of `isolated`, what a run begins with."""
+    set_threads(threads)
+    set_arithmetic(tf32=tf32)
+    _seed(seed)
 
 
 @cache

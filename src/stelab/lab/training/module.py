@@ -69,6 +69,7 @@ class TaskModule(pl.LightningModule):
             if (only_variance := layer.estimator.variance_optimizer()) is not None
         ]
         self.means = {split: EpochMeans() for split in ("train", "val", "test")}
+        self.seat: Any = None  # in a stack of runs, where it is trained in one, see `Seat`
 
     def on_train_start(self) -> None:
         """Warn where a network breaks what its estimator assumes."""
@@ -101,9 +102,15 @@ class TaskModule(pl.LightningModule):
             return CapturedStep(self, size=size)
         return None
 
-    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+    def optimizer_step(self, epoch: int, index: int, optimizer: Any, closure: Any = None) -> None:
         """Take it, and move every schedule to where training stands: at 1 after the last step."""
-        super().optimizer_step(*arguments, **named)
+        if self.seat is None:
+            super().optimizer_step(epoch, index, optimizer, closure)
+        else:
+            closure()
+            if self.seat.has_stepped:
+                return
+            optimizer.step()
         if self.scheduled:
             advance(self, (self.global_step + 1) / self.steps)
 
@@ -119,6 +126,11 @@ class TaskModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the scalar whose gradient the estimator estimates."""
+        if self.seat is not None:
+            loop = self.trainer.fit_loop.epoch_loop
+            if (taken := self.seat.step(loop, batch)) is not None:
+                self.step_loss = taken
+                return self.step_loss
         images, step = batch["images"], self.global_step
         if self.static is not None and len(images) == self.static.size:
             loss, x, values = self.static(batch, step)
@@ -134,7 +146,9 @@ class TaskModule(pl.LightningModule):
         return loss
 
     def backward(self, loss: Tensor, *arguments: Any, **named: Any) -> None:
-        """Go backward, unless the step has done so."""
+        """Go backward, unless the step has done so, perhaps in a stack of runs."""
+        if self.seat is not None and self.seat.has_stepped:
+            return
         if loss.requires_grad or self.static is None:
             loss.backward(*arguments, **named)
         else:

@@ -28,6 +28,15 @@ class EpochMeans:
         for name in names:
             self.weights[name] = self.weights.get(name, 0) + weight
 
+    def lend(self, names: tuple[str, ...], row: Tensor, weight: int) -> None:
+        """Let another add means of so many items to these sums, which are in its `row` now."""
+        if (sums := self.sums.get(names)) is None or sums.data_ptr() != row.data_ptr():
+            row.zero_()
+            self.add(0, **{name: row.new_zeros(()) for name in names})  # what was restored
+            self.sums[names] = row.copy_(self.sums[names])
+        for name in names:
+            self.weights[name] = self.weights.get(name, 0) + weight
+
     def reset(self, strategy: Strategy) -> dict[str, Tensor]:
         """Return the means over all processes and start anew; empty where nothing was added."""
         totals = self._totals()

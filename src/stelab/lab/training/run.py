@@ -24,7 +24,7 @@ from stelab.engine.studies.record import Pruned, Recorder, Run, RunFolder, finis
 from stelab.estimators import Estimator
 from stelab.lab.data import ImageDataModule
 from stelab.lab.tasks.base import binary_layers
-from stelab.lab.training.building import build_data, build_module, build_trainer
+from stelab.lab.training.building import build_data, build_module, build_trainer, to_plain
 from stelab.lab.training.checkpoint_file import BEST, LAST, PREVIOUS, read_checkpoint, write_sealed
 from stelab.lab.training.checkpoints import Checkpoints, floats
 from stelab.lab.training.figures import draw_run
@@ -33,6 +33,7 @@ from stelab.lab.training.isolation import Arithmetic, isolated, seeded_gpu
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.progress import ProgressFile
 from stelab.lab.training.resume import Start, rewind
+from stelab.lab.training.stack import Seat
 from stelab.lab.training.static_step import compiling
 from stelab.lab.training.threads import set_threads, threads_before, threads_of
 
@@ -67,8 +68,12 @@ def train(cfg: DictConfig) -> Run:
     return train_checked(cfg)
 
 
-def train_checked(cfg: DictConfig) -> Run:
-    """Do what `train` does with a configuration that was checked already."""
+def train_checked(cfg: DictConfig, seat: Seat | None = None) -> Run:
+    """Do what `train` does with a configuration that was checked already, perhaps in a stack.
+
+    Raises:
+        Beside: There is a seat, but the run cannot be stacked with any other.
+    """
     folder = RunFolder.of(cfg)
     cfg = copy.deepcopy(cfg)
     cfg.paths.run = str(folder.path)  # computed once
@@ -79,17 +84,19 @@ def train_checked(cfg: DictConfig) -> Run:
         return finished
     tf32 = cfg.trainer.get("tf32", False)
     kind = cfg.trainer.get("step", "eager")
-    with isolated(cfg.seed, threads=threads_of(cfg), tf32=tf32), compiling(kind):
+    isolation = isolated if seat is None else seat.isolated
+    with isolation(cfg.seed, threads=threads_of(cfg), tf32=tf32), compiling(kind):
         data = build_data(cfg)
         module = build_module(cfg, data.images("train"))
-        interrupts = Interrupts()
-        lock = locked(folder.path, on_loss=interrupts.lose_lock)
+        interrupts = Interrupts() if seat is None else Interrupts(seat.signals)
+        waiting = None if seat is None else seat.refuse_to_wait
+        lock = locked(folder.path, on_loss=interrupts.lose_lock, on_wait=waiting)
         with _full_disk_explained(folder), lock as waited:
             # The process that held the lock may have finished since the first look.
             if finished := _made_by_another(folder) if waited else finished_run(cfg):
                 return finished
             with interrupts:
-                _train_locked(cfg, module, data, interrupts)
+                _train_locked(cfg, module, data, interrupts, seat)
     return read_run(folder.path)
 
 
@@ -118,10 +125,18 @@ def _full_disk_explained(folder: RunFolder) -> Iterator[None]:
 
 
 def _train_locked(
-    cfg: DictConfig, module: TaskModule, data: ImageDataModule, interrupts: Interrupts
+    cfg: DictConfig,
+    module: TaskModule,
+    data: ImageDataModule,
+    interrupts: Interrupts,
+    seat: Seat | None,
 ) -> None:
     """Train in a folder whose lock is held; record how it went."""
     folder = RunFolder.of(cfg)
+    executor = "alone"
+    if seat is not None:
+        settings = {**to_plain(cfg.data), "seed": None}
+        executor = seat.join(folder.name, module, data, settings)
     # A killed one goes on even with rerun=true.
     if cfg.rerun and folder.status() in ("finished", "failed", "pruned"):
         folder.empty()
@@ -131,7 +146,9 @@ def _train_locked(
         log.info("%s continues from step %d", folder.name, start.step)
     threads = torch.get_num_threads()
     task = {"metric": module.task.metric, "better": module.task.better}
-    recorder = Recorder(folder.path, cfg, from_step=start.step, task=task, threads=threads)
+    recorder = Recorder(
+        folder.path, cfg, from_step=start.step, task=task, threads=threads, executor=executor
+    )
     try:
         outcome = _fit_and_test(cfg, module, data, Checkpoints(cfg, interrupts), start)
     except LockLost:

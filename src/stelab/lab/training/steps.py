@@ -4,18 +4,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-_SECONDS = 0.25  # between two steps that everybody sees, at most
+SECONDS = 0.25  # between two steps that everybody sees, at most
 _AROUND_A_STEP = (
     *("on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward"),
     *("on_before_zero_grad", "on_before_optimizer_step"),
 )
+
+
+Watcher = Callable[[Trainer, int], bool]
+"""Says whether a step of a trainer, of so many in its epoch, must be seen."""
 
 
 class EpochLoop(_TrainingEpochLoop):
@@ -40,16 +44,18 @@ class EpochLoop(_TrainingEpochLoop):
     def advance(self, data_fetcher: Any) -> None:
         """Take steps up to the next that is watched, and that one."""
         if not self.restarting and _has_plain_steps(self.trainer):
-            end = time.monotonic() + _SECONDS
-            callbacks: list[Any] = self.trainer.callbacks
-            plain = [c for c in callbacks if getattr(c, "plain", False)]
-            watchers = [w for c in callbacks if c not in plain and (w := _watcher(c))]
-            self.moves_batches = _moves_batches(self.trainer)
-            while not self._is_watched(watchers) and time.monotonic() < end:
-                self._step(data_fetcher, plain)
+            end = time.monotonic() + SECONDS
+            others = [c for c in self.trainer.callbacks if c not in self.plain]
+            self.watchers = [w for c in others if (w := _watcher(c))]
+            module = self.trainer.lightning_module
+            self.moves_batches = moves_batches(module, self.trainer.datamodule)
+            if module.seat is None or not module.seat.take(self, data_fetcher):
+                while not self.is_watched() and time.monotonic() < end:
+                    self.step(data_fetcher)
         super().advance(data_fetcher)
 
-    def _is_watched(self, watchers: list[Callable[[Trainer, int], bool]]) -> bool:
+    def is_watched(self) -> bool:
+        """Whether anybody must see the coming step, beside those whom `step` shows it."""
         trainer, index = self.trainer, self.batch_progress.current.ready
         following = self._batches_that_stepped + 1
         every = trainer.log_every_n_steps
@@ -59,7 +65,7 @@ class EpochLoop(_TrainingEpochLoop):
             or trainer.should_stop
             or (every > 0 and following % every == 0)
             or self._is_validated_after(index)
-            or any(watches(trainer, index) for watches in watchers)
+            or any(watches(trainer, index) for watches in self.watchers)
         )
 
     def _is_validated_after(self, index: int) -> bool:
@@ -75,21 +81,24 @@ class EpochLoop(_TrainingEpochLoop):
             index = self.batch_progress.total.ready
         return (index + 1) % every == 0
 
-    def _step(self, data_fetcher: Any, plain: list[Any]) -> None:
+    @property
+    def plain(self) -> list[Any]:
+        """Return the callbacks that look into steps, and need no more of Lightning's."""
+        return [c for c in self.trainer.callbacks if getattr(c, "plain", False)]
+
+    def watching(self, index: int) -> list[Any]:
+        """Return who looks into the step of the epoch's batch `index`, where it is computed."""
+        return [callback for callback in self.plain if callback.watches(self.trainer, index)]
+
+    def step(self, data_fetcher: Any) -> None:
         """Do what `advance` does of Lightning's loop, without logging and all hooks but `plain`."""
-        trainer, module, progress = self.trainer, self.trainer.lightning_module, self.batch_progress
+        trainer, module = self.trainer, self.trainer.lightning_module
         plugin, (optimizer,) = trainer.precision_plugin, trainer.optimizers
-        batch, _, _ = next(data_fetcher)
-        batch = plugin.convert_input(batch)
-        if self.moves_batches:
-            batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-        index = progress.current.ready
-        progress.is_last_batch = data_fetcher.done
-        progress.increment_ready()
-        watching = [callback for callback in plain if callback.watches(trainer, index)]
+        index = self.batch_progress.current.ready
+        watching = self.watching(index)
+        batch = self.fetch(data_fetcher)
         for callback in watching:
             callback.on_train_batch_start(trainer, module, batch, index)
-        progress.increment_started()
 
         def closure() -> Tensor:
             with plugin.train_step_context():
@@ -100,19 +109,35 @@ class EpochLoop(_TrainingEpochLoop):
                 module.configure_gradient_clipping(optimizer, clip, trainer.gradient_clip_algorithm)
             return loss
 
-        steps = self.automatic_optimization.optim_progress.optimizer
-        steps.step.increment_ready()
-        steps.zero_grad.increment_ready()
-        steps.zero_grad.increment_started()
         module.optimizer_step(trainer.current_epoch, index, optimizer, closure)
+        self.count()
+        for callback in watching:
+            callback.on_train_batch_end(trainer, module, None, batch, index)
+
+    def fetch(self, data_fetcher: Any) -> Any:
+        """Return the next batch, whose step begins."""
+        trainer, progress = self.trainer, self.batch_progress
+        batch, _, _ = next(data_fetcher)
+        batch = trainer.precision_plugin.convert_input(batch)
+        if self.moves_batches:
+            batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        progress.is_last_batch = data_fetcher.done
+        progress.increment_ready()
+        progress.increment_started()
+        return batch
+
+    def count(self) -> None:
+        """Count the step under way, which was taken, and move what follows the steps."""
+        progress, steps = self.batch_progress, self.automatic_optimization.optim_progress.optimizer
+        for part in (steps.zero_grad, steps.step):
+            part.increment_ready()
+        steps.zero_grad.increment_started()
         steps.zero_grad.increment_completed()
         steps.step.increment_completed()
         progress.increment_processed()
         self.update_lr_schedulers("step", update_plateau_schedulers=False)
         progress.increment_completed()
         self.update_lr_schedulers("step", update_plateau_schedulers=True)
-        for callback in watching:
-            callback.on_train_batch_end(trainer, module, None, batch, index)
         self._batches_that_stepped += 1
 
 
@@ -126,9 +151,8 @@ def _has_plain_steps(trainer: Trainer) -> bool:
     )
 
 
-def _moves_batches(trainer: Trainer) -> bool:
+def moves_batches(module: LightningModule, data: LightningDataModule) -> bool:
     """Whether anything changes batches on their way; by themselves they are on the device."""
-    module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
     return any(
         is_overridden(f"{hook}_batch_transfer", part)
         for hook in ("on_before", "on_after")
@@ -136,10 +160,14 @@ def _moves_batches(trainer: Trainer) -> bool:
     ) or any(is_overridden("transfer_batch_to_device", part) for part in (module, data))
 
 
-def _watcher(callback: Callback) -> Callable[[Trainer, int], bool] | None:
+def _watcher(callback: Callback) -> Watcher | None:
     """Return what says which steps a callback must see; None where it sees none."""
     if watches := getattr(callback, "watches", None):
         return watches
-    if any(is_overridden(hook, callback, parent=Callback) for hook in _AROUND_A_STEP):
-        return lambda trainer, index: True
-    return None
+    return (lambda trainer, index: True) if sees_all_steps(type(callback)) else None
+
+
+def sees_all_steps(kind: type[Callback]) -> bool:
+    """Whether callbacks of a class have hooks around steps, and do not say which they watch."""
+    hooks = any(getattr(kind, hook) is not getattr(Callback, hook) for hook in _AROUND_A_STEP)
+    return hooks and not hasattr(kind, "watches")

@@ -1,0 +1,240 @@
+"""Runs in a stack are the runs that they would be alone."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import stelab
+from conftest import Cli, Start, train
+from resuming import curves, files, weights
+from stelab.engine.studies import Run, read_run
+from stelab.lab.bench.counting import Counter
+from stelab.lab.training import stack
+from stelab.lab.training.finite import NonFiniteError
+from stelab.lab.training.run import train_checked
+from stelab.lab.training.stack import Seat, train_stacked
+from stelab.lab.training.stackable import kind, why_settings_are_alone
+from waiting import PATIENCE
+
+# Rounding decides where Adam goes that has no gradient, such as a bias before batch norm.
+SMALL = ("debug=fast", "model=mlp", "model.bits=32", "model.hidden=16", "data.limit=200")
+TWO_EPOCHS = (*SMALL, "trainer.max_epochs=2", "optimizer=sgd", "callbacks.gradient.every_n_steps=3")
+FOUR = [(f"seed={s}", f"threshold.value={t}") for s in (0, 1) for t in (0.0, 0.25)]
+
+
+def stacked(outputs: Path, jobs: Sequence[Sequence[str]], *shared: str) -> list[Any]:
+    """Train in a stack; return the runs, what has failed, and None of those left alone."""
+
+    def runner(*overrides: str) -> tuple[Any, Callable[[Seat], Any]]:
+        cfg = stelab.compose(*shared, *overrides, f"paths.outputs={outputs}")
+
+        def run(seat: Seat) -> Any:
+            try:
+                return train_checked(cfg, seat)
+            except NonFiniteError as error:
+                return error
+
+        return cfg, run
+
+    return train_stacked([runner(*job) for job in jobs])
+
+
+def assert_near(run: Run, alone: Run, tolerance: float = 1e-6) -> None:
+    """Compare all that a run leaves behind, numbers up to rounding."""
+    assert run.name == alone.name
+    assert files(run) == files(alone)
+    for name in ("last", "best"):
+        ours, theirs = weights(run, name), weights(alone, name)
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key], value, rtol=tolerance, atol=tolerance)
+    mine, others = curves(run), curves(alone)
+    assert {tag: [step for step, _ in points] for tag, points in mine.items()} == {
+        tag: [step for step, _ in points] for tag, points in others.items()
+    }
+    for tag, points in others.items():
+        assert [v for _, v in mine[tag]] == pytest.approx(
+            [v for _, v in points], rel=1e-4, abs=1e-5
+        )
+
+
+@pytest.mark.filterwarnings("ignore:every bit is")
+@pytest.mark.parametrize(
+    "choices",
+    [
+        "model=mlp",
+        "model=conv data.limit=24 data.batch_size=8 trainer.max_epochs=1",
+        "estimator=noise_annealed scheduler=onecycle",
+        "data=binarized_mnist5k threshold=running_median",
+        "optimizer=adamw model.norm=none trainer.val_check_interval=2",
+    ],
+)
+def test_a_stack_of_runs_is_the_runs(tmp_path: Path, choices: str) -> None:
+    split = choices.split()
+    rates = [("seed=0", "optimizer.lr=0.01"), ("seed=1", "optimizer.lr=0.005")]
+    jobs = FOUR if choices.startswith("model") else rates
+    shared = [*TWO_EPOCHS, *split]
+    if "model=conv" in split:
+        shared.remove("model.hidden=16")
+    runs = stacked(tmp_path / "stack", jobs, *shared)
+    for run, job in zip(runs, jobs, strict=True):
+        assert run.record["executor"] == f"stacked of {len(jobs)}"
+        alone = train(tmp_path / "alone", *shared, *job)
+        assert alone.record["executor"] == "alone"
+        assert_near(run, alone)
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """Count the kernels of a stack's steps."""
+    kernels: list[int] = []
+    step = stack._Stack._step
+
+    def counting(self: Any) -> None:
+        with Counter() as counter:
+            step(self)
+        kernels.append(counter.kernels)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(stack._Stack, "_step", counting)
+        yield kernels
+
+
+@pytest.mark.parametrize("choices", ["model=mlp", "model=conv ~model.hidden"])
+def test_more_runs_are_no_more_kernels(tmp_path: Path, choices: str) -> None:
+    shared = (*SMALL, "optimizer=adamw", "data.limit=24", "data.batch_size=4", *choices.split())
+    found = []
+    for count in (2, 4):
+        own = (
+            (f"seed={i}", f"threshold.value={i / 8}", f"optimizer.lr={1 + i}e-3")
+            for i in range(count)
+        )
+        with counted() as kernels:
+            stacked(tmp_path / str(count), [*own], *shared)
+        found.append(min(kernels))  # of a step that nobody watches, and that traced nothing
+    assert found[0] == found[1]
+
+
+def test_a_loss_that_is_not_finite_ends_one_run_alone(tmp_path: Path) -> None:
+    jobs = [("seed=0",), ("seed=1", "optimizer.lr=1e38"), ("seed=2",)]
+    first, failed, third = stacked(tmp_path / "stack", jobs, *TWO_EPOCHS)
+    with pytest.raises(NonFiniteError) as error:
+        train(tmp_path / "alone", *TWO_EPOCHS, *jobs[1])
+    assert str(failed) == str(error.value)
+    for run, job in ((first, jobs[0]), (third, jobs[2])):
+        assert_near(run, train(tmp_path / "alone", *TWO_EPOCHS, *job))
+
+
+KILL = """
+import os
+from stelab.lab.training import stack
+step, taken = stack._Stack._step, []
+def patched(self):
+    step(self)
+    taken.append(1)
+    if len(taken) == {step}:
+        os.kill(os.getpid(), {number})
+stack._Stack._step = patched
+from stelab.apps.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stack_that_was_stopped_continues_alone_and_stacked(
+    tmp_path: Path, start: Start, number: int
+) -> None:
+    shared = (*TWO_EPOCHS, "checkpoint.every_n_steps=1", f"paths.outputs={tmp_path / 'stack'}")
+    seeds = [("seed=0",), ("seed=1",), ("seed=2",)]
+    code = KILL.format(step=4, number=int(number))
+    sweep = ("-m", "hydra/launcher=stacked", "seed=0,1,2")
+    process = start("train", *sweep, *shared, code=code)
+    process.communicate(timeout=PATIENCE)
+    assert process.wait() == (-number if number == signal.SIGKILL else 128 + number)
+    (study,) = (tmp_path / "stack").iterdir()
+    states = {read_run(folder).status for folder in study.glob("identity*")}
+    assert states == {"running" if number == signal.SIGKILL else "interrupted"}
+    alone = train(tmp_path / "stack", *TWO_EPOCHS, "checkpoint.every_n_steps=1", *seeds[0])
+    rest = stacked(tmp_path / "stack", seeds[1:], *TWO_EPOCHS, "checkpoint.every_n_steps=1")
+    for run, seed in zip([alone, *rest], seeds, strict=True):
+        first, last = run.record["timings"]["attempts"]
+        assert first["executor"] == "stacked of 3"
+        assert last["executor"] == run.record["executor"] != "stacked of 3"
+        assert last["from_step"] > 0
+        assert_near(run, train(tmp_path / "whole", *TWO_EPOCHS, *seed))
+
+
+def test_runs_that_stand_at_different_steps_are_stacked(tmp_path: Path) -> None:
+    """Also where they have the smaller batch at an epoch's end at different times."""
+    shared = (*TWO_EPOCHS, "checkpoint.every_n_steps=1")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        from resuming import stop_at
+
+        stop_at(monkeypatch, 2)
+        with pytest.raises(SystemExit):
+            train(tmp_path / "stack", *shared, "seed=0")
+    runs = stacked(tmp_path / "stack", [("seed=0",), ("seed=1",)], *shared)
+    steps = [run.record["timings"]["attempts"][-1]["from_step"] for run in runs]
+    assert steps == [2, 0]
+    for run, seed in zip(runs, ("seed=0", "seed=1"), strict=True):
+        assert run.record["executor"] == "stacked of 2"
+        assert_near(run, train(tmp_path / "alone", *shared, seed))
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ("trainer.precision=bf16-mixed", "trainer.precision=32-true"),
+        ("trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val=None"),
+        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches=1"),
+        ("trainer.devices=2", "of one device"),
+        ("optimizer=radam", "fused optimizer"),
+        ("optimizer.fused=false", "fused optimizer"),
+        ("+callbacks.every._target_=test_steps.Every", "callbacks.every looks at every step"),
+    ],
+)
+def test_settings_that_are_not_stacked(choice: str, reason: str) -> None:
+    assert not why_settings_are_alone(stelab.compose(*SMALL))
+    assert reason in why_settings_are_alone(stelab.compose(*SMALL, choice))
+
+
+def test_only_numbers_may_differ() -> None:
+    same = kind(stelab.compose(*SMALL))
+    for number in ("seed=3", "optimizer.lr=0.5", "threshold.value=0.25", "study=other"):
+        assert kind(stelab.compose(*SMALL, number)) == same
+    for other in ("estimator=reinmax", "data.batch_size=8", "trainer.max_epochs=7", "model=conv"):
+        words = [word for word in SMALL if other != "model=conv" or "hidden" not in word]
+        assert kind(stelab.compose(*words, other)) != same
+
+
+def test_what_cannot_be_stacked_trains_beside_it(cli: Cli, tmp_path: Path) -> None:
+    command = ("train", "-m", "hydra/launcher=stacked", *SMALL, "model.bits=8", "model.norm=none")
+    done = cli(*command, "estimator=identity,muprop", "optimizer.fused=true,false", "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    executors: dict[str, list[str]] = {}
+    for path in tmp_path.glob("outputs/debug/*/run.json"):
+        run = read_run(path.parent)
+        key = f"{run.config['names']['estimator']} {run.config['optimizer']['fused']}"
+        executors.setdefault(key, []).append(json.loads(path.read_text())["executor"])
+    assert executors.pop("identity True") == ["stacked of 2"] * 2
+    assert executors == dict.fromkeys(
+        ("identity False", "muprop True", "muprop False"), ["alone"] * 2
+    )
+    assert done.stdout.count("is not stacked: MuProp differentiates the loss itself") == 2
+    assert done.stdout.count("not stacked: stacked runs have a fused optimizer") == 4
+
+
+def test_optuna_stacks_its_trials(cli: Cli, tmp_path: Path) -> None:
+    search = ("sweep=optuna", "optimizer.lr=interval(0.01,0.1)", "hydra.sweeper.n_trials=2")
+    done = cli("train", *search, "hydra/launcher=stacked", *TWO_EPOCHS, "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/debug/*/run.json")]
+    assert [record["executor"] for record in records] == ["stacked of 4"] * 4
