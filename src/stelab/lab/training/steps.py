@@ -43,6 +43,8 @@ class EpochLoop(_TrainingEpochLoop):
 
     def advance(self, data_fetcher: Any) -> None:
         """Take steps up to the next that is watched, and that one."""
+        # Who looks into steps, and needs no more of Lightning's.
+        self.plain = [c for c in self.trainer.callbacks if getattr(c, "plain", False)]
         if not self.restarting and _has_plain_steps(self.trainer):
             end = time.monotonic() + SECONDS
             others = [c for c in self.trainer.callbacks if c not in self.plain]
@@ -80,11 +82,6 @@ class EpochLoop(_TrainingEpochLoop):
         if trainer.check_val_every_n_epoch is None:
             index = self.batch_progress.total.ready
         return (index + 1) % every == 0
-
-    @property
-    def plain(self) -> list[Any]:
-        """Return the callbacks that look into steps, and need no more of Lightning's."""
-        return [c for c in self.trainer.callbacks if getattr(c, "plain", False)]
 
     def watching(self, index: int) -> list[Any]:
         """Return who looks into the step of the epoch's batch `index`, where it is computed."""
