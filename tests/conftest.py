@@ -84,7 +84,7 @@ def no_leaks() -> Iterator[None]:
         }
 
     before = switches()
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # the CPU's: torch.manual_seed formats a stack for each
     yield
     assert switches() ^ before == set()
 
@@ -93,9 +93,10 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    """The process of which `cli` makes forks."""
-    made = Zygote(os.environ)
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """The process of which `cli` makes forks, one for all workers of pytest-xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    made = Zygote(os.environ, folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
     yield made
     made.close()
 

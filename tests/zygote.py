@@ -1,9 +1,9 @@
 """Runs command lines of stelab, each in a fork of one process that has imported everything.
 
-As a program: requests are lines of JSON on stdin, answers lines of JSON on stdout; `Zygote` starts
-it. So a command costs no start of Python, may hang, crash or eat memory, and leaves nothing behind
-for the next. What depends on how Python starts (PYTHON* in the environment, what is imported) or
-starts itself again (trainer=ddp) needs a process of its own.
+As a program, which `Zygote` starts: requests and answers are lines of JSON through a socket, of all
+workers of pytest-xdist. So a command costs no start of Python, may hang, crash or eat memory, and
+leaves nothing behind for the next. What depends on how Python starts (PYTHON* in the environment,
+what is imported) or starts itself again (trainer=ddp) needs a process of its own.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ import json
 import os
 import resource
 import select
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from filelock import FileLock
 
 # The largest imports of the commands; what else they need they import themselves.
 MODULES = (
@@ -113,31 +118,50 @@ class Fork:
 
 
 class Zygote:
-    """The process that forks, as those see it who ask it.
+    """The process that forks, as those see it who ask it; it ends after the last of them.
 
     Args:
         environment: Of the process; each command has one of its own.
+        folder: Where it is found: those who name the same one share it.
         prefix: A program that runs it, such as ``unshare``.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, prefix: Sequence[str] = ()):
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**environment, "OMP_NUM_THREADS": "1"},
-        )
+    def __init__(self, environment: Mapping[str, str], folder: Path, *, prefix: Sequence[str] = ()):
         self.folder = tempfile.TemporaryDirectory()  # of what commands print
         self.started = 0
-        assert self.process.stdout and self.process.stdout.readline() == "ready\n"
+        self.process: subprocess.Popen[str] | None = None
+        address = folder / "zygote"
+        with FileLock(folder / "zygote.lock"):
+            if not self._connect(address):
+                self.process = subprocess.Popen(
+                    [*prefix, sys.executable, __file__, str(address)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env={**environment, "OMP_NUM_THREADS": "1"},
+                )
+                assert self.process.stdout and self.process.stdout.readline() == "ready\n"
+                assert self._connect(address)
+
+    def _connect(self, address: Path) -> bool:
+        """Return whether one is there, and not about to end."""
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.stream = self.socket.makefile("rw")
+        with suppress(OSError):
+            self.socket.connect(str(address))
+            if self.stream.readline() == "ready\n":
+                return True
+        self._leave()
+        return False
+
+    def _leave(self) -> None:
+        self.stream.close()
+        self.socket.close()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request; return the answer."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        write(self.stream, json.dumps(request))
+        answer: dict[str, Any] = json.loads(self.stream.readline())
         return answer
 
     def start(
@@ -174,12 +198,18 @@ class Zygote:
         return Fork(self, self.ask(request)["pid"], out, err)
 
     def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
+        """Leave the process; who started it waits until all have."""
+        self._leave()
+        if self.process:
+            with self.process:
+                self.process.wait()
         self.folder.cleanup()
+
+
+def write(stream: TextIO, line: str) -> None:
+    """Send a line."""
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def run(argv: list[str], code: str | None) -> int:
@@ -232,10 +262,12 @@ def child(request: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def start(request: dict[str, Any]) -> dict[str, Any]:
-    """Fork; return the process of the command."""
+def start(request: dict[str, Any], sockets: Sequence[socket.socket]) -> dict[str, Any]:
+    """Fork; return the process of the command, which has none of the sockets."""
     pid = os.fork()
     if not pid:
+        for inherited in sockets:
+            os.close(inherited.fileno())
         child(request)
     return {"pid": pid}
 
@@ -257,8 +289,36 @@ def warm_up() -> None:
     stelab.build(stelab.compose("data=mnist5k", "model=mlp").data).images("train")
 
 
+def serve(address: str) -> None:
+    """Answer requests until all have left who asked."""
+    Path(address).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as server, selectors.PollSelector() as selector:
+        server.bind(address)
+        server.listen()
+        print("ready", flush=True)
+        selector.register(server, selectors.EVENT_READ)
+        streams: dict[Any, TextIO] = {}
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is server:
+                    connection, _ = server.accept()
+                    streams[connection] = connection.makefile("rw")
+                    selector.register(connection, selectors.EVENT_READ)
+                    write(streams[connection], "ready")
+                elif line := streams[key.fileobj].readline():
+                    request = json.loads(line)
+                    known = "pid" in request
+                    answer = look(request["pid"]) if known else start(request, [server, *streams])
+                    write(streams[key.fileobj], json.dumps(answer))
+                else:
+                    selector.unregister(key.fileobj)
+                    streams.pop(key.fileobj).close()
+            if not streams:
+                break
+
+
 def main() -> None:
-    """Warm up, then answer requests until stdin ends."""
+    """Warm up, then serve."""
     import torch
 
     torch.set_num_threads(1)
@@ -268,11 +328,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, 12 * 2**30))
     gc.collect()
     gc.freeze()  # what was imported, for all forks
-    print("ready", flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        answer = look(request["pid"]) if "pid" in request else start(request)
-        print(json.dumps(answer), flush=True)
+    serve(sys.argv[1])
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def small(tmp_path: Path) -> Iterator[Start]:
     disk = tmp_path / "small"
     disk.mkdir()
     namespace = ("unshare", "--map-root-user", "--mount", "sh", "-c", MOUNT, "sh", str(disk))
-    zygote = Zygote(os.environ, prefix=namespace)
+    zygote = Zygote(os.environ, tmp_path, prefix=namespace)
     yield partial(zygote.start, cwd=disk, environment=os.environ)
     zygote.close()
 
