@@ -3,6 +3,7 @@
 import os
 import traceback
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,7 @@ def self_inclusion(error: RecursionError, sources: Iterable[ConfigSource]) -> st
 
 def _table(path: Path, text: str) -> DictConfig:
     try:
-        tree = yaml.load(text, Loader=get_yaml_loader())
-        _measure(tree, DEPTH)
-        if tree is not None and not isinstance(tree, dict):
-            raise ValueError(f"it must hold a table (key: value), got a {type(tree).__name__}")
-        return OmegaConf.create(tree or {})
+        return OmegaConf.create(_parse(text))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise InputError(f"{path}:{line}: YAML has no character {error.character:#x}") from error
@@ -85,6 +82,16 @@ def _table(path: Path, text: str) -> DictConfig:
         raise InputError(f"{path}: {one_line(str(error))}") from error
     except Exception as error:
         raise InputError(f"{path}: {described(error)}") from error
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> dict[Any, Any]:
+    """Return the table in a text, which nobody may change: it is kept, as others read it too."""
+    tree = yaml.load(text, Loader=get_yaml_loader())
+    _measure(tree, DEPTH)
+    if tree is not None and not isinstance(tree, dict):
+        raise ValueError(f"it must hold a table (key: value), got a {type(tree).__name__}")
+    return tree or {}
 
 
 def _measure(node: Any, depth: int, left: int = NODES) -> int:

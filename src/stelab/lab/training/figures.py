@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from stelab.engine.studies.headline import Better
 from stelab.engine.studies.record import RunFolder
 
 _CELL = 0.62  # inches of an image
+_DPI = 120
 
 
 def draw_run(folder: RunFolder, module: Any, data: Any, *, split: str = "test") -> None:
@@ -27,9 +29,9 @@ def draw_run(folder: RunFolder, module: Any, data: Any, *, split: str = "test") 
     rows = {label: data.format.denormalize(row) for label, row in rows.items()}
     require_own(folder.figures)
     if rows:
-        write_figure(image_rows(rows), folder.figures / "reconstructions.png", dpi=120)
+        write_figure(image_rows(rows), folder.figures / "reconstructions.png", dpi=_DPI)
     curves = run_curves(folder.metrics, module.task.metric, better=module.task.better)
-    write_figure(curves, folder.figures / "loss.png", dpi=120)
+    write_figure(curves, folder.figures / "loss.png", dpi=_DPI)
 
 
 @torch.no_grad()
@@ -85,7 +87,7 @@ def run_curves(path: Path, metric: str, *, better: Better) -> Figure:
         raise InputError(
             f"{path} is not the table of a run's metrics: {first_line(error)}"
         ) from error
-    figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+    figure = Figure(figsize=(4.8, 3.2), dpi=_DPI)
     ax = figure.subplots()
     names = [name for name in names if points[name]]
     for name, colour, dashes in zip(names, COLOURS, DASHES, strict=False):
@@ -98,4 +100,5 @@ def run_curves(path: Path, metric: str, *, better: Better) -> Figure:
         ax.set_ylabel(metric)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7)
+    ConstrainedLayoutEngine().execute(figure)  # as the figure's own, it has all drawn twice
     return figure
