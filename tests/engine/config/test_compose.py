@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def test_defaults_are_one_value_everywhere() -> None:
     assert stelab.compose("experiment=tutorial", "optimizer.lr=0.01").optimizer.lr == 0.01
 
 
+@cache
 def ids(*overrides: str) -> str:
     return run_id(stelab.compose(*overrides))
 

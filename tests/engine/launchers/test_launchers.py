@@ -19,17 +19,6 @@ from zygote import Fork, Zygote
 SLOW = ("estimator.sleep=0.1", "trainer.max_epochs=1000")
 
 
-def test_every_launcher_makes_the_same_files(zygote: Zygote, tmp_path: Path) -> None:
-    made = {}
-    for name in ("serial", "joblib", "submitit_local"):
-        sweep = Sweep(tmp_path / name, zygote=zygote)
-        code, output = sweep.run("seed=0,1", f"hydra/launcher={name}")
-        assert code == 0, output
-        made[name] = sweep.metrics()
-    assert set(made["serial"]) == {0, 1}
-    assert made["serial"] == made["joblib"] == made["submitit_local"]
-
-
 @pytest.mark.parametrize(("slots", "share"), [(1, 6), (4, 1), (9, 1)])
 def test_workers_share_the_processors(
     monkeypatch: pytest.MonkeyPatch, slots: int, share: int
@@ -40,20 +29,24 @@ def test_workers_share_the_processors(
     assert environments == [{CPUS: str(share), "OWN": str(slot)} for slot in range(slots)]
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_job_takes_its_share_of_the_threads(
-    zygote: Zygote, tmp_path: Path, launcher: str
+def test_every_launcher_makes_the_same_files_and_a_job_takes_its_share_of_the_threads(
+    zygote: Zygote, tmp_path: Path
 ) -> None:
-    sweep = Sweep(tmp_path, zygote=zygote)
-    sweep.environment |= {"OMP_NUM_THREADS": "2", CPUS: "2"}  # one alone would take both
-    taken = {}
-    for seeds in ("seed=0", "seed=1,2"):
-        code, output = sweep.run(seeds, f"hydra/launcher={launcher}")
+    alone = min(2, jobs_at_once(1))
+    serial = Sweep(tmp_path / "serial", zygote=zygote)
+    for seeds, threads in ("seed=0", alone), ("seed=1,2", 1):
+        code, output = serial.run(seeds, f"threads={threads}", "hydra/launcher=serial")
         assert code == 0, output
-    for seed, record in sweep.records().items():
-        taken[seed] = record["machine"]["threads"]
-    at_once = jobs_at_once(1)
-    assert taken == {0: min(2, at_once), 1: 1, 2: 1}
+    assert set(serial.metrics()) == {0, 1, 2}
+    for launcher in ("joblib", "submitit_local"):
+        sweep = Sweep(tmp_path / launcher, zygote=zygote)
+        sweep.environment |= {"OMP_NUM_THREADS": "2", CPUS: "2"}  # one alone would take both
+        for seeds in ("seed=0", "seed=1,2"):
+            code, output = sweep.run(seeds, f"hydra/launcher={launcher}")
+            assert code == 0, output
+        taken = {seed: r["machine"]["threads"] for seed, r in sweep.records().items()}
+        assert taken == {0: alone, 1: 1, 2: 1}
+        assert sweep.metrics() == serial.metrics()
 
 
 def test_a_killed_worker_is_one_failed_run_which_a_retry_finishes(

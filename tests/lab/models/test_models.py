@@ -174,7 +174,7 @@ def test_twenty_steps_equal_a_plain_loop(digits: Tensor, fused: bool) -> None:
     weights = plain.state_dict().values()
     module.model.load_state_dict(dict(zip(module.model.state_dict(), weights, strict=True)))
 
-    batches = list(digits[: 20 * 64].split(64))
+    batches = list(digits[: 20 * 16].split(16))
     optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3, betas=(0.5, 0.999), fused=fused)
     expected = []
     for batch in batches:
