@@ -40,6 +40,7 @@ def pytest_configure() -> None:
     OpenMP's threads of several busy processes wait for each other on a core that another one has,
     which took ten times as long. A shell's background job ignores Ctrl-C.
     """
+    gc.disable()  # until all is collected
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -49,6 +50,7 @@ def pytest_configure() -> None:
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass by what was imported and collected."""
     freeze()
+    gc.enable()
 
 
 def freeze() -> None:

@@ -1,5 +1,7 @@
 """The laboratory: networks with binary layers, their data, their training, their gradients."""
 
+import atexit
+import gc
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -24,3 +26,7 @@ class _Late(ModuleType):
 
 
 sys.modules.setdefault("scipy.signal", _Late("scipy.signal"))
+
+# At its end Python looks through all objects several times, for cycles that end with it anyway:
+# half as long as a run takes to start.
+atexit.register(gc.freeze)
