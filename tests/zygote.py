@@ -286,7 +286,8 @@ def warm_up() -> None:
         __import__(name)
     import stelab
 
-    stelab.build(stelab.compose("data=mnist5k", "model=mlp").data).images("train")
+    with tempfile.TemporaryDirectory() as folder:
+        stelab.train(stelab.compose("debug=fast", "model=mlp", f"paths.outputs={folder}"))
 
 
 def serve(address: str) -> None:

@@ -42,21 +42,28 @@ def run(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Runner:
 
 @pytest.fixture(scope="session")
 def healthy(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of two finished runs of the command line, ``debug``, to read and to break."""
+    """A folder with a study of two finished runs, ``debug``, and in codes.npy codes of the first.
+
+    To read and to break, in copies.
+    """
     small = ("debug=fast", "model=mlp", "model.bits=12", "data.limit=64")
     outcome = run("train", "-m", *small, "estimator=identity,none")
     assert outcome.code == 0, outcome.err
-    kept = tmp_path_factory.mktemp("healthy") / "debug"
-    return Path(shutil.move(run.here / "outputs" / "debug", kept))
+    outcome = run("encode", f"run=outputs/debug/{first(run.here / 'outputs' / 'debug')}")
+    assert outcome.code == 0, outcome.err
+    return Path(shutil.move(run.here, tmp_path_factory.mktemp("healthy") / "here"))
+
+
+def first(study: Path) -> str:
+    return min(path.parent.name for path in study.glob("*/run.json"))
 
 
 @pytest.fixture
 def study(run: Runner, healthy: Path) -> Path:
     """The healthy study as ``outputs/debug`` of the working folder, fresh."""
-    shutil.rmtree(run.here)
-    target = run.here / "outputs" / "debug"
-    shutil.copytree(healthy, target)
-    return target
+    shutil.rmtree(run.here, ignore_errors=True)
+    shutil.copytree(healthy, run.here)
+    return run.here / "outputs" / "debug"
 
 
 def examples(count: int) -> settings:
@@ -87,12 +94,9 @@ def begin(command: str, name: str) -> list[str]:
 
 
 @pytest.fixture
-def name(run: Runner, study: Path) -> str:
-    """One of the healthy runs; codes that it made lie in codes.npy."""
-    found = min(path.parent.name for path in study.glob("*/run.json"))
-    outcome = run("encode", f"run=outputs/debug/{found}")
-    assert outcome.code == 0, outcome.err
-    return found
+def name(study: Path) -> str:
+    """The first of the healthy runs."""
+    return first(study)
 
 
 @pytest.mark.parametrize("command", ENDINGS)

@@ -104,6 +104,16 @@ def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) 
     return _compose_explained(loader, command, overrides, partial(_load, loader, command))
 
 
+def is_sweep(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> bool:
+    """Whether a configuration has ``hydra.mode=MULTIRUN``; raise an InputError for any mistake."""
+
+    def mode(overrides: Sequence[str]) -> Any:
+        choices, _ = _split(loader, command, overrides)
+        return _composed(loader, command, choices)[1].hydra.mode
+
+    return _compose_explained(loader, command, overrides, mode) == RunMode.MULTIRUN
+
+
 def compose_job(
     loader: ConfigLoader,
     command: str,

@@ -7,10 +7,15 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from stelab.engine.config.compose import compose_job, compose_whole, parse, search
+from stelab.engine.config.compose import (
+    compose_job,
+    compose_whole,
+    is_sweep,
+    parse,
+    search,
+)
 from stelab.engine.config.input_errors import Mistakes
 from stelab.engine.config.validate import keys_of, suggestion, validate_node, without_hydra
 from stelab.engine.errors import InputError
@@ -45,10 +50,10 @@ def plan(
         overrides = [parse(loader, line) for line in arguments]
         fixed = _lines(o for o in overrides if not o.is_sweep_override())
         swept = _lines(o for o in overrides if o.is_sweep_override())
-        base = compose_whole(loader, command, fixed)
-        if multirun or base.hydra.mode == RunMode.MULTIRUN:
+        if multirun or is_sweep(loader, command, fixed):
             if not sweeps:
                 raise InputError(f"stelab {command} runs once: -m (--multirun) is for stelab train")
+            base = compose_whole(loader, command, fixed)
             return _plan_sweep(loader, command, overrides, base)
         if swept:
             raise InputError(f"'{swept[0]}' is a sweep: add -m (--multirun)")
