@@ -21,15 +21,10 @@ def weights(run: Run, name: str) -> dict[str, Any]:
 
 
 def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """All of TensorBoard's scalars but timings, in the order of its files."""
+    """All of TensorBoard's scalars but timings, in the order in which its files were begun."""
     found: dict[str, list[tuple[int, float]]] = {}
-    # events.out.tfevents.SECONDS.HOST.PROCESS.NUMBER, of which this process has written many.
-    in_order = sorted(
-        (run.folder / "tb").glob("events*"),
-        key=lambda path: (path.name.split(".")[3], int(path.name.rpartition(".")[2])),
-    )
-    for path in in_order:
-        events = EventAccumulator(str(path)).Reload()
+    files = [EventAccumulator(str(path)).Reload() for path in (run.folder / "tb").glob("events*")]
+    for events in sorted(files, key=lambda events: events.FirstEventTimestamp()):
         for tag in events.Tags()["scalars"]:
             if not tag.startswith("time/"):
                 found.setdefault(tag, []).extend((e.step, e.value) for e in events.Scalars(tag))

@@ -284,10 +284,17 @@ def warm_up() -> None:
     """Import, and do what takes long for the first time: parse a configuration, read digits."""
     for name in MODULES:
         __import__(name)
+    import torch
+
     import stelab
 
-    with tempfile.TemporaryDirectory() as folder:
-        stelab.train(stelab.compose("debug=fast", "model=mlp", f"paths.outputs={folder}"))
+    # The forks of a process that has asked CUDA for its devices cannot fork to train.
+    count, torch._C._cuda_getDeviceCount = torch._C._cuda_getDeviceCount, lambda: 0
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            stelab.train(stelab.compose("debug=fast", "model=mlp", f"paths.outputs={folder}"))
+    finally:
+        torch._C._cuda_getDeviceCount = count
 
 
 def serve(address: str) -> None:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ def test_several_processes_continue_together(start: Start, tmp_path: Path) -> No
     command = ("train", *small, *two, *THREE_EPOCHS, "checkpoint.every_n_steps=1")
     whole = start(*command, "paths.outputs=whole")
     process = start(*command, "paths.outputs=parts")
-    wait_until(lambda: bool(list(tmp_path.glob("parts/debug/*/checkpoints/last.ckpt"))))
+    made = partial(tmp_path.glob, "parts/debug/*/checkpoints/last.ckpt")
+    wait_until(lambda: bool(list(made())), process=process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM
     (folder,) = (tmp_path / "parts" / "debug").iterdir()
@@ -260,9 +262,9 @@ def test_who_was_taken_for_dead_writes_nothing_more(
     losses: list[Callable[[], None]] = []
 
     @contextmanager
-    def locked(folder: Path, *, on_loss: Callable[[], None]) -> Iterator[bool]:
+    def locked(folder: Path, *, on_loss: Callable[[], None], **named: Any) -> Iterator[bool]:
         losses.append(on_loss)
-        with lock.locked(folder, on_loss=on_loss) as waited:
+        with lock.locked(folder, on_loss=on_loss, **named) as waited:
             yield waited
 
     with monkeypatch.context() as patched, pytest.raises(LockLost, match="another process"):
