@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Literal, cast
 
@@ -74,7 +75,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return `cfg` as plain containers: resolved, without `hydra`."""
     register_resolvers()  # this process may not have composed it
     try:
-        return cast(dict[str, Any], OmegaConf.to_container(without_hydra(cfg), resolve=True))
+        with _run_folder_once(cfg):
+            return cast(dict[str, Any], OmegaConf.to_container(without_hydra(cfg), resolve=True))
     except OmegaConfBaseException as error:
         cause = error.__context__
         while cause is not None:
@@ -84,6 +86,20 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         key = getattr(error, "full_key", None)
         subject = f"{key}: its value" if key else "the configuration"
         raise InputError(f"{subject} cannot be resolved: {first_line(error)}") from error
+
+
+@contextmanager
+def _run_folder_once(cfg: DictConfig) -> Iterator[None]:
+    """Compute `paths.run`, a hash of all keys, once and not for each key that refers to it."""
+    written: str | None = None
+    with suppress(OmegaConfBaseException, AttributeError):  # who resolves it says what is wrong
+        folder, text = cfg.paths.run, cfg.paths._get_node("run")._value()
+        cfg.paths.run, written = folder, text
+    try:
+        yield
+    finally:
+        if written is not None:
+            cfg.paths.run = written
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:
