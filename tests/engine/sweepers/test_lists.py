@@ -1,4 +1,4 @@
-"""The jobs of grids, ablations and pairs, and the mistakes in them."""
+"""The jobs of grids, ablations, pairs and tables, and the mistakes in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Cli
-from stelab.engine.config.composition import overrides_of
+from stelab.engine.config.composition import overrides_of, recorded
 from stelab.engine.errors import InputError
 from stelab.engine.studies import read_run
 from stelab.engine.sweepers.plan import Plan, plan
@@ -91,6 +91,37 @@ def test_pairs_go_together() -> None:
     ]
 
 
+ROWS = (
+    "sweep=table",
+    "hydra.sweeper.rows=[{estimator:none,optimizer.lr:1e-2},"
+    "{estimator:bernoulli_st,optimizer.lr:1e-3,scheduler.eta_min:'0,0.1',scheduler:cosine}]",
+)
+
+
+def test_rows_go_together_and_need_not_have_the_same_keys() -> None:
+    assert jobs(*ROWS, "seed=0,1") == [
+        f"seed={seed} {row}"
+        for row in (
+            "estimator=none optimizer.lr=0.01",
+            "estimator=bernoulli_st optimizer.lr=0.001 scheduler.eta_min=0 scheduler=cosine",
+            "estimator=bernoulli_st optimizer.lr=0.001 scheduler.eta_min=0.1 scheduler=cosine",
+        )
+        for seed in (0, 1)
+    ]
+    record = recorded(planned(*ROWS, "seed=0,1", "model.bits=8").jobs[0])
+    assert record is not None
+    keys = ("estimator", "optimizer.lr", "scheduler.eta_min", "scheduler", "seed")
+    assert record["swept"] == keys
+
+
+def test_values_of_a_rows_key_choose_among_the_rows() -> None:
+    (job,) = planned(*ROWS, "estimator=none", "seed=3").jobs
+    assert (job.names.estimator, job.optimizer.lr, job.seed) == ("none", 0.01, 3)
+    assert len(planned(*ROWS, "optimizer.lr=1e-2,1e-3").jobs) == 3
+    (job,) = planned(*ROWS, "scheduler.eta_min=1e-1").jobs  # which not every row has
+    assert job.scheduler.eta_min == 0.1
+
+
 @pytest.fixture
 def experiments(tmp_path: Path) -> Path:
     (tmp_path / "experiment").mkdir()
@@ -145,7 +176,10 @@ MISTAKES = [
     (["sweep=grid", "optimizer.lr=interval(0,1)"], "only sweep=optuna takes one"),
     (["sweep=ablation", "optimizer.lr=interval(0,1)"], "only sweep=optuna takes one"),
     (["sweep=grid", "estimator=glob(typo*)"], "matches nothing"),
-    (["sweep=nope"], "sweep=nope does not exist (available: ablation, grid, optuna, paired)"),
+    (
+        ["sweep=nope"],
+        "sweep=nope does not exist (available: ablation, grid, optuna, paired, table)",
+    ),
     (
         ["sweep=ablation", "hydra.sweeper.replicates=[sed]", "seed=0,1"],
         "hydra.sweeper.replicates: sed is not a key; did you mean 'seed'?",
@@ -163,6 +197,13 @@ MISTAKES = [
         "hydra.sweeper.replicates must be a valid list, got 'seed'",
     ),
     (["sweep=ablation", "~hydra.sweeper.replicates"], "hydra.sweeper.replicates must be given"),
+    (["sweep=table", "seed=0,1"], "sweep=table needs rows: hydra.sweeper.rows="),
+    (
+        [*ROWS, "estimator=none,exact", "optimizer.lr=0.5"],
+        "'optimizer.lr=0.5' is in no row of sweep=table, which has optimizer.lr=0.01",
+    ),
+    (["sweep=table", "hydra.sweeper.rows=[3]"], "hydra.sweeper.rows.0 must be a valid dictionary"),
+    ([*ROWS, "optimizer.rl=3"], "optimizer.rl is not a key here"),
     (["sweep=grid", "seed=0,1", "retries=-1"], "retries must be greater than or equal to 0"),
 ]
 

@@ -58,8 +58,7 @@ class StudySweeper(Sweeper):
 
     def axes(self, loader: ConfigLoader, arguments: Sequence[str]) -> list[Override]:
         """Return all keys that are set: `params`, and the command line over them."""
-        params = [f"{key}={value}" for key, value in self.params.items()]
-        axes = [parse(loader, line) for line in (*params, *arguments)]
+        axes = [parse(loader, line) for line in (*lines_of(self.params), *arguments)]
         # Of several for one key the last counts, in the place of the first.
         return list({axis.get_key_element(): axis for axis in axes}.values())
 
@@ -80,17 +79,19 @@ class ListSweeper(StudySweeper):
     """A sweep over a list of points, each with every combination of the replicates."""
 
     @abstractmethod
-    def points(self, axes: Sequence[Override]) -> list[Point]:
+    def points(self, loader: ConfigLoader, axes: Sequence[Override]) -> list[Point]:
         """Return the points, without replicates."""
 
     def jobs(self, loader: ConfigLoader, arguments: Sequence[str]) -> tuple[list[list[str]], int]:
         """Return the overrides of each job, and their number."""
         axes = self.axes(loader, arguments)
-        keys, points = [axis.get_key_element() for axis in axes], self.points(axes)
-        rest = product(values_of([a for a in axes if a.get_key_element() not in points[0]]))
+        points = self.points(loader, axes)
+        chosen = dict.fromkeys(key for point in points for key in point)
+        rest = product(values_of([a for a in axes if a.get_key_element() not in chosen]))
         require_few(len(points) * len(rest))
+        keys = dict.fromkeys([*(axis.get_key_element() for axis in axes), *chosen])
         jobs = [{**point, **other} for point in points for other in rest]
-        lists = dict.fromkeys(tuple(job[key] for key in keys) for job in jobs)
+        lists = dict.fromkeys(tuple(job[key] for key in keys if key in job) for job in jobs)
         return [list(job) for job in lists], len(lists)
 
     def sweep(self, arguments: list[str]) -> None:
@@ -100,6 +101,11 @@ class ListSweeper(StudySweeper):
         else:
             jobs = [overrides_of(job) for job in self.planned]
             self.launcher.launch(jobs, initial_job_idx=0)
+
+
+def lines_of(keys: Mapping[str, Any]) -> list[str]:
+    """Return keys and values of YAML as overrides are written."""
+    return [f"{key}={'null' if value is None else value}" for key, value in keys.items()]
 
 
 def overrides_of_axis(axis: Override) -> list[str]:
