@@ -16,7 +16,9 @@ from stelab.engine.sweepers.plan import plan
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = re.findall(r"stelab (train|gradients|status|compare|tensorboard) ([^\n`#|]*)", README)
+COMMANDS = re.findall(
+    r"stelab (train|gradients|status|compare|export|unpack|tensorboard) ([^\n`#|]*)", README
+)
 
 
 @pytest.mark.parametrize("block", PYTHON)

@@ -17,7 +17,9 @@ from stelab.engine.config import CONF_DIR
 from stelab.engine.studies import Run
 from waiting import PATIENCE, wait_until
 
-COMMANDS = "train status compare tensorboard evaluate gradients encode decode bench".split()
+COMMANDS = (
+    "train status compare export unpack tensorboard evaluate gradients encode decode bench".split()
+)
 
 
 def test_alone_it_lists_the_commands(cli_process: Cli) -> None:

@@ -108,6 +108,8 @@ KEYS = {
         study against metric better by where baseline replicates confidence interval log_scale
         report data data.root estimator seed hydra.mode hydra
     """,
+    "export": "study overwrite hydra.mode estimator seed",
+    "unpack": "archive hydra.mode hydra estimator seed",
     "tensorboard": "study by where replicates embeddings host port serve estimator hydra.mode",
     "evaluate": "run checkpoint split data data.limit data.batch_size data.root seed hydra.mode",
     "encode": "run checkpoint split images overwrite data data.limit data.batch_size hydra.mode",

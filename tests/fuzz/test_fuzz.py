@@ -23,6 +23,8 @@ ENDINGS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "gradients": (("bits=3", "samples=10", "adapt=1"), ("outputs",)),
     "status": (("watch=false",), ()),
     "compare": (("output=outputs/c",), ("outputs/c",)),
+    "export": (("output=outputs/x.tar.xz", "overwrite=true"), ("outputs/x.tar.xz",)),
+    "unpack": ((), ("outputs",)),
     "tensorboard": (("serve=false",), ("outputs",)),
     "evaluate": ((), ("outputs",)),
     "encode": (("output=outputs/codes.npy", "overwrite=true"), ("outputs/codes.npy",)),
@@ -88,7 +90,9 @@ def begin(command: str, name: str) -> list[str]:
     """Return a command line that works, on a run of this name."""
     if command in ("evaluate", "encode", "decode"):
         return [command, f"run=outputs/debug/{name}"]
-    if command in ("status", "compare", "tensorboard"):
+    if command == "unpack":
+        return [command, "archive=debug.tar.xz"]
+    if command in ("status", "compare", "export", "tensorboard"):
         return [command, "study=debug"]
     return [command]
 

@@ -25,7 +25,7 @@ TEXTS = "study against metric better by where baseline replicates output trust".
 
 def start(cfg: DictConfig) -> None:
     """Print the comparison and write the report; or judge a study by an older one."""
-    from stelab.engine.comparison.conditions import comparison_folder, study_folders
+    from stelab.engine.studies.places import comparison_folder, in_archive, study_folders
 
     trust = packages(cfg.trust)
     studies = study_folders(cfg.paths.outputs, cfg.study)
@@ -45,6 +45,9 @@ def start(cfg: DictConfig) -> None:
     if cfg.report:
         _clear(folder)
         _report(cfg, comparison, folder, trust)
+        if not any(map(in_archive, studies)):
+            board = study_command("tensorboard", study=cfg.study, outputs=cfg.paths.outputs)
+            print(f"TensorBoard: {board}")
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
@@ -91,8 +94,6 @@ def _report(cfg: DictConfig, comparison: Comparison, folder: Path, trust: Sequen
     print(f"\nReport:      {report}")
     print(f"Tables:      {folder}/{{comparison,runs,curves,left_out}}.{{csv,parquet}}")
     print(f"Figures:     {folder}/figures/")
-    board = study_command("tensorboard", study=cfg.study, outputs=cfg.paths.outputs)
-    print(f"TensorBoard: {board}")
 
 
 def _print_left_out(study: Study, folders: Sequence[Path]) -> None:

@@ -20,6 +20,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from stelab.engine.archives import remove_unpacked
 from stelab.engine.errors import InputError, RunError
 from stelab.engine.terminal import robust_streams, shortened, undisturbed, visible
 
@@ -30,6 +31,8 @@ COMMANDS = {
     "train": "one run, or with -m a sweep; finished runs are not run again",
     "status": "what of a study is finished, running, failed, interrupted or missing",
     "compare": "which setting is better, by how much, is it real: table, figures, report",
+    "export": "a study's runs, without checkpoints, to one file that others can read",
+    "unpack": "the runs of such a file to where they would lie if they were made here",
     "tensorboard": "curves, hyperparameters and figures of a study in TensorBoard",
     "evaluate": "test metrics and figures of a finished run's checkpoint",
     "gradients": "bias, variance and direction of estimators, against the exact gradient",
@@ -70,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from stelab.engine.config.input_errors import described
 
             _end(error, described(error), 1)
+        finally:
+            remove_unpacked()
 
 
 def _end(error: BaseException, message: str, code: int) -> NoReturn:

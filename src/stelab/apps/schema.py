@@ -204,7 +204,9 @@ SCHEMAS: dict[str, Any] = {
         tags=NotRequired[list[RunTag] | None],
         from_checkpoint=NotRequired[Text | None],
     ),
-    "status": _closed(study=Name, watch=Flag, paths=Paths),
+    "status": _closed(study=Text, watch=Flag, paths=Paths),
+    "export": _closed(study=Text, output=Text | None, overwrite=Flag, paths=Paths),
+    "unpack": _closed(archive=Text, paths=Paths),
     "compare": _closed(
         **_OF_STUDIES,
         against=Text | None,

@@ -6,6 +6,7 @@ from functools import partial
 
 from omegaconf import DictConfig
 
+from stelab.engine.errors import InputError
 from stelab.engine.files import require_folder, require_own
 from stelab.engine.path_names import split_commas
 from stelab.engine.terminal import visible
@@ -16,13 +17,18 @@ TEXTS = ("study", "by", "where", "replicates", "trust")
 
 def start(cfg: DictConfig) -> None:
     """Write the study's view; with ``serve=true`` show it, and keep it current, until Ctrl-C."""
-    from stelab.engine.comparison.conditions import comparison_folder, study_folders
     from stelab.engine.report.board import server
     from stelab.engine.report.board.view import read_view
     from stelab.engine.report.board.writing import write_anew, write_view
+    from stelab.engine.studies.places import comparison_folder, in_archive, study_folders
 
     trust = packages(cfg.trust)
     studies = study_folders(cfg.paths.outputs, cfg.study)
+    if archived := [study for study in studies if in_archive(study)]:
+        raise InputError(
+            f"study must be a folder, got {archived[0]}: an archive has no event files to show; "
+            "stelab compare draws its curves"
+        )
     folder = comparison_folder(studies) / "tensorboard"
     require_folder(folder)
     by = None if cfg.by is None else split_commas(cfg.by)

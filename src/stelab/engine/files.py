@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from stelab.engine.archives import located
 from stelab.engine.errors import InputError
 from stelab.engine.terminal import brief, visible
 
@@ -17,7 +18,7 @@ _ROOM = "x" * 200  # for the names of what will lie in a folder
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file; raise OSError or ValueError for others, which may block for ever."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(located(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
         return open(descriptor, "rb")

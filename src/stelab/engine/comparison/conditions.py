@@ -1,8 +1,7 @@
-"""Which studies, runs and baseline are compared: ``"estimator=identity,none seed=0"``."""
+"""Which runs and baseline are compared: ``"estimator=identity,none seed=0"``."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,25 +10,9 @@ from stelab.engine.config import compose
 from stelab.engine.config.composition import composition_of
 from stelab.engine.config.validate import plain, suggestion
 from stelab.engine.errors import InputError
-from stelab.engine.path_names import split_commas
 from stelab.engine.studies.settings import plain_value
-from stelab.engine.studies.tables import COMPARISON
 
 Conditions = dict[str, tuple[str, ...]]
-
-
-def study_folders(outputs: str, studies: str) -> list[Path]:
-    """Return the folders of comma-separated studies: names in `outputs`, or paths."""
-    names = split_commas(studies)
-    if not names:
-        raise InputError(f"a study must be named, or several: NAME,NAME; got '{studies}'")
-    return [Path(name) if "/" in name else Path(outputs, name) for name in names]
-
-
-def comparison_folder(studies: list[Path]) -> Path:
-    """Return where the comparison of studies is written: in the first one's folder."""
-    first, *others = {study.resolve(): study for study in studies}.values()  # each once
-    return first / "-with-".join([COMPARISON, *(other.name for other in others)])
 
 
 def parse_conditions(text: str | None, table: pd.DataFrame, *, option: str) -> Conditions:

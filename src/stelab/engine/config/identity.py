@@ -87,6 +87,11 @@ def checkpoint_file(source: str) -> Path:
     return path / "checkpoints" / "last.ckpt" if path.is_dir() else path
 
 
+def is_pinned(source: str) -> bool:
+    """Return whether the value of a key that names a file has the file's checksum."""
+    return _MARK in source
+
+
 def pinned(key: str, source: str) -> str:
     """Return `source`, the value of `key`, with its file's checksum; refuse a wrong file."""
     name, _, known = source.partition(_MARK)

@@ -13,7 +13,7 @@ from stelab.engine.terminal import brief
 Curves = dict[str, "array[float]"]
 
 # Beyond a hundred thousand epochs of a hundred metrics.
-_MAX_BYTES, _MAX_FIELDS, _MAX_CELLS = 64 * 2**20, 300, 10**7
+MAX_BYTES, _MAX_FIELDS, _MAX_CELLS = 64 * 2**20, 300, 10**7
 
 _TAKEN = ("study", "run", "group", "replicate")  # columns that a table of curves has besides
 
@@ -47,7 +47,7 @@ def read_curves(path: Path, *, epochs: int | None) -> Curves:
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    text = read_bounded(path, limit=_MAX_BYTES).decode()
+    text = read_bounded(path, limit=MAX_BYTES).decode()
     if not text:
         raise ValueError("it is empty")
     if not text.endswith("\n"):

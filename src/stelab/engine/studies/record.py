@@ -293,7 +293,12 @@ def record_death(folder: Path, cfg: DictConfig, reason: str) -> None:
 
 
 def _write_record(folder: RunFolder, record: dict[str, Any]) -> None:
-    write_atomically(folder.record, json.dumps(record, indent=2) + "\n")
+    write_atomically(folder.record, written_record(record))
+
+
+def written_record(record: dict[str, Any]) -> str:
+    """Return the text of a run.json."""
+    return json.dumps(record, indent=2) + "\n"
 
 
 @cache

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from stelab.engine.archives import located
 from stelab.engine.errors import InputError
 from stelab.engine.project import project
 from stelab.engine.studies.documents import read_json
@@ -54,7 +55,7 @@ def survey(study: Path) -> list[RunState]:
 def names_of(study: Path) -> list[str]:
     """Return the names of all runs that a study was to hold, then of those that it holds."""
     jobs, _ = planned(study)
-    begun = [path.name for path in sorted(study.glob("*")) if has_begun(path)]
+    begun = [path.name for path in sorted(located(study).glob("*")) if has_begun(path)]
     return [*dict.fromkeys([*jobs, *begun])]
 
 
@@ -62,7 +63,7 @@ def has_begun(folder: Path) -> bool:
     """Return whether anything in a folder says that it is a run's."""
     for name in ("run.json", "lock"):
         try:
-            os.lstat(folder / name)
+            os.lstat(located(folder) / name)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
@@ -107,9 +108,9 @@ def state_of(folder: Path) -> RunState:
     """Return the state of one run."""
     name = visible(folder.name)
     try:
-        if is_locked(folder):
+        if is_locked(located(folder)):
             return RunState(name, "running", holder(folder), **_progress(folder))
-        if not os.path.lexists(folder / "run.json"):
+        if not os.path.lexists(located(folder) / "run.json"):
             return RunState(name, "missing")
         record = read_record(folder)
     except (InputError, OSError) as error:

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from stelab.engine.archives import SWEEPS, located
 from stelab.engine.errors import InputError
 from stelab.engine.files import write_atomically
 from stelab.engine.path_names import is_path_name
@@ -22,13 +24,13 @@ from stelab.engine.studies.lock import LEASE, is_locked, locked_while_alive
 from stelab.engine.studies.run_format import are_texts, is_name
 from stelab.engine.terminal import brief, visible
 
-FOLDER, _DRIVERS = "sweeps", "driver-*"
+FOLDER, _DRIVERS = SWEEPS, "driver-*"
 _MAX_BYTES = 16 * 2**20  # of some 80,000 jobs
 
 
 def record_sweep(study: Path, command: str, jobs: Mapping[str, Sequence[str]]) -> None:
     """Write ``sweeps/<hash>.json``: the command, and the overrides of every job by its run id."""
-    content = json.dumps({"command": command, "jobs": dict(jobs)}, indent=2) + "\n"
+    content = written_sweep({"command": command, "jobs": dict(jobs)})
     name = hashlib.sha256(content.encode()).hexdigest()[:8]
     try:
         write_atomically(study / FOLDER / f"{name}.json", content)
@@ -36,6 +38,11 @@ def record_sweep(study: Path, command: str, jobs: Mapping[str, Sequence[str]]) -
         raise InputError(
             f"{study / FOLDER} must be a folder, but a file is there: move it"
         ) from error
+
+
+def written_sweep(content: Mapping[str, Any]) -> str:
+    """Return the text of a list of jobs."""
+    return json.dumps(content, indent=2) + "\n"
 
 
 def differing_overrides(jobs: Sequence[Sequence[str]]) -> list[str]:
@@ -48,11 +55,11 @@ def planned(study: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the overrides of all sweeps' jobs by run id, and why files are unreadable by name."""
     jobs: dict[str, list[str]] = {}
     unreadable = {}
-    for path in sorted((study / FOLDER).glob("*.json")):
+    for name in sorted(path.name for path in located(study / FOLDER).glob("*.json")):
         try:
-            jobs |= jobs_of(path)
+            jobs |= jobs_of(study / FOLDER / name)
         except InputError as error:
-            unreadable[f"{FOLDER}/{visible(path.name)}"] = str(error)
+            unreadable[f"{FOLDER}/{visible(name)}"] = str(error)
     return jobs, unreadable
 
 
@@ -64,6 +71,12 @@ def settings_of(study: Path) -> dict[str, str]:
 
 def jobs_of(path: Path) -> dict[str, list[str]]:
     """Return the overrides of each job of one sweep by its run id, in their order."""
+    jobs: dict[str, list[str]] = read_sweep(path)["jobs"]
+    return jobs
+
+
+def read_sweep(path: Path) -> dict[str, Any]:
+    """Read the list of one sweep's jobs; InputError where it is not one."""
     try:
         content = read_json(path, limit=_MAX_BYTES)
         jobs = content.get("jobs") if isinstance(content, dict) else None
@@ -76,7 +89,7 @@ def jobs_of(path: Path) -> dict[str, list[str]]:
             f"{visible(str(path))} must list the jobs of a sweep, but is unreadable ({error}): "
             "delete it, and the same sweep again writes it"
         ) from error
-    return jobs
+    return {"command": content.get("command"), "jobs": jobs}
 
 
 @contextmanager
@@ -95,7 +108,7 @@ def driving(studies: Collection[Path]) -> Iterator[None]:
 
 def is_driven(study: Path) -> bool:
     """Return whether the driver of any sweep of a study lives."""
-    return any(map(_is_alive, (study / FOLDER).glob(_DRIVERS)))
+    return any(map(_is_alive, located(study / FOLDER).glob(_DRIVERS)))
 
 
 def _is_alive(driver: Path) -> bool:

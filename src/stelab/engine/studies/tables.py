@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from typing_extensions import Self
 
+from stelab.engine.archives import located, studies_in
 from stelab.engine.config.identity import fingerprint_of_resolved
-from stelab.engine.errors import InputError
+from stelab.engine.errors import InputError, first_line
 from stelab.engine.files import write_atomically
 from stelab.engine.project import project
 from stelab.engine.studies.curves import Curves, read_curves
 from stelab.engine.studies.headline import Headline
+from stelab.engine.studies.places import may_be_run
 from stelab.engine.studies.record import Run, RunFolder, read_run
 from stelab.engine.studies.run_format import (
     is_as_recorded,
@@ -27,11 +29,9 @@ from stelab.engine.studies.run_format import (
 )
 from stelab.engine.studies.settings import Flat, plain_value, swept
 from stelab.engine.studies.status import has_begun, state_of
-from stelab.engine.studies.sweep import FOLDER as SWEEPS
 from stelab.engine.studies.sweep import planned
 from stelab.engine.terminal import brief, visible
 
-COMPARISON = "comparison"  # where `stelab compare` writes, inside a study's folder
 TABLES = ("runs", "curves", "left_out")
 # Of run.json, in the table of runs under the same names; machine, git and versions besides.
 _TIMINGS = ("started", "ended", "seconds")
@@ -98,7 +98,8 @@ def load(*folders: Path | str, runs: Collection[str] | None = None) -> Study:
     another version of stelab than most of its study, or no run at all) is in `Study.left_out`.
 
     Args:
-        folders: ``outputs/<study>``, one or several; the same one twice counts once.
+        folders: ``outputs/<study>``, one or several; the same one twice counts once. Archives of
+            `stelab export` are read as the folders that they were made of.
         runs: Names of the runs to read; None: all.
 
     Raises:
@@ -106,6 +107,7 @@ def load(*folders: Path | str, runs: Collection[str] | None = None) -> Study:
     """
     if not folders:
         raise InputError("no study was named")
+    folders = tuple(study for folder in folders for study in studies_in(Path(folder)))
     entries = [
         entry for study, folder in named(folders).items() for entry in _entries(study, folder, runs)
     ]
@@ -143,12 +145,12 @@ class _Entry:
 
 def _entries(study: str, folder: Path, runs: Collection[str] | None) -> list[_Entry]:
     """Read every folder of a study, and what was planned; of those, only `runs` unless None."""
-    if not folder.is_dir():
+    if not located(folder).is_dir():
         raise InputError(f"{folder} is not there (study=NAME, paths.outputs=FOLDER)")
     jobs, unreadable = planned(folder)
     lists = [_Entry(study, name).leave_out("unreadable", why) for name, why in unreadable.items()]
     try:
-        names = {path.name for path in folder.iterdir() if _may_be_a_run(path)}
+        names = {path.name for path in located(folder).iterdir() if may_be_run(path)}
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error}") from error
     entries = [
@@ -163,19 +165,10 @@ def _entries(study: str, folder: Path, runs: Collection[str] | None) -> list[_En
     return [*(lists if runs is None else []), *entries]
 
 
-def _may_be_a_run(path: Path) -> bool:
-    """Return whether it is a folder, or a link to what was one, that stelab itself did not make."""
-    if path.name == SWEEPS or path.name.startswith("."):
-        return False
-    if path.name == COMPARISON or path.name.startswith(f"{COMPARISON}-with-"):
-        return has_begun(path)
-    return path.is_dir() or (path.is_symlink() and not path.exists())
-
-
 def _read(study: str, folder: Path, *, planned: bool) -> _Entry:
     entry = _Entry(study, visible(folder.name))
     if not (planned or has_begun(folder)):
-        reason = "there is no run.json in it" if folder.exists() else "a link to nothing"
+        reason = "there is no run.json in it" if located(folder).exists() else "a link to nothing"
         return entry.leave_out("foreign", reason)
     if not is_name(folder.name):
         return entry.leave_out("unreadable", "its name cannot be written: rename the folder")
@@ -198,7 +191,7 @@ def _read(study: str, folder: Path, *, planned: bool) -> _Entry:
         epochs = run.record.get("epochs", run.config["trainer"].get("max_epochs"))
         entry.curves = read_curves(RunFolder(run.folder).metrics, epochs=epochs)
     except (OSError, ValueError) as error:
-        return entry.leave_out("broken", f"metrics.csv: {error}")
+        return entry.leave_out("broken", f"metrics.csv: {first_line(error)}")
     return entry
 
 

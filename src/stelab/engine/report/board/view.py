@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 
 from stelab.engine.comparison import Comparison, compare
-from stelab.engine.comparison.conditions import comparison_folder, require_columns, select_where
+from stelab.engine.comparison.conditions import require_columns, select_where
 from stelab.engine.comparison.groups import label
 from stelab.engine.errors import InputError
 from stelab.engine.path_names import path_name
 from stelab.engine.project import project
 from stelab.engine.report.board.summaries import Settings
 from stelab.engine.studies.headline import Headline
+from stelab.engine.studies.places import comparison_folder
 from stelab.engine.studies.record import read_run
 from stelab.engine.studies.tables import Study, load
 from stelab.engine.terminal import visible
