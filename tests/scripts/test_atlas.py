@@ -6,11 +6,9 @@ import io
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from PIL.ImageFilter import MaxFilter, MinFilter
 from torch import Tensor
 
 from atlas.docstrings import read_keys, read_rule, to_markdown
@@ -19,6 +17,7 @@ from atlas.page import read_page, references, write_atlas, write_picture
 from atlas.pictures import DPI, draw_estimator
 from atlas.toy import DRAWS, gradient_law, mean_forward
 from conftest import REPOSITORY
+from pictures import TOLERANCE, difference
 from stelab.estimators import (
     DARN,
     Exact,
@@ -40,22 +39,6 @@ S = torch.linspace(-2, 2, 9, dtype=torch.float64)
 @pytest.fixture(params=ENTRIES)
 def entry(request: pytest.FixtureRequest) -> Entry:
     return ENTRIES[request.param]
-
-
-def difference(one: Image.Image, other: Image.Image) -> float:
-    """Return the mean over pixels, in grey levels, of what shifts by one pixel cannot explain."""
-
-    def beyond(a: Image.Image, b: Image.Image) -> np.ndarray:
-        parts = (b.filter(MinFilter(3)), a, b.filter(MaxFilter(3)))
-        low, value, high = (np.asarray(part, dtype=int) for part in parts)
-        return np.maximum(np.maximum(low - value, value - high), 0)
-
-    one, other = one.convert("L"), other.convert("L")
-    assert one.size == other.size, STALE
-    return float(np.maximum(beyond(one, other), beyond(other, one)).mean())
-
-
-TOLERANCE = 0.2
 
 
 def test_the_page_is_up_to_date() -> None:

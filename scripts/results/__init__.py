@@ -1,0 +1,1 @@
+"""docs/results.md: what others published, beside what stelab's experiments gave."""

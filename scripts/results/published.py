@@ -1,0 +1,97 @@
+"""What others published: a table a folder of ``results/``, and what is to be said about it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+_COLUMNS = ("seed", "epoch", "metric", "value", "sd", "n", "within", "source")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published number: a row of ``published.csv``.
+
+    Attributes:
+        setting: Keys of a run's configuration and their values.
+        metric: Which number of such runs it is.
+        value: The number itself, NaN where none could be verified.
+        sd: Standard deviation over the seeds, NaN if that is not known.
+        n: Seeds, 0 if that is not known.
+        within: The largest difference at which ours counts as the same.
+        seed: Of one run alone; None for the mean over seeds.
+        epoch: After which it was; None: at the end.
+        source: Where it stands.
+    """
+
+    setting: dict[str, str | float]
+    metric: str
+    value: float
+    sd: float
+    n: int
+    within: float
+    seed: int | None
+    epoch: int | None
+    source: str
+
+
+@dataclass(frozen=True)
+class About:
+    """``about.yaml``: what a reader is told of an experiment, beside its numbers.
+
+    Attributes:
+        title: What it is.
+        text: The source and its settings, what was shortened, in Markdown.
+        unit: Of the numbers.
+        digits: Digits behind the point.
+        curves: The metric that is drawn over epochs; None for no picture.
+        notes: Findings and reasons of differences, in Markdown.
+    """
+
+    title: str
+    text: str
+    unit: str
+    digits: int
+    curves: str | None
+    notes: list[str]
+
+
+def read_about(folder: Path) -> About:
+    """Read ``about.yaml``."""
+    return About(**yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8")))
+
+
+def read_published(folder: Path) -> list[Published]:
+    """Read ``published.csv``; columns that are none of `Published` are keys of the setting."""
+    with (folder / "published.csv").open(encoding="utf-8", newline="") as file:
+        return [_published(row) for row in csv.DictReader(file)]
+
+
+def _published(row: dict[str, str]) -> Published:
+    return Published(
+        setting={key: _typed(text) for key, text in row.items() if key not in _COLUMNS and text},
+        metric=row["metric"],
+        value=float(row["value"] or math.nan),
+        sd=float(row["sd"] or math.nan),
+        n=int(row["n"] or 0),
+        within=float(row["within"]),
+        seed=int(row["seed"]) if row["seed"] else None,
+        epoch=int(row["epoch"]) if row["epoch"] else None,
+        source=row["source"],
+    )
+
+
+def _typed(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def written(value: str | float) -> str:
+    """Write a value of a setting."""
+    return value if isinstance(value, str) else f"{value:g}"

@@ -1,0 +1,175 @@
+"""Results are what their runs gave: pages, tables and pictures are computed from them again."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from conftest import REPOSITORY
+from pictures import TOLERANCE, difference
+from results.measured import ARCHIVE, Runs, judge
+from results.page import Experiment, draw, page, read_experiments, tidy
+from results.pictures import DPI
+from results.published import Published, written
+
+DOCS, RESULTS = REPOSITORY / "docs", REPOSITORY / "results"
+STALE = "docs/results.md is stale: run scripts/write_results"
+EXPERIMENTS = {experiment.name: experiment for experiment in read_experiments(REPOSITORY)}
+
+
+@pytest.fixture(params=EXPERIMENTS)
+def experiment(request: pytest.FixtureRequest) -> Experiment:
+    return EXPERIMENTS[request.param]
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert (DOCS / "results.md").read_text(encoding="utf-8") == page([*EXPERIMENTS.values()]), STALE
+
+
+def test_pictures_are_up_to_date_and_no_others_there(tmp_path: Path) -> None:
+    drawn = {name: draw(experiment) for name, experiment in EXPERIMENTS.items()}
+    there = {path.stem for path in (DOCS / "results").glob("*")}
+    assert there == {name for name, figure in drawn.items() if figure}, STALE
+    for name, figure in drawn.items():
+        if figure is None:
+            continue
+        figure.savefig(tmp_path / "fresh.png", dpi=DPI)
+        with (
+            Image.open(tmp_path / "fresh.png") as fresh,
+            Image.open(DOCS / "results" / f"{name}.png") as kept,
+        ):
+            assert difference(fresh, kept) < TOLERANCE, STALE
+            assert set(kept.info) == {"dpi"}
+
+
+def test_the_tidy_table_is_up_to_date(experiment: Experiment) -> None:
+    if experiment.runs is not None:
+        kept = (RESULTS / experiment.name / "runs.csv").read_text(encoding="utf-8")
+        assert kept == tidy(experiment.runs), STALE
+
+
+def test_an_experiment_is_one_that_stelab_trains_and_says_what_was_published(
+    experiment: Experiment,
+) -> None:
+    text = (REPOSITORY / "conf" / "experiment" / f"{experiment.name}.yaml").read_text("utf-8")
+    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    assert f"stelab train experiment={experiment.name}" in head
+    means = (p for p in experiment.published if p.seed is None and not math.isnan(p.value))
+    missing = [p.value for p in means if not re.search(rf"\b{re.escape(f'{p.value:g}')}\b", head)]
+    assert not missing
+
+
+def test_means_are_those_of_the_records_in_the_archive(experiment: Experiment) -> None:
+    """Without stelab's reader: of run.json and config.yaml as they lie in the archive."""
+    archive = RESULTS / experiment.name / ARCHIVE
+    if experiment.runs is None:
+        return
+    with tarfile.open(archive) as tar:
+        texts = {e.name: tar.extractfile(e).read() for e in tar if e.isfile()}  # type: ignore[union-attr]
+    runs = [
+        (yaml.safe_load(text), json.loads(texts[name.replace("config.yaml", "run.json")]))
+        for name, text in texts.items()
+        if name.endswith("/config.yaml")
+    ]
+    checked = 0
+    for published in experiment.published:
+        if published.epoch is not None:
+            continue
+        values = [
+            record["metrics"][published.metric]
+            for config, record in runs
+            if record["status"] == "finished"
+            and all(_value(config, key) == value for key, value in published.setting.items())
+            and published.seed in (None, config["seed"])
+        ]
+        verdict = judge(published, experiment.runs)
+        assert verdict.ours.n == len(values)
+        if values:
+            checked += 1
+            assert math.isclose(verdict.ours.mean, statistics.mean(values), rel_tol=1e-12)
+        if len(values) > 1:
+            assert math.isclose(verdict.ours.std, statistics.stdev(values), rel_tol=1e-9)
+    assert checked
+
+
+def _value(config: dict[str, object], key: str) -> object:
+    """Return the value of a dotted key, or the option of a group."""
+    names = config["names"]
+    assert isinstance(names, dict)
+    if key in names:
+        return names[key]
+    node: object = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+PUBLISHED = Published(
+    setting={"estimator": "identity", "optimizer.lr": 0.1},
+    metric="test/mse",
+    value=2.0,
+    sd=1.0,
+    n=3,
+    within=0.5,
+    seed=None,
+    epoch=None,
+    source="somebody",
+)
+
+
+def runs(*values: float, estimator: str = "identity") -> Runs:
+    table = pd.DataFrame(
+        {
+            "run": [f"run{i}" for i in range(len(values))],
+            "seed": range(len(values)),
+            "names.estimator": estimator,
+            "optimizer.lr": 0.1,
+            "test/mse": values,
+        }
+    )
+    curves = pd.concat([table.assign(epoch=epoch) for epoch in (1, 2)])
+    curves["test/mse"] += curves["epoch"]
+    return Runs(table, [*table], curves)
+
+
+def test_a_verdict_is_of_the_mean() -> None:
+    verdict = judge(PUBLISHED, runs(2.0, 2.4, 2.8))
+    assert (verdict.word, verdict.ours.n) == ("reproduced", 3)
+    assert math.isclose(verdict.difference, 0.4)
+    # Welch, by hand: standard error of 0.4 / sqrt 3 and 1 / sqrt 3, 2.62 degrees of freedom.
+    assert np.isclose(verdict.high - verdict.difference, 3.4566 * math.sqrt(1.16 / 3), rtol=1e-3)
+    assert math.isclose(verdict.difference - verdict.low, verdict.high - verdict.difference)
+    assert judge(PUBLISHED, runs(3.0, 3.4, 3.8)).word == "differs"
+    assert judge(PUBLISHED, runs(1.0)).word == "differs"
+    assert math.isnan(judge(PUBLISHED, runs(2.0)).low)
+
+
+def test_what_is_missing_is_told() -> None:
+    assert judge(PUBLISHED, None).word == "not run"
+    assert judge(PUBLISHED, runs(2.0, estimator="none")).word == "not run"
+    assert judge(replace(PUBLISHED, setting={"no.key": 3.0}), runs(2.0)).word == "not run"
+    unknown = judge(replace(PUBLISHED, value=math.nan), runs(2.0, 3.0))
+    assert (unknown.word, unknown.ours.mean) == ("measured", 2.5)
+    assert math.isnan(unknown.difference)
+
+
+def test_a_number_may_be_of_one_seed_and_an_epoch() -> None:
+    of_seed = replace(PUBLISHED, seed=1)
+    assert judge(of_seed, runs(2.0, 7.0, 9.0)).ours.mean == 7
+    assert judge(replace(of_seed, epoch=2), runs(2.0, 7.0, 9.0)).ours.mean == 9
+    assert judge(replace(of_seed, epoch=3), runs(2.0, 7.0, 9.0)).word == "not run"
+
+
+def test_numbers_of_settings_are_short() -> None:
+    assert [written(v) for v in (0.0005, 8.0, "st")] == ["0.0005", "8", "st"]
