@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import statistics
+import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -173,3 +175,30 @@ def test_a_number_may_be_of_one_seed_and_an_epoch() -> None:
 
 def test_numbers_of_settings_are_short() -> None:
     assert [written(v) for v in (0.0005, 8.0, "st")] == ["0.0005", "8", "st"]
+
+
+def test_a_study_is_continued_from_its_archive_and_reproduced(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts")
+    for name in ("conf", "src", "pyproject.toml", ".venv"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+
+    def script(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+        command = [tmp_path / "scripts" / name, "quickstart", "debug=fast", "model=mlp"]
+        return subprocess.run([*command, *overrides], capture_output=True, text=True)
+
+    missing = script("reproduce_results.sh")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "nothing is stored of quickstart" in missing.stderr
+    few = ("estimator=none", "threshold.value=0")
+    first = script("continue_results.sh", *few, "seed=0")
+    assert first.returncode == 0, first.stderr
+    shutil.rmtree(tmp_path / "outputs")
+    second = script("continue_results.sh", *few, "seed=0,1")
+    assert second.returncode == 0, second.stderr
+    attempts = [json.loads(p.read_text())["timings"] for p in tmp_path.glob("outputs/*/*/run.json")]
+    assert len(attempts) == 2
+    assert "0 finished already" in first.stdout
+    assert "1 finished already" in second.stdout
+    again = script("reproduce_results.sh", *few, "seed=0")
+    assert again.returncode == 0, again.stderr
+    assert "against" in again.stdout
