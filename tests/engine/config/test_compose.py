@@ -29,7 +29,12 @@ OPTIONS = [
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_builds(option: str) -> None:
-    task = {"binary": "classify", "vae": "elbo", "tokenizer": "tokenize"}
+    task = {
+        "binary": "classify",
+        "vae": "elbo",
+        "tokenizer": "tokenize",
+        "logits": "minimize",
+    }
     fitting = [f"task={task[kind]}" for kind in task if option.startswith(f"model={kind}")]
     bits = "4" if "fsq" in option else "8"  # estimator=exact takes so few
     if option in ("model=grid", "experiment=fast", "experiment=best"):

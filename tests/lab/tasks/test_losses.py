@@ -10,9 +10,11 @@ from torch import nn
 
 import stelab
 from stelab.engine.config import CONF_DIR
+from stelab.lab.tasks.losses import Power
 
-# But for what compares an output with labels.
-NAMES = sorted({path.stem for path in Path(CONF_DIR, "loss").glob("*.yaml")} - {"cross_entropy"})
+# But for what compares an output with labels, and what is of variables.
+OTHERS = {"cross_entropy", "power"}
+NAMES = sorted({path.stem for path in Path(CONF_DIR, "loss").glob("*.yaml")} - OTHERS)
 
 
 @pytest.fixture(params=NAMES)
@@ -35,3 +37,12 @@ def test_its_gradient_reaches_every_reconstruction(loss: nn.Module) -> None:
     assert reconstruction.grad is not None
     assert reconstruction.grad.isfinite().all()
     assert (reconstruction.grad != 0).flatten(1).any(1).all()
+
+
+def test_a_power_is_of_each_distance() -> None:
+    values = torch.tensor([[0.0, 1.0, -1.5]], requires_grad=True)
+    losses = Power(power=3.0)(values, torch.full_like(values, 0.5))
+    assert losses.tolist() == [[0.125, 0.125, 8.0]]
+    losses.sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [[-0.75, 0.75, -12.0]]

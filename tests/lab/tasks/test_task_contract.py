@@ -20,11 +20,11 @@ NAMES = sorted(path.stem for path in Path(CONF_DIR, "task").glob("*.yaml"))
 
 
 def built(name: str) -> tuple[TaskModule, Batch]:
-    """Return a task with the network that goes with it, and six real digits."""
-    data = f"data={stelab.compose(f'task={name}').names.data}5k"
-    cfg = stelab.compose(f"task={name}", data, "model.bits=4")
-    batch = next(iter(stelab.build(cfg.data).batches("val")))
-    return build_module(cfg), {name: part[:6] for name, part in batch.items()}
+    """Return a task with the network that goes with it, and six of its data, if real digits."""
+    data = stelab.compose(f"task={name}").names.data
+    small = f"{data}5k" if Path(CONF_DIR, "data", f"{data}5k.yaml").exists() else data
+    cfg = stelab.compose(f"task={name}", f"data={small}", "data.batch_size=6", "model.bits=4")
+    return build_module(cfg), stelab.build(cfg.data).first_batch()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,7 +40,7 @@ def test_it_evaluates_every_example_and_repeats(name: str) -> None:
     assert {"loss", task.metric} <= values.keys()
     assert {"loss", *logged} <= values.keys()
     for measured in (values, logged):
-        assert {value.shape for value in measured.values()} == {(6,)}
+        assert {value.shape for value in measured.values()} <= {(6,)}
     assert all(value.isfinite().all() for value in values.values())
     assert all(torch.equal(values[key], again[key]) for key in values)
 

@@ -1,6 +1,7 @@
 """Image datasets as Lightning data modules: tensors, normalized once, batches indexed."""
 
 from stelab.lab.data.binarized import BinarizedMNIST, BinarizedMNIST5k
+from stelab.lab.data.blank import Blank
 from stelab.lab.data.cifar import CIFAR10
 from stelab.lab.data.datamodule import (
     Batch,
@@ -21,6 +22,7 @@ __all__ = [
     "Batch",
     "BinarizedMNIST",
     "BinarizedMNIST5k",
+    "Blank",
     "FashionMNIST",
     "ImageDataModule",
     "ImageFolder",

@@ -1,11 +1,11 @@
-"""Losses of images, one value an example."""
+"""Losses of images, one value an example, and of variables, one value each."""
 
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from stelab.arguments import checked
+from stelab.arguments import AtLeastOne, checked
 
 
 class SquaredError(nn.Module):
@@ -44,3 +44,20 @@ class BernoulliLikelihood(nn.Module):
         """Return one loss an image, ``(batch,)``, for logits in the shape of the images."""
         losses = binary_cross_entropy_with_logits(logits, images, reduction="none")
         return losses.flatten(1).sum(1)
+
+
+class Power(nn.Module):
+    r"""Power of the distance, :math:`|z - c|^q`, one value an element.
+
+    Args:
+        power: q, at least 1.
+    """
+
+    @checked
+    def __init__(self, *, power: AtLeastOne):
+        super().__init__()
+        self.power = power
+
+    def forward(self, values: Tensor, centre: Tensor) -> Tensor:
+        """Return a loss for each element, in the shape of both."""
+        return (values - centre).abs() ** self.power
