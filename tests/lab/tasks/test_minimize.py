@@ -13,6 +13,7 @@ from torch import Tensor
 
 import stelab
 from stelab.engine.errors import InputError
+from stelab.engine.sweepers.plan import plan
 from stelab.lab.data.datamodule import Batch
 from stelab.lab.models import Logits
 from stelab.lab.tasks import Minimize
@@ -150,3 +151,15 @@ def test_a_loss_of_whole_codes_is_refused_before_anything_trains() -> None:
         check([stelab.compose("task=minimize", "loss=mse")])
     torchs = ("loss._target_=torch.nn.MSELoss", "~loss.power", "+loss.reduction=none")
     check([stelab.compose("task=minimize", *torchs)])
+
+
+@pytest.mark.parametrize(
+    ("experiment", "chosen", "rows"),
+    [("polynomial", "loss.power=2", 8), ("toy", "task.centre=0.45", 7)],
+)
+def test_a_published_table_is_one_command(experiment: str, chosen: str, rows: int) -> None:
+    command = [f"experiment={experiment}", "seed=0", chosen]
+    jobs = plan("train", command, multirun=False, config_dir=None).jobs
+    assert len(jobs) == rows
+    assert {job.study for job in jobs} == {experiment}
+    assert {job.task._target_ for job in jobs} == {"stelab.lab.tasks.Minimize"}
