@@ -16,7 +16,7 @@ import pytest
 from conftest import REPOSITORY
 
 # What is no public module of its package, besides names that begin with an underscore.
-INTERNAL = ("joblib.externals", "tensorboard.compat", "tensorboard.plugins", "submitit.core")
+INTERNAL = ("tensorboard.compat", "tensorboard.plugins", "submitit.core")
 DISTRIBUTIONS = {"hydra": "hydra-core"}
 
 LINT = Path(sys.executable).with_name("lint-imports")
@@ -70,7 +70,7 @@ def internals_used() -> set[str]:
 
 def test_packages_whose_internals_are_used_are_bounded_above() -> None:
     used = internals_used()
-    assert used >= {"hydra", "omegaconf", "tensorboard", "joblib", "ray"}
+    assert used >= {"hydra", "omegaconf", "tensorboard", "ray"}
     for name in used | {"torch", "pytorch_lightning"}:  # their checkpoints are read and edited
         distribution = DISTRIBUTIONS.get(name, name.replace("_", "-"))
         bounds = [r for r in requires("stelab") or [] if re.match(rf"{distribution}[<>]", r)]

@@ -141,6 +141,11 @@ PROJECT = Project(
         "stelab.training": "stelab.lab.training",
         "stelab.gradients": "stelab.lab.gradients",
     },
+    imports=(
+        "stelab.lab.training.run",
+        "torch.utils.tensorboard",
+        "matplotlib.backends.backend_agg",
+    ),
     train="stelab.apps.train:train_or_return",
     train_stacked="stelab.lab.training.stack:train_stacked",
     kind="stelab.lab.training.stackable:kind",

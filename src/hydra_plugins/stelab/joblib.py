@@ -14,6 +14,8 @@ from stelab.engine.launchers.schedule import OnFailure
 class JoblibLauncher(StudyLauncher):
     """Runs jobs in worker processes: `n_jobs` at once, or as many as leave each its `threads`."""
 
+    forks = True
+
     def __init__(
         self,
         *,
@@ -31,6 +33,8 @@ class JoblibLauncher(StudyLauncher):
 
 class GpuLauncher(StudyLauncher):
     """Runs jobs in worker processes, each of which sees one GPU; `per_device` share one."""
+
+    forks = True
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from stelab.engine.config.input_errors import reading_input
 from stelab.engine.errors import InputError
 from stelab.engine.files import require_folder
 from stelab.engine.importing import importing
+from stelab.engine.launchers.forks import importing_early
 from stelab.engine.report.numbers import count_kinds
 from stelab.engine.report.status_table import print_states
 from stelab.engine.studies import Run, finished_run
@@ -64,30 +65,37 @@ def execute(plan: Plan, launch: Callable[[], None]) -> None:
     """Check all jobs' objects and data, run the jobs, and sum up a sweep."""
     if not plan.jobs:
         raise InputError("only=failed: no job of this sweep failed, so there is nothing to run")
-    with reading_input():
-        folders = [RunFolder.of(job) for job in plan.jobs]
-        for folder in folders:
-            if not os.path.isfile(folder.record):
-                require_folder(folder.path)
-        states = [state_of(folder.path).state for folder in folders]
-        jobs = zip(plan.jobs, states, strict=True)
-        # What is finished was built before.
-        if waiting := [job for job, state in jobs if state != "finished" or job.rerun]:
-            with importing():
-                from stelab.lab.training.check import check
+    with ExitStack() as workers:
+        with reading_input():
+            folders = [RunFolder.of(job) for job in plan.jobs]
+            for folder in folders:
+                if not os.path.isfile(folder.record):
+                    require_folder(folder.path)
+            states = [state_of(folder.path).state for folder in folders]
+            jobs = zip(plan.jobs, states, strict=True)
+            # What is finished was built before.
+            if waiting := [job for job, state in jobs if state != "finished" or job.rerun]:
+                if plan.forks and not plan.shared.dry_run:
+                    workers.enter_context(importing_early())
+                with importing():
+                    from stelab.lab.training.check import check
 
-            check(waiting)
-    with undisturbed():
-        if plan.multirun or plan.shared.dry_run:
-            _announce(plan, states)
-        if plan.shared.dry_run:
-            for state, (name, settings) in zip(states, _named(plan), strict=True):
-                print(visible("  ".join(filter(None, (name, state, settings)))))
-        elif plan.multirun:
-            _sweep(plan, launch)
-        else:
-            with _on_interruption(plan):
-                launch()
+                check(waiting)
+        with undisturbed():
+            _run(plan, states, launch)
+
+
+def _run(plan: Plan, states: Sequence[str], launch: Callable[[], None]) -> None:
+    if plan.multirun or plan.shared.dry_run:
+        _announce(plan, states)
+    if plan.shared.dry_run:
+        for state, (name, settings) in zip(states, _named(plan), strict=True):
+            print(visible("  ".join(filter(None, (name, state, settings)))))
+    elif plan.multirun:
+        _sweep(plan, launch)
+    else:
+        with _on_interruption(plan):
+            launch()
 
 
 def _announce(plan: Plan, states: Sequence[str]) -> None:

@@ -61,6 +61,7 @@ class Project:
     parts: Mapping[str, Component]  # By the name of a node, wherever it stands.
     members: Mapping[str, Component]  # By the name of the table that a node stands in.
     products: Mapping[str, str]  # The class that building a group must give.
+    imports: tuple[str, ...]  # Modules that a run imports, once for all workers of a machine.
     # Functions, as "module:function".
     train: str  # Of a configuration, a finished run, a seat: trains, or returns what is finished.
     # Of configurations, each with a function of a seat: calls these, which train together; returns

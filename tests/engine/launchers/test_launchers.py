@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from sweeps import Sweep, processes
 
-from stelab.engine.launchers.job import CPUS
+from stelab.engine.launchers.job import CPUS, Attempt, Outcome
 from stelab.engine.launchers.processes import Processes, jobs_at_once
 from stelab.engine.report.numbers import count_kinds
 from waiting import PATIENCE, wait_until
@@ -25,8 +27,41 @@ def test_workers_share_the_processors(
 ) -> None:
     monkeypatch.setattr("joblib.cpu_count", lambda: 6)
     workers = Processes([{"OWN": str(slot)} for slot in range(slots)])
-    environments = [worker.pool._env for worker in workers._workers]
+    workers.stop()
+    environments = [seat.environment for seat in workers._seats]
     assert environments == [{CPUS: str(share), "OWN": str(slot)} for slot in range(slots)]
+
+
+class Look(Attempt):
+    """Tells in which process it is, and trains nothing."""
+
+    def __call__(self, seat: Any = None) -> Outcome:
+        return Outcome("finished", value=os.getpid())
+
+
+def test_a_worker_that_dies_between_two_attempts_fails_the_second() -> None:
+    attempt = Look(OmegaConf.create(), {"root": None})
+    workers = Processes([{}, {}])
+
+    def outcomes() -> list[Outcome]:
+        futures = workers.start([attempt, attempt, attempt])
+        while not all(future.done() for future in futures):
+            workers.poll()
+        return [future.result() for future in futures]
+
+    try:
+        first, second = (int(outcome.value or 0) for outcome in outcomes())
+        os.kill(first, signal.SIGKILL)
+        killed = Outcome("died", reason="its worker process was ended by signal 9 (SIGKILL)")
+        assert outcomes() == [killed, Outcome("finished", value=second)]
+        third, fourth = outcomes()
+        assert third.value not in (first, second, None)
+        assert fourth.value == second
+    finally:
+        workers.stop()
+    for pid in (first, second):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_every_launcher_makes_the_same_files_and_a_job_takes_its_share_of_the_threads(

@@ -33,7 +33,13 @@ class FailedReturn(JobReturn):
 
 
 class StudyLauncher(Launcher):
-    """Runs the jobs of a sweep; a failure is reported, and stays where it happened."""
+    """Runs the jobs of a sweep; a failure is reported, and stays where it happened.
+
+    Attributes:
+        forks: Whether it asks for a `fork_server`, which may begin before the jobs are checked.
+    """
+
+    forks = False
 
     def __init__(self, *, retries: Size, on_failure: OnFailure):
         self.retries = retries  # of a failed job, from its last checkpoint

@@ -1,15 +1,15 @@
 """Attempts in worker processes of this machine, each of which may die alone."""
 
 import os
-import re
 import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
+from multiprocessing.connection import Connection
 from typing import Literal
 
-from stelab.engine.launchers.job import CPUS, Attempt, Outcome, follow, serve
+from stelab.engine.launchers.forks import ForkServer, Worker, fork_server
+from stelab.engine.launchers.job import CPUS, Attempt, Outcome, serve
 from stelab.engine.launchers.mps import SharedGpu
 
 
@@ -28,73 +28,89 @@ class Processes:
     ):
         self.slots = len(environments)
         self._gpus = gpus
+        self._server = fork_server()
         share = {CPUS: str(share_of_cpus(self.slots))}
-        self._workers = [_Worker({**share, **environment}) for environment in environments]
+        self._seats = [_Seat({**share, **environment}) for environment in environments]
 
     def start(self, attempts: Sequence[Attempt]) -> list[Future[Outcome]]:
         """Give attempts to idle workers."""
-        idle = [worker for worker in self._workers if worker.call is None]
-        return [worker.start(attempt) for worker, attempt in zip(idle, attempts, strict=False)]
+        idle = [seat for seat in self._seats if seat.outcome is None]
+        pairs = zip(idle, attempts, strict=False)
+        return [seat.start(attempt, self._server) for seat, attempt in pairs]
 
     def poll(self) -> None:
         """Resolve the futures of attempts that have ended."""
-        for worker in self._workers:
-            worker.poll()
+        for seat in self._seats:
+            seat.poll(self._server)
 
     def stop(self) -> None:
         """Send SIGTERM to busy workers, and wait; a second interrupt kills them."""
-        busy = [w for w in self._workers if w.call is not None and not w.call.done()]
-        for pid in [pid for worker in busy for pid in worker.pool._processes]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        workers = [seat.worker for seat in self._seats if seat.worker is not None]
+        busy = [seat.worker for seat in self._seats if seat.worker and seat.outcome]
         try:
-            for worker in self._workers:
-                worker.pool.shutdown(wait=True)
+            for worker in busy:
+                os.kill(worker.pid, signal.SIGTERM)
+            for worker in busy:
+                worker.connection.poll(None)  # until it has an outcome, or has ended
+            _end(workers, self._server)
         except BaseException:
-            for worker in self._workers:
-                worker.pool.shutdown(wait=True, kill_workers=True)
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
+            _end(workers, self._server)
             raise
         finally:
             for gpu in self._gpus:
                 gpu.close()
 
 
-class _Worker:
-    """A pool of a single process: one that dies breaks no other's."""
+class _Seat:
+    """What a worker takes, and another one after its death."""
 
     def __init__(self, environment: Mapping[str, str]):
-        from joblib.externals.loky import ProcessPoolExecutor
+        self.environment = environment
+        self.worker: Worker | None = None
+        self.outcome: Future[Outcome] | None = None  # of the attempt that it runs
 
-        options = {"env": dict(environment), "initializer": begin, "initargs": (os.getpid(),)}
-        self._new_pool = partial(ProcessPoolExecutor, max_workers=1, **options)
-        self.pool = self._new_pool()
-        self.call: Future[Outcome] | None = None  # the attempt that it runs, as its pool has it
+    def start(self, attempt: Attempt, server: ForkServer) -> Future[Outcome]:
+        if self.worker is None:
+            self.worker = server.fork(_train, {**os.environ, **self.environment})
+        with suppress(OSError):  # it has died since; `poll` tells how
+            self.worker.connection.send(attempt)
+        self.outcome = Future[Outcome]()
+        return self.outcome
 
-    def start(self, attempt: Attempt) -> Future[Outcome]:
-        self.call = self.pool.submit(serve, attempt)
-        self._outcome = Future[Outcome]()
-        return self._outcome
-
-    def poll(self) -> None:
-        if self.call is None or not self.call.done():
+    def poll(self, server: ForkServer) -> None:
+        if self.worker is None or self.outcome is None or not self.worker.connection.poll():
             return
-        call, self.call = self.call, None
         try:
-            self._outcome.set_result(call.result())
-        except BrokenExecutor as error:
-            self.pool = self._new_pool()
-            reason = f"its worker process died: {str(error).splitlines()[0]}"
-            if match := re.search(r"\{(\w+)\((-?\d+)\)", str(error)):  # loky's {SIGKILL(-9)}
-                name, code = match[1], int(match[2])
-                how = f"by signal {-code} ({name})" if code < 0 else f"with exit code {code}"
-                reason = f"its worker process was ended {how}"
-            self._outcome.set_result(Outcome("died", reason=reason))
+            outcome = self.worker.connection.recv()
+        except (EOFError, OSError):
+            self.worker.connection.close()
+            how = _how(server.exit_code(self.worker))
+            outcome = Outcome("died", reason=f"its worker process was ended {how}")
+            self.worker = None
+        self.outcome.set_result(outcome)
+        self.outcome = None
 
 
-def begin(driver: int) -> None:
-    """Prepare a worker process: it ends with its driver, which Ctrl-C is for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    follow(lambda: os.getppid() == driver)
+def _train(connection: Connection) -> None:
+    """Be a worker, until the driver is gone or needs it no more."""
+    while True:
+        connection.send(serve(connection.recv()))
+
+
+def _end(workers: Sequence[Worker], server: ForkServer) -> None:
+    for worker in workers:
+        worker.connection.close()
+    server.close()
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"with exit code {code}"
+    names = {int(number): f" ({number.name})" for number in signal.Signals}
+    return f"by signal {-code}{names.get(-code, '')}"
 
 
 def jobs_at_once(threads: int | Literal["auto"]) -> int:

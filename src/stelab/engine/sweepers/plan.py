@@ -35,6 +35,7 @@ class Plan:
     shared: DictConfig  # the configuration without what is swept, not checked
     replicates: tuple[str, ...] = ("seed",)  # keys that repeat a setting
     first_is_baseline: bool = False  # which the other jobs are compared with
+    forks: bool = False  # its launcher does, see `StudyLauncher`
 
 
 def plan(
@@ -92,14 +93,14 @@ def _plan_sweep(
         shared=without_hydra(base),
         replicates=tuple(sweeper.replicates if sweeper else ()) or Plan.replicates,
         first_is_baseline=sweeper is not None and sweeper.first_is_baseline,
+        forks=getattr(_class(_target(base, "launcher")), "forks", False),
     )
 
 
 def _sweeper(base: DictConfig) -> StudySweeper | None:
     """Make the sweeper that Hydra will make; None for a foreign one."""
-    classes = Plugins.instance().class_name_to_class
     target, launcher = (_target(base, node) for node in ("sweeper", "launcher"))
-    chosen = classes.get(target)
+    chosen = _class(target)
     if chosen is None or not issubclass(chosen, StudySweeper):
         return None
     if chosen.package:
@@ -107,7 +108,7 @@ def _sweeper(base: DictConfig) -> StudySweeper | None:
     for node, name in (("hydra.sweeper", target), ("hydra.launcher", launcher)):
         if name.startswith("hydra_plugins.stelab."):
             validate_node(base, node)
-    if not chosen.whole and not hasattr(classes.get(launcher), "stream"):
+    if not chosen.whole and not hasattr(_class(launcher), "stream"):
         ours = "serial, joblib, gpu, submitit_local, submitit_slurm or ray"
         raise InputError(f"this sweep needs hydra/launcher={ours}, got {launcher}")
     options: Any = OmegaConf.to_container(base.hydra.sweeper, resolve=True)
@@ -118,6 +119,11 @@ def _sweeper(base: DictConfig) -> StudySweeper | None:
             message = f"hydra.sweeper.replicates: {key} is not a key{suggestion(key, known)}"
             raise InputError(message)
     return sweeper
+
+
+def _class(target: str) -> Any:
+    """Return one of the plugins that Hydra has found; None for any other name."""
+    return Plugins.instance().class_name_to_class.get(target)
 
 
 def _target(base: DictConfig, node: str) -> str:
