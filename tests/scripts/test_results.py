@@ -183,7 +183,7 @@ def test_a_study_is_continued_from_its_archive_and_reproduced(tmp_path: Path) ->
         (tmp_path / name).symlink_to(REPOSITORY / name)
 
     def script(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-        command = [tmp_path / "scripts" / name, "quickstart", "debug=fast", "model=mlp"]
+        command = [str(tmp_path / "scripts" / name), "quickstart", "debug=fast", "model=mlp"]
         return subprocess.run([*command, *overrides], capture_output=True, text=True)
 
     missing = script("reproduce_results.sh")
