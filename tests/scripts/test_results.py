@@ -24,6 +24,7 @@ from results.measured import ARCHIVE, Runs, judge
 from results.page import Experiment, draw, page, read_experiments, tidy
 from results.pictures import DPI
 from results.published import Published, written
+from results.rates import at_an_end, choose, with_rates, write_rates
 
 DOCS, RESULTS = REPOSITORY / "docs", REPOSITORY / "results"
 STALE = "docs/results.md is stale: run scripts/write_results"
@@ -175,6 +176,37 @@ def test_a_number_may_be_of_one_seed_and_an_epoch() -> None:
 
 def test_numbers_of_settings_are_short() -> None:
     assert [written(v) for v in (0.0005, 8.0, "st")] == ["0.0005", "8", "st"]
+
+
+def test_rates_are_chosen_by_validation_alone() -> None:
+    table = pd.DataFrame(
+        {
+            "names.estimator": ["identity"] * 3 + ["none"] * 2,
+            "optimizer.lr": [1e-3, 3e-4, 3e-3, 1e-3, 3e-4],
+            "val/mse": [0.1, 0.2, 0.3, 0.5, 0.4],
+            "test/mse": [0.3, 0.2, 0.1, 0.4, 0.5],
+        }
+    )
+    tried = Runs(table, [*table], table)
+    assert choose(tried) == {"identity": 1e-3, "none": 3e-4}
+    assert at_an_end(tried) == ["none"]
+    text = "# Head.\nhydra:\n  sweeper:\n    rows:   # written\n      - {estimator: old}\n"
+    assert with_rates(text, choose(tried), thresholds="0") == (
+        "# Head.\nhydra:\n  sweeper:\n    rows:   # written\n"
+        "      - {estimator: identity, optimizer.lr: 0.001, threshold.value: 0}\n"
+        "      - {estimator: identity, optimizer.lr: 0.001, threshold: learned}\n"
+        "      - {estimator: none, optimizer.lr: 0.0003, threshold.value: 0}\n"
+        "      - {estimator: none, optimizer.lr: 0.0003, threshold: learned}\n"
+    )
+
+
+def test_an_experiment_has_the_rates_that_were_chosen(tmp_path: Path) -> None:
+    experiment = Path("conf", "experiment", "which_estimator.yaml")
+    (tmp_path / experiment.parent).mkdir(parents=True)
+    shutil.copy(REPOSITORY / experiment, tmp_path / experiment)
+    (tmp_path / "results").symlink_to(RESULTS)
+    write_rates(tmp_path)
+    assert (REPOSITORY / experiment).read_text() == (tmp_path / experiment).read_text(), STALE
 
 
 def test_a_study_is_continued_from_its_archive_and_reproduced(tmp_path: Path) -> None:
