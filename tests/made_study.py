@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stelab.engine.studies.tables import Study
+from stelab.engine.studies.study import Study
 
 Row = dict[str, Any]
 

@@ -73,7 +73,7 @@ def test_a_study_is_shared_and_continued(cli: Cli, tmp_path: Path) -> None:
         (["unpack", "archive=no.tar.xz"], "no.tar.xz cannot be read as an archive of studies"),
         (["compare", "study=no.tar.xz"], "no.tar.xz cannot be read as an archive of studies"),
         (["status", "study=no.tar.xz"], "no.tar.xz cannot be read as an archive of studies"),
-        (["tensorboard", "study=whole.tar.xz"], "an archive has no event files to show"),
+        (["tensorboard", "study=whole.tar.xz"], "there are no event files to show"),
         (["unpack"], "archive must be given: archive=..."),
     ],
 )

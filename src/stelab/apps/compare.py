@@ -18,14 +18,14 @@ from stelab.engine.trust import packages
 
 if TYPE_CHECKING:
     from stelab.engine.comparison import Comparison
-    from stelab.engine.studies.tables import Study
+    from stelab.engine.studies.study import Study
 
-TEXTS = "study against metric better by where baseline replicates output trust".split()
+TEXTS = "study against columns metric better by where baseline replicates output trust".split()
 
 
 def start(cfg: DictConfig) -> None:
     """Print the comparison and write the report; or judge a study by an older one."""
-    from stelab.engine.studies.places import comparison_folder, in_archive, study_folders
+    from stelab.engine.studies.places import comparison_folder, is_folder, study_folders
 
     trust = packages(cfg.trust)
     studies = study_folders(cfg.paths.outputs, cfg.study)
@@ -38,14 +38,15 @@ def start(cfg: DictConfig) -> None:
     from stelab.engine.report.printed_comparison import print_comparison
     from stelab.engine.studies.tables import load
 
-    study = load(*studies)
+    study = load(*studies, columns=_columns(cfg.columns))
+    _require_settings(cfg, studies, study)
     comparison = compare(study, **_options(cfg))
     print_comparison(comparison)
     _print_left_out(study, studies)
     if cfg.report:
         _clear(folder)
         _report(cfg, comparison, folder, trust)
-        if not any(map(in_archive, studies)):
+        if all(map(is_folder, studies)):
             board = study_command("tensorboard", study=cfg.study, outputs=cfg.paths.outputs)
             print(f"TensorBoard: {board}")
 
@@ -56,6 +57,29 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
     lists = {"by": cfg.by, "metrics": cfg.metric, "better": cfg.better}
     lists = {key: None if text is None else split_commas(text) for key, text in lists.items()}
     return {**values, **lists, "replicates": split_commas(cfg.replicates)}
+
+
+def _columns(text: str | None) -> dict[str, str]:
+    """Read ``"loss:test/mse method:estimator"``: columns of others' tables, and our names."""
+    pairs = [word.rpartition(":") for word in (text or "").split()]
+    if wrong := [name for old, _, name in pairs if not (old and name)]:
+        raise InputError(
+            f"columns must be COLUMN:NAME, with spaces between several; got {wrong[0]}"
+        )
+    return {old: name for old, _, name in pairs}
+
+
+def _require_settings(cfg: DictConfig, studies: Sequence[Path], study: Study) -> None:
+    """Refuse a table that does not say which of its columns are settings, nor does the user."""
+    from stelab.engine.studies.places import is_table
+
+    if cfg.by is None and not study.swept and any(map(is_table, studies)):
+        known = study.runs.drop(columns=["study", "folder", "edited"]).dropna(axis=1, how="all")
+        there = ", ".join(map(str, known))
+        raise InputError(
+            f"by must name the columns that are settings, with commas, for {cfg.study} does not "
+            f"say which are (there are: {there})"
+        )
 
 
 def _clear(folder: Path) -> None:
@@ -120,18 +144,21 @@ def _judge(cfg: DictConfig, studies: list[Path], olds: list[Path]) -> None:
     if shared := folders & {path.resolve() for path in olds}:
         names = ", ".join(sorted(path.name for path in shared))
         raise InputError(f"against must name other studies than study: both name {names}")
-    both = load(*studies, *olds)
+    both = load(*studies, *olds, columns=_columns(cfg.columns))
     paths = named([*studies, *olds]).items()
-    new = both.only([name for name, path in paths if path.resolve() in folders])
-    old = both.only([name for name, path in paths if path.resolve() not in folders])
+    parts = {part for table in (both.runs, both.left_out) for part in table["study"]}
+    ours = [name for name, path in paths if path.resolve() in folders]
+    # A table may hold several studies, which have its name before theirs.
+    news = [part for part in parts if part in ours or part.rpartition("/")[0] in ours]
+    new, old = both.only(news), both.only(parts.difference(news))
     options = _options(cfg)
     if options["by"] is None:
         options["by"] = differing(both, both.runs, options["replicates"])
-    ours, theirs = compare(new, **options), compare(old, **options)
-    regression = against(ours, theirs)
+    mine, theirs = compare(new, **options), compare(old, **options)
+    regression = against(mine, theirs)
     title = f"{cfg.study} against {cfg.against}"
     print_regression(regression, title, confidence=cfg.confidence)
-    for note in dict.fromkeys([*ours.notes, *theirs.notes]):
+    for note in dict.fromkeys([*mine.notes, *theirs.notes]):
         print(visible(note))
     _print_left_out(both, [*studies, *olds])
     if count := len(regression.alarms):

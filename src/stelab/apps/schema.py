@@ -211,6 +211,7 @@ SCHEMAS: dict[str, Any] = {
         **_OF_STUDIES,
         against=Text | None,
         metric=Text | None,
+        columns=Text | None,
         better=Text | None,
         baseline=Text | None,
         confidence=Annotated[float, Field(strict=True, gt=0, lt=1)],

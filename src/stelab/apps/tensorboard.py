@@ -20,13 +20,13 @@ def start(cfg: DictConfig) -> None:
     from stelab.engine.report.board import server
     from stelab.engine.report.board.view import read_view
     from stelab.engine.report.board.writing import write_anew, write_view
-    from stelab.engine.studies.places import comparison_folder, in_archive, study_folders
+    from stelab.engine.studies.places import comparison_folder, is_folder, study_folders
 
     trust = packages(cfg.trust)
     studies = study_folders(cfg.paths.outputs, cfg.study)
-    if archived := [study for study in studies if in_archive(study)]:
+    if files := [study for study in studies if not is_folder(study)]:
         raise InputError(
-            f"study must be a folder, got {archived[0]}: an archive has no event files to show; "
+            f"study must be a folder, got {files[0]}: there are no event files to show; "
             "stelab compare draws its curves"
         )
     folder = comparison_folder(studies) / "tensorboard"

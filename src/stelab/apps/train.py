@@ -32,7 +32,7 @@ from stelab.engine.trust import packages_of
 
 if TYPE_CHECKING:
     from stelab.engine.comparison import Comparison
-    from stelab.engine.studies.tables import Study
+    from stelab.engine.studies.study import Study
     from stelab.lab.training.stack import Seat
 
 

@@ -18,7 +18,7 @@ from stelab.engine.comparison import Comparison, compare
 from stelab.engine.report.drawing import Drawn
 from stelab.engine.report.numbers import MISSING, number, p_value
 from stelab.engine.report.page.write import render, write_report
-from stelab.engine.studies.tables import Study
+from stelab.engine.studies.study import Study
 
 EVIL = """<script>alert("1")</script>'"><img src=x onerror=alert(1)>"""
 SVG = """<?xml version="1.0" encoding="utf-8"?>

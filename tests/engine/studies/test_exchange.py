@@ -16,6 +16,7 @@ from pandas.testing import assert_frame_equal
 
 from conftest import train
 from stelab.engine.archives import located, remove_unpacked, studies_in
+from stelab.engine.comparison import against, compare
 from stelab.engine.config.identity import fingerprint_of_resolved
 from stelab.engine.errors import InputError
 from stelab.engine.studies import load, read_run
@@ -68,6 +69,30 @@ def test_an_archive_has_the_tables_of_the_study(made: Path, archive: Path) -> No
     assert theirs.swept == ours.swept
     assert survey(archive / "debug") == survey(made)
     assert len(load(archive, made).runs) == 6  # two studies, which have one name
+
+
+def test_tables_and_archives_are_compared_as_the_folder(made: Path, archive: Path) -> None:
+    export([made], archive)
+    ours = compare(load(made))
+    (written := archive.with_name("written")).mkdir()
+    ours.write(written)
+    alone = shutil.copy(written / "runs.csv", archive.with_name("alone.csv"))
+    for path in (archive, written / "runs.csv", written / "runs.parquet", alone):
+        theirs = compare(load(path))
+        assert_frame_equal(theirs.table, ours.table, check_exact=True, check_dtype=False)
+        assert (theirs.notes, theirs.metrics, theirs.by) == (ours.notes, ours.metrics, ours.by)
+        if path != alone:
+            assert theirs.identical == ours.identical
+            assert_frame_equal(
+                theirs.mean_curves("val/mse"), ours.mean_curves("val/mse"), check_exact=True
+            )
+    both = load(made, alone)
+    assert set(both.runs["study"]) == {"debug", "alone"}
+    regression = against(
+        compare(both.only(["alone"]), by=["estimator"]),
+        compare(both.only(["debug"]), by=["estimator"]),
+    )
+    assert set(regression.table["verdict"]) == {"equal"}
 
 
 def test_nothing_of_the_machine_is_in_it(made: Path, archive: Path) -> None:

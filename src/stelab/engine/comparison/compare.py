@@ -24,7 +24,7 @@ from stelab.engine.comparison.notes import notes_on, too_few_pairs, without_dupl
 from stelab.engine.comparison.statistics import Interval
 from stelab.engine.errors import InputError
 from stelab.engine.studies.headline import Better, Headline
-from stelab.engine.studies.tables import Study, write_table
+from stelab.engine.studies.study import Study, write_table
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,16 @@ def compare(
     directions = _directions(metrics, better or [_own_direction(m, headline) for m in metrics])
     metrics = [*directions]
     if by is None:  # also what only an unfinished run has another value of
-        by = differing(study, asked, replicates)
+        by = differing(study, asked, [*replicates, *metrics])
     elif repeated := [key for key in by if key in replicates]:
         raise InputError(f"by: {repeated[0]} repeats settings: take it out, or out of replicates")
     by = list(dict.fromkeys(by))
     require_columns(runs, metrics=metrics, keys=[*by, *replicates])
+    if len(unknown := runs.loc[runs[list(replicates)].isna().all(axis="columns"), "run"]):
+        raise InputError(
+            f"{len(unknown)} runs, such as {unknown.iloc[0]}, have no {', '.join(replicates)}, "
+            "which tells repetitions of a setting apart: replicates=run, or where= without them"
+        )
     runs, twice = without_duplicates(runs, by)
     names = [written_replicate(row, replicates) for _, row in runs.iterrows()]
     groups = group_runs(runs.assign(replicate=names), by)
@@ -209,7 +214,7 @@ def compare(
         table.loc[means.index[0], "selected"] = True
     averaged = [
         key
-        for key in differing(study, runs, [*by, *replicates])
+        for key in differing(study, runs, [*by, *replicates, *metrics])
         if any(group.runs[key].map(str).nunique() > 1 for group in groups)
     ]
     notes = [*twice, *notes_on(runs, metrics, averaged, [*by, *replicates])]

@@ -107,12 +107,22 @@ def _meets(key: str, cell: Any, value: str) -> bool:
 def require_columns(
     runs: pd.DataFrame, *, keys: Sequence[str] = (), metrics: Sequence[str] = ()
 ) -> None:
-    """Refuse metrics that no run has, and keys that are not settings."""
-    measured = [str(name) for name in runs if "/" in str(name) or name == "timings.seconds"]
+    """Refuse metrics that no run has, and keys that are not settings.
+
+    A metric has a slash in its name, in tables of others also none.
+    """
+    numbers = runs.select_dtypes("number")
+    others = {name for name in metrics if name in numbers and name not in keys}
+    measured = [
+        str(name)
+        for name in runs
+        if "/" in str(name) or name == "timings.seconds" or name in others
+    ]
     settings = [str(name) for name in runs if name not in measured]
     for name in metrics:
         if name not in measured or runs[name].isna().all():
-            hint = suggestion(name, measured) or f" (there are: {', '.join(measured)})"
+            known = measured if any("/" in key for key in measured) else [*map(str, numbers)]
+            hint = suggestion(name, known) or f" (there are: {', '.join(known)})"
             raise InputError(f"metric: no run has {name}{hint}")
     for key in keys:
         if key not in settings:

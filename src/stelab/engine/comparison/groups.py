@@ -136,6 +136,9 @@ def find_identical(groups: Sequence[Group], curves: pd.DataFrame) -> list[Identi
     by_run = dict(list(curves.sort_values("epoch").groupby(["study", "run"], sort=False)))
     same: dict[frozenset[tuple[object, ...]], list[Group]] = {}
     for group in groups:
+        runs = zip(group.runs["study"], group.runs["run"], strict=True)
+        if any(run not in by_run for run in runs):  # of a table without curves
+            continue
         numbers = frozenset(
             (
                 row["replicate"],

@@ -7,13 +7,15 @@ from stelab.engine.errors import InputError
 from stelab.engine.path_names import split_commas
 from stelab.engine.studies.status import has_begun
 
+TABLES = (".csv", ".parquet")  # of runs, which others may have made
+
 COMPARISON = "comparison"  # where `stelab compare` writes, inside a study's folder
 
 
 def study_folders(outputs: str, studies: str) -> list[Path]:
     """Return comma-separated studies: names in `outputs`, or paths; of an archive all that it has.
 
-    A path has a slash in it, or is that of an archive.
+    A path has a slash in it, or is that of an archive or of a table of runs.
     """
     names = split_commas(studies)
     if not names:
@@ -23,24 +25,31 @@ def study_folders(outputs: str, studies: str) -> list[Path]:
 
 
 def _is_path(name: str) -> bool:
-    return "/" in name or name.endswith(SUFFIX)
+    return "/" in name or name.endswith((SUFFIX, *TABLES))
 
 
-def in_archive(study: Path) -> bool:
-    """Return whether a study is one of an archive."""
-    return is_archive(study.parent)
+def is_folder(study: Path) -> bool:
+    """Return whether a study is a folder of its own: neither in an archive nor a table."""
+    return not (is_archive(study.parent) or is_table(study))
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a path is that of a table of runs."""
+    return path.suffix in TABLES and path.is_file()
 
 
 def comparison_folder(studies: list[Path]) -> Path:
-    """Return where the comparison of studies is written: in the first one's folder.
+    """Return where the comparison of studies is written: in the first one's folder, if it has one.
 
-    Nothing is written into an archive, but beside it.
+    Else beside its file.
     """
     first, *others = {study.resolve(): study for study in studies}.values()  # each once
     name = "-with-".join([COMPARISON, *(other.name for other in others)])
-    if in_archive(first):
-        return first.parent.with_name(f"{first.parent.name.removesuffix(SUFFIX)}-{name}")
-    return first / name
+    if is_folder(first):
+        return first / name
+    if is_table(first):
+        return first.with_name(f"{first.stem}-{name}")
+    return first.parent.with_name(f"{first.parent.name.removesuffix(SUFFIX)}-{name}")
 
 
 def may_be_run(path: Path) -> bool:

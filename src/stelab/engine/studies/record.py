@@ -168,7 +168,7 @@ def _explained(folder: Path) -> Iterator[None]:
     where = visible(str(folder))
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
             f"{where} is not a run's folder: there is no {Path(error.filename).name} in it"
         ) from error

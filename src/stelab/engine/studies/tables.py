@@ -1,10 +1,11 @@
-"""A study as tables: a row a run, a row an epoch of a run, and what cannot be compared, and why."""
+"""The tables of studies: read from the folders of their runs, or as others wrote them."""
 
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,10 @@ from typing_extensions import Self
 from stelab.engine.archives import located, studies_in
 from stelab.engine.config.identity import fingerprint_of_resolved
 from stelab.engine.errors import InputError, first_line
-from stelab.engine.files import write_atomically
 from stelab.engine.project import project
 from stelab.engine.studies.curves import Curves, read_curves
 from stelab.engine.studies.headline import Headline
-from stelab.engine.studies.places import may_be_run
+from stelab.engine.studies.places import is_table, may_be_run
 from stelab.engine.studies.record import Run, RunFolder, read_run
 from stelab.engine.studies.run_format import (
     is_as_recorded,
@@ -29,69 +29,20 @@ from stelab.engine.studies.run_format import (
 )
 from stelab.engine.studies.settings import Flat, plain_value, swept
 from stelab.engine.studies.status import has_begun, state_of
+from stelab.engine.studies.study import LEFT_OUT, Study, one_type_a_column
 from stelab.engine.studies.sweep import planned
+from stelab.engine.studies.tidy import joined, read_tables
 from stelab.engine.terminal import brief, visible
 
-TABLES = ("runs", "curves", "left_out")
 # Of run.json, in the table of runs under the same names; machine, git and versions besides.
 _TIMINGS = ("started", "ended", "seconds")
-_LEFT_OUT = ("study", "run", "state", "reason")
 
 
-@dataclass(frozen=True)
-class Study:
-    """All that the folders of one or several studies say.
-
-    Attributes:
-        runs: One row a run whose run.json and config.yaml are sound, sorted by study and run:
-            `study`, `run`, `status`, the names of its groups, every swept setting, `seed`,
-            `effect` (the metric that is 0 where what sets the run apart does nothing), `epochs`
-            (trained), the final metrics (which have a slash), `timings.*`, `machine.*`,
-            `git.*`, `versions.*`, `tags` (where a run has any), `fingerprint` (of config.yaml),
-            `edited` (run.json has another one), `folder`. A setting that a run does not have is
-            missing.
-        curves: One row an epoch of a finished run: `study`, `run`, `epoch` (from 1), `step` and
-            the metrics.
-        left_out: One row a run or folder that cannot be compared, or unreadable list of a sweep:
-            `study`, `run`, `state` and `reason`.
-    """
-
-    runs: pd.DataFrame
-    curves: pd.DataFrame
-    left_out: pd.DataFrame
-    swept: tuple[str, ...]  # settings in which the runs differ, such as "threshold.value"
-    headlines: Mapping[str, Headline] = field(default_factory=dict)  # by folder; else the project's
-
-    def headline(self, runs: pd.DataFrame) -> Headline | None:
-        """Return the headline metric that rows of `runs` share; None where they have several."""
-        default = Headline.of({})
-        return Headline.shared(self.headlines.get(folder, default) for folder in runs["folder"])
-
-    @property
-    def finished(self) -> pd.DataFrame:
-        """The rows of runs that can be compared: all that are not in `left_out`."""
-        left_out = pd.MultiIndex.from_frame(self.left_out[["study", "run"]])
-        rows = pd.MultiIndex.from_frame(self.runs[["study", "run"]])
-        return self.runs[~rows.isin(left_out)]
-
-    def only(self, studies: Collection[str]) -> Self:
-        """Return the tables of some of the studies."""
-        tables = ((name, getattr(self, name)) for name in TABLES)
-        return replace(self, **{n: table[table["study"].isin(studies)] for n, table in tables})
-
-    def write(self, folder: Path) -> None:
-        """Write ``runs``, ``curves`` and ``left_out``, each as .csv and as .parquet."""
-        for name in TABLES:
-            write_table(getattr(self, name), folder / name)
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as ``<path>.csv`` and ``<path>.parquet``, whatever had these names before."""
-    write_atomically(path.with_name(f"{path.name}.csv"), table.to_csv(index=False))
-    write_atomically(path.with_name(f"{path.name}.parquet"), table.to_parquet(index=False))
-
-
-def load(*folders: Path | str, runs: Collection[str] | None = None) -> Study:
+def load(
+    *folders: Path | str,
+    runs: Collection[str] | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> Study:
     """Read the tables of one or several studies from the folders of their runs.
 
     Nothing is dropped in silence: what cannot be compared (unfinished, failed, damaged, made by
@@ -99,30 +50,43 @@ def load(*folders: Path | str, runs: Collection[str] | None = None) -> Study:
 
     Args:
         folders: ``outputs/<study>``, one or several; the same one twice counts once. Archives of
-            `stelab export` are read as the folders that they were made of.
-        runs: Names of the runs to read; None: all.
+            `stelab export` are read as the folders that they were made of, and tables (.csv,
+            .parquet) as the runs of a study, see `read_tables`.
+        runs: Names of the runs to read, in folders; None: all.
+        columns: New names of columns in tables that are not stelab's.
 
     Raises:
-        InputError: No folder is given, one is not there, or none holds a run.
+        InputError: No folder is given, one is not there, or none holds a run; a table cannot be
+            read, or no table has a column of `columns`.
     """
     if not folders:
         raise InputError("no study was named")
-    folders = tuple(study for folder in folders for study in studies_in(Path(folder)))
+    studies = named([study for folder in folders for study in studies_in(Path(folder))])
+    files = {study: path for study, path in studies.items() if is_table(path)}
+    tables = read_tables(files, columns)
+    if len(files) == len(studies):
+        return joined(tables)
     entries = [
-        entry for study, folder in named(folders).items() for entry in _entries(study, folder, runs)
+        entry
+        for study, folder in studies.items()
+        if study not in files
+        for entry in _entries(study, folder, runs)
     ]
     if all(entry.state == "foreign" for entry in entries):
         where = ", ".join(str(folder) for folder in folders)
         raise InputError(f"{where} holds no runs (study=NAME, paths.outputs=FOLDER)")
-    return _tables(sorted(entries, key=lambda entry: (entry.study, entry.run)))
+    ours = _tables(sorted(entries, key=lambda entry: (entry.study, entry.run)))
+    return joined([ours, *tables])
 
 
 def named(folders: Iterable[Path | str]) -> dict[str, Path]:
-    """Name studies by their folders; by whole paths where two folders have one name."""
+    """Name studies by their folders or tables; by whole paths where two have one name."""
     paths = {Path(folder).resolve(): Path(folder) for folder in folders}  # each folder once
-    counts = Counter(path.name for path in paths)
+    names = {path: path.stem if is_table(path) else path.name for path in paths}
+    counts = Counter(names.values())
     return {
-        path.name if counts[path.name] == 1 else str(path): given for path, given in paths.items()
+        names[path] if counts[names[path]] == 1 else str(path): given
+        for path, given in paths.items()
     }
 
 
@@ -216,20 +180,19 @@ def _tables(entries: Sequence[_Entry]) -> Study:
     rows = [_row(entry, run, flat) for (entry, run), flat in zip(runs, settings, strict=True)]
     columns = dict.fromkeys(["study", "run", "status", *(key for row in rows for key in row)])
     table = pd.DataFrame(rows, columns=list(columns))
-    for name in table.columns:  # Parquet has no column of several types
-        if pd.api.types.infer_dtype(table[name]) in ("mixed", "mixed-integer"):
-            table[name] = [v if pd.isna(v) else str(v) for v in table[name]]
+    keys = tuple(dict.fromkeys(key for flat in settings for key in flat))
+    table.insert(len(table.columns) - ("folder" in table), "swept", ",".join(keys))
+    table = one_type_a_column(table)
     left_out = [
-        {name: str(getattr(entry, name)) for name in _LEFT_OUT}
+        {name: str(getattr(entry, name)) for name in LEFT_OUT}
         for entry in entries
         if entry.state != "finished"
     ]
     return Study(
         runs=table,
         curves=_curves(entries),
-        left_out=pd.DataFrame(left_out, columns=list(_LEFT_OUT)),
-        swept=tuple(dict.fromkeys(key for flat in settings for key in flat)),
-        headlines={str(run.folder): Headline.of(run.record) for _, run in runs},
+        left_out=pd.DataFrame(left_out, columns=list(LEFT_OUT)),
+        swept=keys,
     )
 
 
@@ -237,6 +200,7 @@ def _row(entry: _Entry, run: Run, settings: Flat) -> dict[str, Any]:
     parts = {name: part_of(run.record, name) for name in ("machine", "git", "versions", "timings")}
     parts["timings"] = {name: parts["timings"].get(name) for name in _TIMINGS}
     edited = not is_as_recorded(run)
+    headline = Headline.of(run.record)
     identity = fingerprint_of_resolved(run.config) if edited else run.record.get("fingerprint")
     return {
         "study": entry.study,
@@ -252,6 +216,8 @@ def _row(entry: _Entry, run: Run, settings: Flat) -> dict[str, Any]:
         **({"tags": ", ".join(tags)} if (tags := run.record.get("tags")) else {}),
         "fingerprint": _cell(identity),
         "edited": edited,
+        "headline": headline.metric,
+        "better": headline.better,
         "folder": str(run.folder),
     }
 

@@ -44,7 +44,7 @@ def picture_reconstructions(
     # Of the groups that share a column, the first.
     group_of = {comparison.line_of[group.label]: group for group in reversed(comparison.groups)}
     firsts = pd.DataFrame([group_of[g.label].first(comparison.replicates) for g in groups])
-    sets = sorted(firsts["data"].unique())
+    sets = sorted(firsts["data"].dropna().unique())
     if len(sets) > 1:
         raise InputError(
             f"No reconstructions: groups of different data ({', '.join(sets)}) share no image."

@@ -19,7 +19,8 @@ from stelab.engine.report.board.summaries import Settings
 from stelab.engine.studies.headline import Headline
 from stelab.engine.studies.places import comparison_folder
 from stelab.engine.studies.record import read_run
-from stelab.engine.studies.tables import Study, load
+from stelab.engine.studies.study import Study
+from stelab.engine.studies.tables import load
 from stelab.engine.terminal import visible
 
 
