@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from checkouts import borrow_environment
 from conftest import REPOSITORY, Cli
 from waiting import PATIENCE
 
@@ -44,21 +44,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / path).write_text(f"{there}\n\n{text}".lstrip(), encoding="utf-8")
     if (REPOSITORY / ".mypy_cache").exists():  # a minute faster
         shutil.copytree(REPOSITORY / ".mypy_cache", folder / ".mypy_cache")
-    _borrow_environment(folder)
+    borrow_environment(folder)
     return folder
-
-
-def _borrow_environment(folder: Path) -> None:
-    """Make a .venv that scripts/bootstrap.sh takes for installed."""
-    binaries = folder / ".venv" / "bin"
-    binaries.mkdir(parents=True)
-    for path in Path(sys.executable).parent.iterdir():
-        if path.name != "python":
-            (binaries / path.name).symlink_to(path)
-    (binaries / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (binaries / "python").chmod(0o755)
-    stamp = "cat pyproject.toml scripts/constraints.txt | cksum > .venv/.installed-dev"
-    subprocess.run(stamp, shell=True, cwd=folder, check=True)
 
 
 def call(checkout: Path, *command: str) -> str:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from checkouts import borrow_environment
 from conftest import REPOSITORY
 from pictures import TOLERANCE, difference
 from results.measured import ARCHIVE, Runs, judge
@@ -211,8 +212,9 @@ def test_an_experiment_has_the_rates_that_were_chosen(tmp_path: Path) -> None:
 
 def test_a_study_is_continued_from_its_archive_and_reproduced(tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts")
-    for name in ("conf", "src", "pyproject.toml", ".venv"):
+    for name in ("conf", "src", "pyproject.toml"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
+    borrow_environment(tmp_path)
 
     def script(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
         command = [str(tmp_path / "scripts" / name), "quickstart", "debug=fast", "model=mlp"]
