@@ -112,7 +112,12 @@ PROJECT = Project(
         ),
         "callbacks": Component(
             "pytorch_lightning.Callback",
-            ("stelab.lab.training", "stelab.lab.gradients.basket", "pytorch_lightning.callbacks"),
+            (
+                "stelab.lab.training",
+                "stelab.lab.gradients.basket",
+                "stelab.lab.gradients.variance",
+                "pytorch_lightning.callbacks",
+            ),
         ),
         "trainer": Component(
             "pytorch_lightning.profilers.Profiler", ("pytorch_lightning.profilers",)

@@ -64,6 +64,8 @@ THREE_EPOCHS = (
         "estimator=reinforce_moving_average model.norm=group",
         "callbacks=basket callbacks.basket.every_n_steps=3 callbacks.basket.samples=10 "
         "callbacks.basket.bits=4 callbacks.basket.adapt=2",
+        "callbacks=variance callbacks.variance.every_n_steps=3 model.bits=8 model.norm=none "
+        "estimator=relax threshold=running_median",
         "trainer.accumulate_grad_batches=3 trainer.gradient_clip_val=0.1",
         "trainer.max_epochs=null trainer.max_steps=7 estimator=ede",  # ends within an epoch
         "trainer.limit_train_batches=3 trainer.limit_val_batches=0.5",

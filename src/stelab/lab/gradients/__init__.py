@@ -13,12 +13,14 @@ from stelab.lab.gradients.problems import (
     Toy,
     TrainedLoss,
 )
+from stelab.lab.gradients.variance import GradientVariance
 
 __all__ = [
     "TrainedLoss",
     "Cubic",
     "Enumeration",
     "GradientBasket",
+    "GradientVariance",
     "Linear",
     "MLPLoss",
     "Measurement",

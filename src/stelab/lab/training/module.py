@@ -19,7 +19,7 @@ from stelab.lab.tasks import Task
 from stelab.lab.tasks.base import Split, binary_layers
 from stelab.lab.training.captured import CapturedStep, capture_update
 from stelab.lab.training.finite import FiniteCheck, NonFiniteError
-from stelab.lab.training.processes import EpochMeans
+from stelab.lab.training.processes import EpochMeans, step_together
 from stelab.lab.training.schedules import build_schedule
 from stelab.lab.training.static_step import CompiledStep, Kind, StaticStep, Taken
 from stelab.philox import Philox
@@ -138,10 +138,8 @@ class TaskModule(pl.LightningModule):
             loss, x, values = self.take(batch, self.random_numbers("training", step))
         self.step_loss = loss.detach()
         self.finite.add(loss, x, step=step, batch=batch)
-        for optimizer in self.variance_optimizers:  # the same step in every process
-            for parameter in (p for g in optimizer.param_groups for p in g["params"]):
-                parameter.grad = self.trainer.strategy.reduce(parameter.grad, reduce_op="mean")
-            optimizer.step()
+        for optimizer in self.variance_optimizers:
+            step_together(optimizer, self.trainer.strategy)
         self.means["train"].add(len(images), **values)
         return loss
 

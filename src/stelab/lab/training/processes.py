@@ -1,10 +1,11 @@
-"""What the processes of a run add up and pass each other: means over an epoch, kept state."""
+"""What the processes of a run add up and pass each other: means, gradients, kept state."""
 
 from typing import Any
 
 import torch
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor, distributed
+from torch.optim import Optimizer
 
 
 class EpochMeans:
@@ -70,6 +71,13 @@ class EpochMeans:
         sums |= {name: torch.tensor(s, dtype=torch.float64) for name, s in self.restored.items()}
         weights = self.weights
         return {name: torch.stack([s, s.new_tensor(weights[name])]) for name, s in sums.items()}
+
+
+def step_together(optimizer: Optimizer, strategy: Strategy) -> None:
+    """Take a step, the same in every process, by the mean of their gradients."""
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        parameter.grad = strategy.reduce(parameter.grad, reduce_op="mean")
+    optimizer.step()
 
 
 def _are_several() -> bool:
