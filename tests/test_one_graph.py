@@ -94,7 +94,9 @@ LAYERS: dict[str, Callable[[], Step]] = {
         f"categorical={name}": lambda name=name: Step(  # type: ignore[misc]
             Categorizer(estimator=configured("categorical", name)), 2, 3
         )
-        for name in "gst gumbel_rao mve reinmax reinmax_cv reinmax_rao st st_gumbel zgr".split()
+        for name in (
+            "gst gumbel_rao gumbel_rao_annealed mve reinmax reinmax_cv reinmax_rao st st_gumbel zgr"
+        ).split()
     },
     "signed": lambda: Step(
         Binarizer(estimator=fresh("ewgs"), threshold=FixedThreshold(value=0.2), signed=True),

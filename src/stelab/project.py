@@ -71,6 +71,7 @@ PROJECT = Project(
         "model.image_shape": [1, 28, 28],
         "model.centre": "half",
         "model.output_bias": "random",
+        "model.slope": 0.0,
         "model.grid": [7, 7],
         "trainer.step": "eager",
         "trainer.tf32": False,

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from stelab.annealing import advance
 from stelab.categorical import (
+    AnnealedGumbelRao,
     CategoricalEstimator,
     GumbelRao,
     GumbelStraightThrough,
@@ -103,6 +105,14 @@ def test_one_sample_of_gumbel_rao_is_straight_through_gumbel_softmax() -> None:
     sample = drawn(100)
     rao = grads(GumbelRao(samples=1, temperature=0.5), sample, G)
     assert torch.equal(rao, grads(GumbelStraightThrough(temperature=0.5), sample, G))
+
+
+@pytest.mark.parametrize(("progress", "tau"), [(0.0, 2.0), (0.5, 1.0), (1.0, 0.5)])
+def test_an_annealed_temperature_falls_geometrically(progress: float, tau: float) -> None:
+    sample, annealed = drawn(100), AnnealedGumbelRao(samples=3, start=2.0, end=0.5)
+    advance(annealed, progress)
+    fixed = grads(GumbelRao(samples=3, temperature=tau), sample, G)
+    assert torch.allclose(grads(annealed, sample, G), fixed, rtol=1e-12, atol=0)
 
 
 def loss(sample: Tensor) -> Tensor:

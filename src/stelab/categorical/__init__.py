@@ -8,6 +8,7 @@ from stelab.categorical.base import (
     SoftmaxJacobians,
 )
 from stelab.categorical.gumbel import (
+    AnnealedGumbelRao,
     GappedStraightThrough,
     GumbelRao,
     GumbelStraightThrough,
@@ -20,6 +21,7 @@ from stelab.categorical.straight_through import StraightThrough
 __all__ = [
     "MVE",
     "ZGR",
+    "AnnealedGumbelRao",
     "CategoricalEstimator",
     "GappedStraightThrough",
     "GumbelRao",

@@ -22,7 +22,7 @@ PerExampleLoss = Callable[[Tensor], Tensor]
 Randomness = Literal["sample", "noise"]
 """What an estimate depends on besides the logits: the one-hot, or more noise than the one-hot."""
 
-Mixture = Sequence[tuple[float, Tensor]]
+Mixture = Sequence[tuple[float | Tensor, Tensor]]
 """Weights and probabilities, shape ``(..., K)`` or, to be averaged, ``(n, ..., K)``."""
 
 

@@ -12,6 +12,8 @@ References:
     Gumbel-Softmax Gradient Estimator", arXiv:2010.04838.
     [Fan2022] Fan, Chi, Rudnicky, Ramadge (2022), "Training Discrete Deep Generative Models via
     Gapped Straight-Through Estimator", arXiv:2206.07235.
+    [Hooper2026] Hooper, Shekhovtsov (2026), "Generalized and Optimal Straight-Through
+    Estimators", AISTATS.
 """
 
 from typing import Literal
@@ -19,6 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stelab.annealing import Scheduled
 from stelab.arguments import Count, NonNegative, Positive, checked
 from stelab.categorical.base import Mixture, SoftmaxJacobians
 from stelab.randomness import Source, exponential
@@ -75,6 +78,35 @@ class GumbelRao(SoftmaxJacobians):
         """See the class."""
         z = conditional_gumbel(log_pi, sample, samples=self.samples, generator=generator)
         return [(1 / self.temperature, (z / self.temperature).softmax(-1))]
+
+
+class AnnealedGumbelRao(Scheduled, SoftmaxJacobians):
+    r"""`GumbelRao`, its temperature moved geometrically while training.
+
+    Forward: :math:`D \sim \mathrm{Categorical}(\pi)`. Backward: that of `GumbelRao` at
+    :math:`\tau = \mathrm{start}\,(\mathrm{end}/\mathrm{start})^r`, r the share of training done.
+
+    Biased, less and less where the temperature falls, at the cost of variance. One evaluation of
+    the loss a step; memory for n times the logits. [Paulus2021], so annealed [Hooper2026]
+
+    Args:
+        samples: n, at least 1.
+        start: :math:`\tau` before the first step, above 0.
+        end: :math:`\tau` after the last step, above 0.
+    """
+
+    randomness = "noise"
+
+    @checked
+    def __init__(self, *, samples: Count, start: Positive, end: Positive):
+        super().__init__(start=start, end=end)
+        self.samples = samples
+
+    def mixture(self, log_pi: Tensor, sample: Tensor, *, generator: Source | None) -> Mixture:
+        """See the class."""
+        temperature = self.geometric().to(log_pi.dtype)
+        z = conditional_gumbel(log_pi, sample, samples=self.samples, generator=generator)
+        return [(1 / temperature, (z / temperature).softmax(-1))]
 
 
 class GumbelStraightThrough(GumbelRao):

@@ -323,9 +323,14 @@ def vae_bernoulli(
 
 @checked
 def vae_categorical(
-    *, binarizer: Categorizer, bits: Count, classes: AtLeastTwo, image_shape: Sequence[int]
+    *,
+    binarizer: Categorizer,
+    bits: Count,
+    classes: AtLeastTwo,
+    slope: NonNegative = 0.0,  # of older runs, which do not say it
+    image_shape: Sequence[int],
 ) -> VAE:
-    """Build pixels - 512 - 256 - bits x classes and back, with ReLUs, of images in [0, 1].
+    """Build pixels - 512 - 256 - bits x classes and back, with LeakyReLUs, of images in [0, 1].
 
     The network of Jang, Gu, Poole (2017), arXiv:1611.01144, as Liu et al. (2023) train it.
 
@@ -333,17 +338,16 @@ def vae_categorical(
         binarizer: The layer of one-hots.
         bits: One-hots a code.
         classes: Classes of each.
+        slope: Of the LeakyReLUs below 0; with 0 they are ReLUs.
         image_shape: ``(channels, height, width)``; all of its numbers are pixels.
     """
     pixels = math.prod(image_shape)
-    size = bits * classes
+    size, through = bits * classes, partial(_mlp, slope=slope)
     encoder = nn.Sequential(
-        nn.Flatten(), _mlp([pixels, 512, 256, size], slope=0.0), nn.Unflatten(1, (bits, classes))
+        nn.Flatten(), through([pixels, 512, 256, size]), nn.Unflatten(1, (bits, classes))
     )
     decoder = nn.Sequential(
-        nn.Flatten(),
-        _mlp([size, 256, 512, pixels], slope=0.0),
-        nn.Unflatten(1, tuple(image_shape)),
+        nn.Flatten(), through([size, 256, 512, pixels]), nn.Unflatten(1, tuple(image_shape))
     )
     return CategoricalVAE(
         encoder=encoder, binarizer=binarizer, decoder=decoder, code_shape=(bits, classes)
