@@ -17,19 +17,22 @@ from stelab.engine.launchers.processes import Processes
 from waiting import wait_until
 from zygote import Zygote
 
-# Keeps a line for each thing that it is told, and a process, the daemon, until it is told "quit".
+# Keeps a line for each thing that it is told, and a process, the daemon, until it is told "quit":
+# that command returns once the daemon has ended, as NVIDIA's does.
 DAEMON = f"""#!/bin/sh
 pipe=$CUDA_MPS_PIPE_DIRECTORY
 told() {{ echo "$1 $CUDA_VISIBLE_DEVICES $pipe $CUDA_MPS_LOG_DIRECTORY" >>"$(dirname $0)/told"; }}
 if [ "$1" = -d ]; then
     told -d
-    mkfifo "$pipe/control" && sh -c '
+    mkfifo "$pipe/control" "$pipe/end" && sh -c '
         read line <"$1/control"
-        echo "ended" >>"$2/told"' {CONTROL} "$pipe" "$(dirname $0)" &
+        echo "ended" >>"$2/told"
+        : >"$1/end"' {CONTROL} "$pipe" "$(dirname $0)" &
 else
     read line
     told "$line"
     echo "$line" >"$pipe/control"
+    read end <"$pipe/end"
 fi
 """
 
