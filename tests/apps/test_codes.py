@@ -18,12 +18,14 @@ import pytest
 import torch
 from PIL import Image
 
+import stelab
 from conftest import Cli, Start
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
-from stelab.lab.data import denormalize
+from stelab.lab.data import ImageFormat, denormalize
+from stelab.lab.training import build_module
 from stelab.lab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
-from stelab.lab.training.codes import decode, encode, pack, unpack
+from stelab.lab.training.codes import code_format, decode, encode, pack, unpack
 from stelab.lab.training.restore import evaluate, load_data, restore
 from waiting import PATIENCE, wait_until
 
@@ -34,6 +36,12 @@ def test_packing_round_trips(shape: tuple[int, ...]) -> None:
     codes = pack(bits)
     assert codes.shape == (7, -(-bits[0].numel() // 8))
     assert torch.equal(unpack(codes, shape), bits)
+
+
+def test_a_codebook_too_large_for_numbers_is_refused() -> None:
+    module = build_module(stelab.compose("task=tokenize", "data=mnist5k", "model.bits=64"))
+    with pytest.raises(InputError, match=f"63 bits at most, but the codebook has {2**64} codewor"):
+        code_format(module, ImageFormat((1, 28, 28), 0.5, 0.5))
 
 
 def pngs(folder: Path) -> np.ndarray:

@@ -190,8 +190,6 @@ def build(node: Any, *args: Any, **kwargs: Any) -> Any:
         require_package(package, extra=package, user=str(target))
     try:
         return instantiate(node, *args, _convert_="all", **kwargs)
-    except InputError:
-        raise
     except Exception as error:
         cause = (error.__cause__ if isinstance(error, InstantiationException) else None) or error
         name = _refusing_target(node, error)

@@ -2,6 +2,7 @@
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ Codes = NDArray[Any]  # unsigned integers
 _BATCH = 100
 
 
-class CodeFormat:
+class CodeFormat(ABC):
     """How a file holds the codes of a network: an array ``(images, *shape)`` of a dtype.
 
     Attributes:
@@ -47,13 +48,13 @@ class CodeFormat:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
+    @abstractmethod
     def pack(self, code: Tensor) -> Codes:
         """Return what a file holds for codes of a network, ``(n, *code_shape)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unpack(self, codes: Codes) -> Tensor:
         """Undo `pack`; raise ValueError where no code is packed like this."""
-        raise NotImplementedError
 
 
 class PackedBits(CodeFormat):

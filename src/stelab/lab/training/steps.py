@@ -1,5 +1,6 @@
 """Training steps without ceremony, where nobody watches."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -76,9 +77,7 @@ class EpochLoop(_TrainingEpochLoop):
             return False
         if trainer._val_check_time_interval is not None:
             return True
-        every = trainer.val_check_batch
-        if every is None or every == float("inf"):
-            return False
+        every = trainer.val_check_batch or math.inf
         if trainer.check_val_every_n_epoch is None:
             index = self.batch_progress.total.ready
         return (index + 1) % every == 0
