@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from sweeps import Sweep, processes
 
+from hydra_plugins.stelab.joblib import GpuLauncher
+from stelab.engine.errors import InputError
 from stelab.engine.launchers.job import CPUS, Attempt, Outcome
 from stelab.engine.launchers.processes import Processes, jobs_at_once
 from stelab.engine.report.numbers import count_kinds
@@ -127,6 +130,15 @@ def test_gpus_that_are_not_there_are_an_input_error(zygote: Zygote, tmp_path: Pa
     assert "hydra/launcher=gpu needs a GPU, and none is visible here" in output
     assert "Traceback" not in output
     assert not sweep.records()
+
+
+def test_gpus_that_nobody_names_are_those_that_torch_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.device_count():
+        pytest.skip("this machine has GPUs")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    launcher = GpuLauncher(devices="auto", per_device=1, retries=0, on_failure="continue")
+    with pytest.raises(InputError, match="needs a GPU, and none is visible here"):
+        launcher._executor(None)
 
 
 def interrupt(process: subprocess.Popen[str] | Fork, name: str) -> None:

@@ -55,6 +55,24 @@ def test_a_cluster_that_grows_is_waited_for_and_a_worker_with_gpus_is_kept(
     assert len({note.name.split("-")[1] for note in sweep.notes.iterdir()}) == 1  # one process
 
 
+NOWHERE = """
+from stelab.engine.errors import InputError
+from stelab.engine.launchers.cluster import RayTasks
+try:
+    RayTasks(address="127.0.0.1:1", num_cpus=1, num_gpus=0)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
+    environment = {**os.environ, **ENVIRONMENT}
+    command = [sys.executable, "-c", NOWHERE]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("hydra.launcher.address=127.0.0.1:1: "), done.stderr
+    assert "refused" in done.stdout and len(done.stdout.splitlines()) == 1
+
+
 OTHER_GPUS = """
 import os, sys
 import ray

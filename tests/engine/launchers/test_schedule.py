@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+import stelab
 from stelab.engine.errors import InputError
 from stelab.engine.launchers import schedule
 from stelab.engine.launchers.job import Attempt, Outcome
@@ -213,3 +214,11 @@ def test_runs_that_another_process_trains_come_last(tmp_path: Path) -> None:
 def test_a_missing_extra_is_named() -> None:
     with pytest.raises(InputError, match=r"needs absent: pip install 'stelab\[slurm\]'"):
         require_package("absent", extra="slurm", user="this launcher")
+
+
+def test_bad_input_that_training_finds_is_refused(tmp_path: Path) -> None:
+    place = (f"data.path={tmp_path}/gone.npz", f"paths.outputs={tmp_path}/outputs")
+    outcome = Attempt(stelab.compose("data=npz", *place), {})()
+    assert outcome.status == "refused"
+    assert "gone.npz cannot be read: " in outcome.reason
+    assert not list(tmp_path.iterdir())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
@@ -17,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from sweeps import Sweep
 
 from stelab.engine.errors import InputError
-from stelab.engine.launchers import schedule
+from stelab.engine.launchers import schedule, submission
 from stelab.engine.launchers.job import Outcome
 from stelab.engine.launchers.schedule import Job, Schedule
 from stelab.engine.launchers.submission import SubmittedToSlurm
@@ -161,6 +163,57 @@ def test_more_jobs_than_an_array_and_a_user_may_have(
     parameters["slurm_partition"] = "absent"
     with pytest.raises(InputError, match="^SLURM takes no job: .*[Ii]nvalid partition"):
         run(3)
+
+
+class Killed(Trivial):
+    """A job that is killed."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self) -> Outcome:
+        """Be killed."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        return Outcome("finished")
+
+
+class Endless(Trivial):
+    """A job that goes on until it is stopped."""
+
+    def __init__(self, begun: Path):
+        self.begun = begun
+
+    def __call__(self) -> Outcome:
+        """Go on."""
+        self.begun.touch()
+        time.sleep(600)
+        return Outcome("finished")
+
+
+def test_a_killed_job_is_explained_and_those_under_way_and_waiting_are_stopped(
+    tmp_path: Path, slurm: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    monkeypatch.setattr("stelab.engine.launchers.submission._QUEUE_AGE", 0.5)
+    executor = SubmittedToSlurm(tmp_path / "jobs", {"timeout_min": 5, "cpus_per_task": 1})
+    (killed,) = executor.start([Killed()])  # type: ignore[list-item]
+
+    def is_over() -> bool:
+        executor.poll()
+        return killed.done()
+
+    wait_until(is_over)
+    assert killed.result().status == "died"
+    reason = r"SLURM's job \d+(_0)? ended without a result: FAILED, exit code \d+:\d+"
+    assert re.fullmatch(reason, killed.result().reason)
+
+    paths = [tmp_path / f"begun{i}" for i in range(3)]  # on a node of two processors
+    executor.start([Endless(path) for path in paths])  # type: ignore[misc]
+    wait_until(lambda: sum(path.exists() for path in paths) == 2)
+    executor.stop()
+    assert submission._queue() == set()
+    assert sum(path.exists() for path in paths) == 2
 
 
 def test_a_machine_without_slurm_is_an_input_error(zygote: Zygote, tmp_path: Path) -> None:
