@@ -44,3 +44,9 @@ SHOWN: list[tuple[nn.Module, str]] = [
 @pytest.mark.parametrize(("module", "shown"), SHOWN, ids=lambda v: str(v).partition("\n")[0])
 def test_printed_modules_show_what_their_constructor_took(module: nn.Module, shown: str) -> None:
     assert module.extra_repr() == shown
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)], ids=["+", "-"])
+def test_an_integer_that_no_float_holds_is_refused(value: int) -> None:
+    with pytest.raises(ValueError, match=r"^value must be a finite number, got -?1000"):
+        FixedThreshold(value=value)

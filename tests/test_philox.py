@@ -140,3 +140,9 @@ def test_shapes_are_known_without_numbers() -> None:
     u = uniform(torch.zeros(6, 5, device="meta"), generator=Philox(0, 0))
     assert u.device.type == "meta"
     assert u.shape == (6, 5)
+
+
+def test_it_shows_where_it_is() -> None:
+    draws = Philox(3, 7, 1)
+    draws.uniform(torch.Size([2]), dtype=torch.float32, device=torch.device("cpu"))
+    assert repr(draws) == "Philox(3, 7, 1), 1 draws"

@@ -47,6 +47,17 @@ def test_how_a_process_failed_is_told(code: int, kind: type[Exception]) -> None:
         run_python("-c", f"import os, sys; {say}; {end}")
 
 
+def test_an_interrupt_ends_the_process_that_is_measured(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); "
+        "os.kill(os.getppid(), signal.SIGINT); time.sleep(600)"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_python("-c", code, str(tmp_path / "pid"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
 def test_ratios_are_of_neighbours_and_spread_is_told() -> None:
     assert ratios([2.0, 9.0, 8.0], [1.0, 3.0]) == [2.0, 3.0]
     assert spread([3.0, 1000.5, 2.0], 1) == "3.0 (2.0 to 1,000.5)"

@@ -131,6 +131,12 @@ def test_a_split_is_normalized_images_in_a_fixed_order(name: str, split: str) ->
         assert set(labels.tolist()) == set(range(data.classes or 0))
 
 
+@pytest.mark.parametrize("name", ["mnist", "kmnist", "fashion_mnist"])
+def test_how_many_classes_there_are_is_known_without_the_files(name: str, tmp_path: Path) -> None:
+    assert build(f"data={name}", f"data.root={tmp_path}").classes == 10
+    assert not list(tmp_path.iterdir())
+
+
 def test_mnist5k_is_real_and_split_stratified() -> None:
     data = build("data=mnist5k")
     sizes = [len(data.images(split)) for split in ("train", "val", "test")]

@@ -190,6 +190,14 @@ def test_what_is_wrong_is_named(kind: str, tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "canary").exists()
 
 
+def test_an_array_that_is_too_large_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stelab.lab.data.npz._MOST_BYTES", 400)  # as for 8 GiB
+    with pytest.raises(InputError, match="images has 420 bytes, more than 400"):
+        load(write(tmp_path / "a.npz", RIGHT)).images("train")
+
+
 @pytest.mark.parametrize("kind", ["absent", "folder", "text", "cut off", "flipped"])
 def test_what_is_no_whole_archive_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"

@@ -9,8 +9,11 @@ import torch
 
 import stelab
 from conftest import Cli
+from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
 from stelab.lab.gradients import Enumeration, TrainedLoss
+from stelab.lab.gradients.problems import code_loss
+from stelab.lab.training import build_module
 from stelab.lab.training.restore import load_data, restore
 
 SMALL = ("data.limit=64", "trainer.max_epochs=1", "trainer.accelerator=cpu", "model.bits=6")
@@ -55,3 +58,10 @@ def test_the_basket_hangs_in_any_task(tmp_path: Path) -> None:
         cfg = stelab.compose(*TASKS[problem], *SMALL, *basket, f"paths.outputs={tmp_path}")
         metrics = stelab.train(cfg).metrics
         assert metrics["gradients/disarm/cosine"] == pytest.approx(1, abs=0.2), problem
+
+
+def test_one_hots_have_no_gradient_at_bits() -> None:
+    small = ("model=vae_categorical", "model.classes=4", "model.bits=3", "data=binarized_mnist5k")
+    module = build_module(stelab.compose("task=elbo", *small))
+    with pytest.raises(InputError, match="a gradient at bits, but the layer has one-hots"):
+        code_loss(module.task, module.model, {"images": torch.rand(2, 1, 28, 28)})

@@ -13,6 +13,7 @@ from stelab import BinaryConv2d, BinaryLinear
 from stelab.engine.errors import InputError
 from stelab.lab.models import Classifier
 from stelab.lab.training import build_module
+from stelab.lab.training.check import require_fit
 
 
 def network(*overrides: str) -> Classifier:
@@ -51,6 +52,14 @@ def test_weights_may_be_real_and_others_trained_by_another_estimator() -> None:
     }
     assert estimators == {"Identity"}
     assert kinds(network("model=binary_conv", "model.layers=3"), BinaryConv2d) == 2
+    assert kinds(network("model=binary_conv", "model.weights=null"), BinaryConv2d) == 0
+
+
+def test_what_makes_no_logits_is_refused() -> None:
+    module = build_module(stelab.compose("task=classify", "data=mnist5k", "model=mlp"))
+    batch = {"images": torch.zeros(2, 1, 28, 28), "labels": torch.zeros(2, dtype=torch.int64)}
+    with pytest.raises(InputError, match=r"\(batch, classes\), but makes \(2, 1, 28, 28\) of 2 im"):
+        require_fit(module, batch)
 
 
 @pytest.mark.parametrize("name", ["binary_mlp", "binary_conv"])

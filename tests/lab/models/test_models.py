@@ -294,3 +294,11 @@ def test_residual_branches_begin_as_constants_and_learn(digits: Tensor) -> None:
 def test_images_that_cannot_be_halved_three_times_are_refused() -> None:
     with pytest.raises(InputError, match=r"8x8 pixels or more, got \(1, 7, 28\)"):
         stelab.build(stelab.compose("model=conv", "model.image_shape=[1,7,28]").model)
+
+
+def test_a_tokenizer_has_the_channels_of_its_quantizer() -> None:
+    cfg = stelab.compose("task=tokenize", "data=mnist5k", "quantizer=fsq", "model.bits=7")
+    with pytest.raises(
+        InputError, match=r"model.bits must be the channels of the quantizer, \d, got 7"
+    ):
+        build_module(cfg)

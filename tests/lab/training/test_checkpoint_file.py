@@ -17,7 +17,11 @@ import torch
 
 from stelab.engine.errors import InputError, RunError
 from stelab.engine.studies import Run
-from stelab.lab.training.checkpoint_file import SealedCheckpointIO, read_checkpoint
+from stelab.lab.training.checkpoint_file import (
+    SealedCheckpointIO,
+    mismatch,
+    read_checkpoint,
+)
 from stelab.lab.training.restore import restore
 
 
@@ -103,6 +107,16 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a list of records moved": (
         lambda: sealed(saved({"state_dict": {}}), before=b"0" * 64),
         "list of records is not where it belongs",
+    ),
+    "a list of records without end": (
+        lambda: sealed(
+            b"0" * (2**22 + 1) + struct.pack("<4s4xHHLLH", b"PK\5\6", 0, 0, 2**22 + 1, 0, 0)
+        ),
+        "list of records is too long",
+    ),
+    "an instruction that torch does not know": (
+        lambda: rezipped({"state_dict": {}}, lambda _: b"\x80\x02I1\n."),
+        "holds what is neither a tensor nor a plain value",
     ),
     "a number that becomes memory": (
         lambda: sealed(saved({"state_dict": Reduced(bytearray, 10**11)})),
@@ -243,3 +257,10 @@ def test_a_sealed_one_of_the_same_network_is_read(tmp_path: Path, trained: Run) 
     module = restore(replace(trained, folder=tmp_path), checkpoint="last")
     expected = restore(trained, checkpoint="last").state_dict()
     assert all(torch.equal(value, expected[k]) for k, value in module.state_dict().items())
+
+
+def test_a_tensor_of_another_layout_is_no_networks() -> None:
+    network = {"weight": torch.eye(2)}
+    assert mismatch({"weight": torch.eye(2)}, network) is None
+    for other in (torch.eye(2).to_sparse(), torch.eye(2, device="meta")):
+        assert mismatch({"weight": other}, network) == "weight is no plain tensor"

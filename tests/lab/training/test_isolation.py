@@ -108,6 +108,26 @@ def test_what_torch_cannot_say_is_refused() -> None:
     assert arithmetic() == ("highest", True, True)
 
 
+class NewerNames(pl.Callback):
+    """Sets how convolutions compute, but not recurrent layers, by torch's newer names."""
+
+    def on_test_end(self, *_: object) -> None:
+        """Set it."""
+        cudnn: Any = torch.backends.cudnn
+        cudnn.conv.fp32_precision = "tf32"
+
+
+def test_what_torch_cannot_say_is_recorded_as_that(tmp_path: Path) -> None:
+    if not hasattr(torch.backends.cudnn, "conv"):
+        pytest.skip("torch 2.8 or older, which has no newer names")
+    machine = train(tmp_path, "+callbacks.names._target_=test_isolation.NewerNames").record[
+        "machine"
+    ]
+    assert machine["cudnn_allow_tf32"] == "set by fp32_precision=ieee"
+    assert machine["matmul_allow_tf32"] is False
+    assert arithmetic() == ("highest", True, True)
+
+
 def test_no_gpu_is_touched_that_a_run_does_not_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

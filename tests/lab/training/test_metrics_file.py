@@ -26,3 +26,8 @@ def test_another_process_continues_the_file(tmp_path: Path) -> None:
     before = path.read_text()
     MetricsFile(path=str(path)).log_metrics({"train/loss": 0.1 + 0.2, "epoch": 1}, step=19)
     assert path.read_text() == before + f"1,20,{0.1 + 0.2}\n"
+
+
+def test_lightning_is_told_the_files_name(tmp_path: Path) -> None:
+    table = MetricsFile(path=str(tmp_path / "metrics.csv"))
+    assert (table.name, table.version) == ("metrics.csv", "")

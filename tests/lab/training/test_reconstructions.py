@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,31 @@ def test_a_lost_run_is_a_reason_too(tmp_path: Path) -> None:
     why = refused(compare(make_study([{"estimator": "identity"}])), tmp_path)
     reason = "run-0-s0 is not a run's folder: there is no run.json in it."
     assert why == f"No reconstructions: {reason}"
+
+
+def test_a_group_of_images_of_another_shape_is_left_out_and_told(
+    runs: Runs, tmp_path: Path
+) -> None:
+    study = shutil.copytree(runs["none-0"].folder.parent, tmp_path / "digits")
+    path = study / runs["none-0"].folder.name / "run.json"
+    record = json.loads(path.read_text())
+    record["images"]["shape"] = [1, 8, 8]
+    path.write_text(json.dumps(record))
+    with style():
+        picture = picture_reconstructions(compare(load(study)))
+    (why,) = picture.drawn.missing
+    assert why == "No reconstructions of none: its images have another shape, (1, 8, 8)."
+
+
+def test_images_that_cannot_be_had_and_tasks_that_make_none_are_reasons(
+    runs: Runs, tmp_path: Path
+) -> None:
+    gone = stelab.compose("data=npz", f"data.path={tmp_path}/gone.npz").data
+    with pytest.raises(InputError, match=r"^No reconstructions: .*gone.npz cannot be read: "):
+        picture_reconstructions(compare(load(runs["none-0"].folder.parent)), gone)
+    train(tmp_path, "task=classify", "model=binary_mlp", "model.bits=8")
+    why = refused(compare(load(tmp_path / "debug")), tmp_path)
+    assert why == "No reconstructions: Classify makes no images."
 
 
 def test_different_data_have_no_image_in_common(tmp_path: Path) -> None:

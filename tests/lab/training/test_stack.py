@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,17 +12,23 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import stelab
 from conftest import Cli, Start, train
 from resuming import curves, files, weights
 from stelab.engine.studies import Run, read_run
+from stelab.engine.studies.lock import locked
+from stelab.engine.studies.record import RunFolder
+from stelab.estimators import Identity
 from stelab.lab.bench.counting import Counter
-from stelab.lab.training import stack
+from stelab.lab.models import Autoencoder, mlp
+from stelab.lab.training import SquaredError, stack
+from stelab.lab.training.building import build_data, build_module
 from stelab.lab.training.finite import NonFiniteError
 from stelab.lab.training.run import train_checked
 from stelab.lab.training.stack import Seat, train_stacked
-from stelab.lab.training.stackable import kind, why_settings_are_alone
+from stelab.lab.training.stackable import kind, why_alone, why_settings_are_alone
 from waiting import PATIENCE
 
 # Rounding decides where Adam goes that has no gradient, such as a bias before batch norm.
@@ -72,8 +79,10 @@ def assert_near(run: Run, alone: Run, tolerance: float = 1e-6) -> None:
     [
         "model=mlp",
         "model=conv data.limit=24 data.batch_size=8 trainer.max_epochs=1",
-        "estimator=noise_annealed scheduler=onecycle",
-        "data=binarized_mnist5k threshold=running_median",
+        # Most steps are watched by nobody, and some looked into where they are taken.
+        "estimator=noise_annealed scheduler=onecycle data.batch_size=16 "
+        "trainer.log_every_n_steps=50",
+        "data=binarized_mnist5k threshold=running_median optimizer.weight_decay=0.01",
         "optimizer=adamw model.norm=none trainer.val_check_interval=2",
     ],
 )
@@ -133,6 +142,82 @@ def test_a_loss_that_is_not_finite_ends_one_run_alone(tmp_path: Path) -> None:
         assert_near(run, train(tmp_path / "alone", *TWO_EPOCHS, *job))
 
 
+class Fragile(SquaredError):
+    """Cannot be computed of few images, as there are at an epoch's end."""
+
+    def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+        """Break."""
+        if self.training and len(images) < 64:
+            raise RuntimeError("the loss broke")
+        return super().forward(reconstruction, images)
+
+
+def test_a_step_that_breaks_is_a_failure_of_each_run(tmp_path: Path) -> None:
+    choices = ("loss._target_=test_stack.Fragile", "callbacks.gradient.every_n_steps=9")
+    with pytest.raises(RuntimeError, match="^the loss broke"):
+        stacked(tmp_path, FOUR[:2], *TWO_EPOCHS, *choices)
+    runs = [read_run(folder) for folder in (tmp_path / "debug").iterdir()]
+    assert [run.status for run in runs] == ["failed"] * 2
+    assert all("the loss broke" in run.record["error"] for run in runs)
+
+
+class Branching(Identity):
+    """Decides by a number."""
+
+    def forward(self, s: Tensor, **options: Any) -> Tensor:
+        """Branch."""
+        return super().forward(s if s.sum() > 0 else -s, **options)
+
+
+class Counting(Identity):
+    """Remembers what no other run of its program does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = 0
+
+    def forward(self, s: Tensor, **options: Any) -> Tensor:
+        """Count."""
+        self._calls += not s.is_meta
+        return super().forward(s * self._calls, **options)
+
+
+def idle(**options: Any) -> Autoencoder:
+    """Make a network with weights that its loss does not depend on."""
+    model = mlp(**options)
+    model.idle = nn.Linear(1, 1)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ("estimator._target_=test_stack.Branching", "data-dependent"),
+        ("estimator._target_=test_stack.Counting", "stacked, its gradient differs by"),
+        ("model._target_=test_stack.idle", "the loss does not depend on model.idle."),
+    ],
+)
+def test_a_step_that_is_no_program_for_many_is_not_stacked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, choice: str, reason: str
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert stacked(tmp_path, FOUR[:2], *TWO_EPOCHS, choice) == [None, None]
+    lines = [line for line in caplog.messages if "is not stacked: " in line]
+    assert len(lines) == 2
+    assert all("its step is no program for many: " in line and reason in line for line in lines)
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_a_stack_waits_for_no_other_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = stelab.compose(*TWO_EPOCHS, f"paths.outputs={tmp_path}", *FOUR[0])
+    folder = RunFolder.of(cfg)
+    with caplog.at_level(logging.INFO), locked(folder.path, on_loss=lambda: None):
+        assert stacked(tmp_path, FOUR[:2], *TWO_EPOCHS) == [None, None]
+    assert f"{folder.name} is not stacked: another process trains it right now" in caplog.messages
+
+
 KILL = """
 import os
 from stelab.lab.training import stack
@@ -174,7 +259,7 @@ def test_a_stack_that_was_stopped_continues_alone_and_stacked(
 
 def test_runs_that_stand_at_different_steps_are_stacked(tmp_path: Path) -> None:
     """Also where they have the smaller batch at an epoch's end at different times."""
-    shared = (*TWO_EPOCHS, "checkpoint.every_n_steps=1")
+    shared = (*TWO_EPOCHS, "checkpoint.every_n_steps=1", "callbacks.gradient.every_n_steps=9")
     with pytest.MonkeyPatch.context() as monkeypatch:
         from resuming import stop_at
 
@@ -198,12 +283,27 @@ def test_runs_that_stand_at_different_steps_are_stacked(tmp_path: Path) -> None:
         ("trainer.devices=2", "of one device"),
         ("optimizer=radam", "fused optimizer"),
         ("optimizer.fused=false", "fused optimizer"),
+        ("optimizer=sgd +optimizer.dampening=0.5", "no optimizer.dampening"),
+        ("logger=wandb", "one run of Weights & Biases at a time"),
         ("+callbacks.every._target_=test_steps.Every", "callbacks.every looks at every step"),
     ],
 )
 def test_settings_that_are_not_stacked(choice: str, reason: str) -> None:
     assert not why_settings_are_alone(stelab.compose(*SMALL))
-    assert reason in why_settings_are_alone(stelab.compose(*SMALL, choice))
+    assert reason in why_settings_are_alone(stelab.compose(*SMALL, *choice.split()))
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ("estimator=rebar", "its estimator trains what lowers its variance"),
+        ("estimator=muprop", "MuProp differentiates the loss itself"),
+        ("data._target_=test_steps.Moved", "something is done to its batches on their way"),
+    ],
+)
+def test_parts_that_are_not_stacked(choice: str, reason: str) -> None:
+    cfg = stelab.compose(*SMALL, choice)
+    assert why_alone(build_module(cfg), build_data(cfg)) == reason
 
 
 def test_only_numbers_may_differ() -> None:

@@ -13,6 +13,8 @@ from pytorch_lightning import Callback, Trainer
 import stelab
 from conftest import train
 from resuming import curves, weights
+from stelab.lab.data import MNIST5k
+from stelab.lab.data.datamodule import Batch
 from stelab.lab.training.module import TaskModule
 from stelab.lab.training.steps import EpochLoop
 from waits import Waits
@@ -52,6 +54,14 @@ class Third(Callback):
         Third.seen.append(-index)
 
 
+class Moved(MNIST5k):
+    """Changes batches on their way to the device."""
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Turn black to white."""
+        return {**batch, "images": -batch["images"]}
+
+
 MLP = ["debug=fast", "model=mlp"]
 KINDS = (
     [*MLP, "estimator=hardtanh_clip", "scheduler=onecycle", "scheduler.max_lr=0.01"],
@@ -63,6 +73,7 @@ KINDS = (
         "optimizer.fused=false",
     ],
     [*MLP, "trainer.max_steps=27", "trainer.val_check_interval=5", "optimizer=sgd"],
+    [*MLP, "data._target_=test_steps.Moved", "optimizer=sgd"],
     ["experiment=quickstart_classify"],
 )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 import stelab
-from stelab.lab.training.threads import threads_of
+from stelab.engine.studies.record import RunFolder
+from stelab.lab.training.threads import threads_before, threads_of
 
 HAS = {"torch": 24, "process": 32}
 
@@ -36,3 +40,13 @@ def test_threads_of(
     if slurm := has.get("SLURM_CPUS_PER_TASK"):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", str(slurm))
     assert threads_of(stelab.compose(*overrides.split())) == taken
+
+
+def test_threads_before_are_those_of_a_record_that_says_so(tmp_path: Path) -> None:
+    folder, found = RunFolder(tmp_path), list[int | None]()
+    for record in (None, {"status": "running", "metrics": {}}):
+        for machine in ({}, {"threads": 3}):
+            if record is not None:
+                folder.record.write_text(json.dumps({**record, "machine": machine}))
+            found.append(threads_before(folder))
+    assert found == [None, None, None, 3]

@@ -21,6 +21,8 @@ from waiting import wait_until
 def test_each_job_has_a_run_of_wandb(tmp_path: Path) -> None:
     options = ("logger=wandb", "logger.wandb.offline=true", "tags=[first]")
     runs = [train(tmp_path, *options, f"seed={seed}") for seed in (0, 1)]
+    cfg = stelab.compose("debug=fast", "model=mlp", *options, f"paths.outputs={tmp_path}")
+    check([cfg])  # nobody need be logged in
     wandb = sys.modules["wandb"]
     assert wandb.run is None
     for run in runs:

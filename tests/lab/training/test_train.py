@@ -6,7 +6,9 @@ import gc
 import importlib
 import io
 import json
+import logging
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,15 @@ from stelab.engine.comparison import compare
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run, read_run
 from stelab.engine.studies.curves import read_curves
+from stelab.engine.studies.lock import locked
 from stelab.engine.studies.tables import load
 from stelab.lab.models import Autoencoder
 from stelab.lab.tasks.losses import SquaredError
+from stelab.lab.training.finite import NonFiniteError
+from stelab.lab.training.monitors import CodeMonitor
 from stelab.lab.training.progress import ProgressFile
+from stelab.lab.training.run import OtherProcessFailed
+from waiting import wait_until
 
 METRICS = {
     *("train/loss", "train/mse", "val/loss", "val/mse", "test/loss", "test/mse"),
@@ -84,13 +91,28 @@ def test_what_computed_a_run_is_recorded_as_it_was(tmp_path: Path) -> None:
     assert "cudnn_allow_tf32=true (1 runs)" in note
 
 
+class Terminal(io.StringIO):
+    """A screen."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
+def test_an_error_is_left_a_line_below_the_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    with pytest.raises(NonFiniteError):
+        train(tmp_path, "optimizer=sgd", "optimizer.lr=1e38", "data.batch_size=16")
+    assert "step/s" in screen.getvalue() or "/8 [" in screen.getvalue()
+    assert screen.getvalue().endswith("\n")
+
+
 def test_the_bar_and_progress_tell_losses_and_the_time_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     found: list[dict[str, Any]] = []
 
     class Spy(ProgressFile):
@@ -190,6 +212,14 @@ def test_code_statistics_are_what_they_say(two_epochs: Run) -> None:
     expected = entropy.sum().item() / torch.log(torch.tensor(2.0)).item()
     assert metrics["code/entropy"] == pytest.approx(expected, rel=1e-5)
     assert 0 < metrics["code/flip_ratio"] < 1
+
+
+def test_an_older_runs_monitor_has_watched_the_first_layer_alone() -> None:
+    bits = torch.tensor([[True, False]])
+    for previous, expected in ((bits, {"code/": bits}), (None, {})):
+        monitor = CodeMonitor()
+        monitor.load_state_dict({"previous": previous, "warned": True})
+        assert monitor.state_dict() == {"previous": expected, "warned": True}
 
 
 def test_same_seed_same_numbers_and_zero_is_a_seed(tmp_path: Path) -> None:
@@ -296,6 +326,34 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_continued(
     overtaken.meanwhile.append(lambda: train(tmp_path, "data._target_=overtaken.Overtaken"))
     run = train(tmp_path, "data._target_=overtaken.Overtaken")
     assert len(run.record["timings"]["attempts"]) == 1
+
+
+@pytest.mark.parametrize("status", ["finished", "failed"])
+def test_what_another_process_makes_of_a_run_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, status: str
+) -> None:
+    made = train(tmp_path)
+    (made.folder / "run.json").write_text(json.dumps({**made.record, "status": "running"}))
+    held = threading.Event()
+
+    def make() -> None:
+        with locked(made.folder, on_loss=lambda: None):
+            held.set()
+            wait_until(lambda: "is being trained by" in caplog.text)
+            record = {**made.record, "status": status, "error": "it broke"}
+            (made.folder / "run.json").write_text(json.dumps(record))
+
+    other = threading.Thread(target=make, daemon=True)
+    other.start()
+    held.wait()
+    with caplog.at_level(logging.INFO):
+        if status == "failed":
+            with pytest.raises(OtherProcessFailed, match="failed in another process: it broke$"):
+                train(tmp_path)
+        else:
+            assert train(tmp_path).metrics == made.metrics
+    other.join()
+    assert len(json.loads((made.folder / "run.json").read_text())["timings"]["attempts"]) == 1
 
 
 def test_what_a_run_left_without_a_checkpoint_is_replaced(tmp_path: Path) -> None:

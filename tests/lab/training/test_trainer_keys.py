@@ -22,6 +22,7 @@ from stelab.engine.studies import Run, read_run
 from stelab.lab.training.building import build_trainer
 from stelab.lab.training.checkpoint_file import read_checkpoint
 from stelab.lab.training.module import TaskModule
+from stelab.lab.training.schedules import build_schedule
 
 FOUR_STEPS = ("data.limit=256", "trainer.log_every_n_steps=3")  # an epoch
 
@@ -162,6 +163,25 @@ def test_schedules_step_by_step(tmp_path: Path) -> None:
         assert lr == expected.get_last_lr()[0]
         optimizer.step()
         expected.step()
+
+
+class Table(torch.optim.lr_scheduler.LambdaLR):
+    """A schedule that a table says."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, shares: dict[str, float]):
+        super().__init__(optimizer, lambda epoch: shares.get(str(epoch), 0.0))
+
+
+def test_a_schedule_may_take_a_table() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=8.0)
+    node = {"_target_": "test_trainer_keys.Table", "shares": {"0": 0.5, "1": 0.25}}
+    schedule = build_schedule(node, optimizer=optimizer, count=lambda interval: 2)["scheduler"]
+    found = [*schedule.get_last_lr()]
+    for _ in range(2):
+        optimizer.step()
+        schedule.step()
+        found += schedule.get_last_lr()
+    assert found == [4.0, 2.0, 0.0]
 
 
 def test_a_cosine_ends_with_the_run_by_epochs_and_by_steps(tmp_path: Path) -> None:

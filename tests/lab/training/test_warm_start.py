@@ -16,7 +16,7 @@ from stelab.engine.config.identity import fingerprint, fingerprint_of_resolved
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run
 from stelab.lab.training.building import build_module
-from stelab.lab.training.checkpoint_file import read_checkpoint
+from stelab.lab.training.checkpoint_file import read_checkpoint, write_sealed
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +63,17 @@ def test_a_run_is_what_it_started_from(source: Run, tmp_path: Path) -> None:
 
 
 def test_a_warm_run_is_better_and_is_found_again(source: Run, tmp_path: Path) -> None:
-    start = f"from_checkpoint={source.folder}"
+    file = Path(shutil.copy(source.folder / "checkpoints" / "last.ckpt", tmp_path / "start.ckpt"))
+    start = f"from_checkpoint={file}"
     cold, warm = train(tmp_path), train(tmp_path, start)
     assert warm.metrics["val/loss"] < cold.metrics["val/loss"]
     assert train(tmp_path, start) == warm
-    assert warm.config["from_checkpoint"].startswith(f"{source.folder}#sha256=")
+    assert warm.config["from_checkpoint"].startswith(f"{file}#sha256=")
     assert fingerprint_of_resolved(warm.config) == warm.record["fingerprint"]
-    again = train(tmp_path, f"from_checkpoint='{warm.config['from_checkpoint']}'")
-    assert again == warm
+    pinned = f"from_checkpoint='{warm.config['from_checkpoint']}'"
+    assert train(tmp_path, pinned) == warm
+    file.unlink()  # which a finished run needs no more
+    assert train(tmp_path, pinned) == warm
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,16 @@ def test_what_does_not_fit_is_told_at_once(
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
     assert expected in result.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+def test_weights_that_are_not_finite_are_told(source: Run, tmp_path: Path) -> None:
+    content = read_checkpoint(source.folder / "checkpoints" / "last.ckpt")
+    name = "model.encoder.1.weight"
+    state = {**content["state_dict"], name: content["state_dict"][name] * torch.nan}
+    write_sealed({**content, "state_dict": state}, tmp_path / "last.ckpt")
+    cfg = stelab.compose(*small(f"from_checkpoint={tmp_path}/last.ckpt"))
+    with pytest.raises(InputError, match=rf"^from_checkpoint: .*: {name} is not finite everywhere"):
+        build_module(cfg)
 
 
 def test_tags_are_recorded_and_change_nothing(tmp_path: Path) -> None:
