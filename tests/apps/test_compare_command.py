@@ -117,7 +117,10 @@ def test_what_is_asked_for_is_shown(cli: Cli, place: Path) -> None:
         (["study=small", "confidence=95"], "confidence must be less than 1, got 95"),
         (["study=small", "better=lowr"], "better must be lower or higher, got 'lowr'"),
         (["study=small", "against=small"], "against must name other studies"),
+        (["study=small", "against=old", "baseline=none"], "against: the baseline is the older st"),
+        (["study=small", "against=old", "output=elsewhere"], "against: nothing is written: leave"),
         (["study="], "study"),
+        (["study=','"], "a study must be named, or several: NAME,NAME; got ','"),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(

@@ -90,7 +90,9 @@ def test_training_imports_what_it_uses(tmp_path: Path) -> None:
 
 
 def test_what_is_imported_late_is_whole() -> None:
-    code = "import stelab.lab, scipy.signal as s; import scipy.signal.windows as w; "
+    code = "import sys, stelab.lab; late = sys.modules['scipy.signal']; "
+    code += "assert not hasattr(late, '__wrapped__') and sys.modules['scipy.signal'] is late; "
+    code += "import scipy.signal as s; import scipy.signal.windows as w; "
     code += "assert s.windows is w and s.find_peaks([0, 1, 0])[0] == [1]"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -51,6 +51,7 @@ def test_a_sweep_goes_on_when_its_output_is_lost(
     [
         ("--help >/dev/full", 1),
         ("--help >&-", 1),
+        ("--help <&- >&-", 1),
         ("status 2>/dev/full", 2),
         ("status 2>&-", 2),
         ("train --cfg job | true", 128 + 13),

@@ -140,3 +140,11 @@ def test_a_dry_run_lists_the_jobs_and_starts_none(cli: Cli, tmp_path: Path) -> N
     assert [line.split("  ")[2] for line in lines] == ["seed=0", "seed=1", "seed=2"]
     assert lines[2] == f"{alone.stdout.splitlines()[1]}  seed=2"
     assert alone.stdout.startswith("1 job, 0 finished already\n")
+
+
+def test_an_ablation_ends_with_its_own_baseline(cli: Cli) -> None:
+    keys = ("estimator=none,identity", "threshold.value=0.5", "seed=0", "checkpoint.keep=none")
+    result = cli("train", "sweep=ablation", *FAST, *keys)
+    assert result.returncode == 0, result.stderr
+    assert "Report:      stelab compare study=debug baseline=estimator=none\n" in result.stdout
+    assert "\nNo reconstructions" in result.stdout

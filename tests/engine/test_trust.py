@@ -176,6 +176,9 @@ def test_only_what_a_trusted_package_defines_is_trusted(
         stranger = edited(run, tmp_path / target, {"loss": {"_target_": target}})
         with pytest.raises(InputError, match="trust=PACKAGE"):
             rebuild(stranger, "loss", trust=("mine",))
+    number = edited(run, tmp_path / "number", {"loss": {"_target_": "stelab.philox.ROUNDS"}})
+    with pytest.raises(InputError, match="is no class"):
+        rebuild(number, "loss", trust=())
     stranger = edited(run, tmp_path / "ours-too", {"loss": payloads.nodes()["write"]})
     with pytest.raises(InputError, match="is no Module"):
         rebuild(stranger, "loss", trust=("stelab", "torch"))
@@ -200,6 +203,8 @@ BOMBS: dict[str, Any] = {
     "other": {"model.norm": "none"},
     "nothing": {"model": None},
     "a list": {"model": [1]},
+    "no target": {"model": {"bits": 4}},
+    "another task's": {"task": {"_target_": "stelab.lab.tasks.Elbo", "bounds": []}},
     "escape": {"model.\x1b[31mred": 1},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -550,6 +551,13 @@ def test_groups_of_the_same_test_metrics_alone_are_not_identical() -> None:
     study.runs.loc[1, "test/mse"] = 0.9
     study.curves["test/mse"] = np.nan
     assert compare(study).identical == ()
+
+
+def test_without_curves_no_groups_are_identical() -> None:
+    study = made(identity=[2.0, 1.0], none=[2.0, 1.0])
+    comparison = compare(replace(study, curves=study.curves.iloc[:0]))
+    assert comparison.identical == ()
+    assert len(comparison.groups) == 2
 
 
 def test_a_clamp_that_never_acts_is_the_reason() -> None:

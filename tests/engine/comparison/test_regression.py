@@ -179,6 +179,24 @@ def test_nothing_can_be_judged(new: list[Row], old: list[Row], message: str) -> 
     assert "(the study has none; against has " in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "interval", "expected"),
+    [
+        (2, "t", "not judged: n = 2, too few to tell a difference from chance"),
+        (5, "bootstrap", "not judged: a bootstrap needs 6 pairs"),
+    ],
+)
+def test_few_pairs_are_not_judged(pairs: int, interval: str, expected: str) -> None:
+    old, new = [1.0 + i / 8 for i in range(pairs)], [2.0 + i / 4 for i in range(pairs)]
+    result = judge(
+        [*group("none", new), *group("relu", OLD)],
+        [*group("none", old), *group("relu", OLD)],
+        interval=interval,
+    )
+    assert list(result.table["verdict"]) == [expected, "equal"]
+    assert result.alarms.empty
+
+
 def test_one_pair_that_is_equal_is_judged() -> None:
     assert verdict(judge(group("none", [1.0]), group("none", [1.0]))) == "equal"
     mixed = judge(

@@ -6,12 +6,14 @@ import logging
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import stelab
 from conftest import Cli
 from stelab.apps.main import main
+from stelab.engine.config.input_errors import described
 from stelab.engine.errors import InputError
 
 MISTAKES = [
@@ -294,3 +296,11 @@ def test_mistakes_are_found_without_torch(cli: Cli, tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_too_little_memory_is_told_in_a_line() -> None:
+    with pytest.raises(MemoryError) as error:
+        np.zeros(2**60, np.uint8)
+    assert described(error.value).startswith(
+        "there is not enough memory: Unable to allocate 1.00 E"
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -45,6 +47,14 @@ def test_parameters_are_those_of_the_real_thing(target: str) -> None:
     assert list(read.annotations) == [n for n, p in real.items() if p.kind != p.VAR_KEYWORD]
     needed = {n for n, p in real.items() if p.kind == p.KEYWORD_ONLY and p.default is p.empty}
     assert read.required == needed
+
+
+def test_of_a_module_that_was_made_at_run_time_a_mistake_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "made", ModuleType("made"))
+    with pytest.raises(LookupError, match="there is no 'Net' in made"):
+        read_signature("made.Net")
 
 
 @pytest.mark.parametrize(

@@ -435,6 +435,10 @@ class Written:
     def __init__(self, *, label: Text, size: list[Text]):
         pass
 
+class Mistyped:
+    def __init__(self, *, sizes: dict[Positive]):
+        pass
+
 def old_names(function):
     @functools.wraps(function)
     def wrapper(**kwargs):
@@ -482,6 +486,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("Scaled", {"scale": {"_target_": "math.sqrt", "_args_": [4]}}),
         ("Colour", {"value": 1}),
         ("Written", {"label": 3, "size": ""}),
+        ("Mistyped", {"sizes": -1}),  # what is no type decides nothing
         ("renamed", {"old": 1}),
         ("half", {}),
         ("first", {"b": 1}),
@@ -541,6 +546,24 @@ def test_what_python_refuses_is_one_line(node: dict[str, Any], expected: str, mi
 
 
 @pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        (
+            {"_target_": "nowhere.Nope"},
+            "nowhere.Nope cannot be used: there is no package 'nowhere'",
+        ),
+        ([{"_target_": "torch.nn.Dropout", "p": 2}], "refuses its arguments: ValueError: dropout"),
+        ("torch.nn.ReLU", "torch.nn.ReLU refuses its arguments: Cannot instantiate config of type"),
+    ],
+)
+def test_what_was_not_checked_before_is_told_where_it_is_built(node: Any, expected: str) -> None:
+    with pytest.raises(InputError) as error:
+        stelab.build(node)
+    assert expected in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
     ("source", "expected"),
     [
         ("import nowhere", "its import fails: ModuleNotFoundError: No module named 'nowhere'"),
@@ -548,6 +571,7 @@ def test_what_python_refuses_is_one_line(node: dict[str, Any], expected: str, mi
         ("import sys; sys.exit(3)", "its import fails: SystemExit: 3"),
         ("def (", "module.py:1: its source is broken: "),
         ("return 3", "module.py:1: its source is broken: 'return' outside function"),
+        pytest.param("-" * 100_000 + "1", "its import fails: ", id="deep"),
     ],
 )
 def test_an_import_that_fails_is_one_line(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -26,10 +27,11 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 import stelab
 from conftest import train
 from stelab.engine.errors import InputError
-from stelab.engine.report.board.summaries import Settings, experiment
+from stelab.engine.report.board.summaries import Settings, experiment, pictures
 from stelab.engine.report.board.view import View, folder_names, read_view
-from stelab.engine.report.board.writing import FIRST, LAST, link_events, write_view
+from stelab.engine.report.board.writing import FIRST, LAST, link_events, write_anew, write_view
 from stelab.engine.studies.record import Run, read_run
+from stelab.engine.studies.sweep import record_sweep
 from stelab.lab.training.restore import load_data, restore
 from waiting import wait_until
 
@@ -252,6 +254,23 @@ def test_figures_are_images(study: Path, tmp_path: Path) -> None:
     assert (image.width, image.height) == (576, 384)
 
 
+def test_a_figure_that_is_none_is_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("L", (3, 2)).save(tmp_path / "whole.png")
+    content = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[:-20])
+    (tmp_path / "no.png").write_bytes(b"no image")
+    (tmp_path / "folder.png").mkdir()
+    (shown,) = pictures(tmp_path)
+    assert shown.value[0].tag == "figures/whole"
+    assert (shown.value[0].image.width, shown.value[0].image.height) == (3, 2)
+    cut, folder, no = (record.getMessage() for record in caplog.records)
+    for line, name in ((cut, "cut"), (no, "no")):
+        assert line == f"{tmp_path / name}.png is not shown: it is no whole PNG file"
+    assert folder.startswith(f"{tmp_path}/folder.png is not shown: ")
+
+
 def test_codes_of_test_images_stand_in_the_projector(study: Path, tmp_path: Path) -> None:
     write_view(read(study, embeddings=True), tmp_path)
     configs = {path.parent.name for path in tmp_path.glob("*/projector_config.pbtxt")}
@@ -289,6 +308,24 @@ def test_a_study_without_a_finished_run_opens(study: Path, tmp_path: Path) -> No
     shown = {path.name for path in (tmp_path / "view").iterdir()}
     assert shown == {"seed=2", "study, 0 of 1 runs finished"}
     assert len(curve(tmp_path / "view" / "seed=2", "val/mse")) == 2
+
+
+def test_a_study_that_has_not_begun_is_told(tmp_path: Path) -> None:
+    record_sweep(tmp_path, "stelab train ...", {"a": ["seed=0"]})
+    with pytest.raises(InputError, match="^no run of the study has begun$"):
+        read(tmp_path)
+
+
+def test_a_view_is_put_in_the_place_of_the_old_one_or_nowhere(study: Path, tmp_path: Path) -> None:
+    view, folder = read(study), tmp_path / "view"
+    for _ in range(2):
+        write_anew(view, folder)
+        assert {*view.runs} < {path.name for path in folder.iterdir()}
+        (folder / "left").touch()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="^the view cannot be written to .*/file: "):
+        write_anew(view, tmp_path / "file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "view"]
 
 
 def test_a_view_is_brought_up_to_date(study: Path, tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from stelab.engine.studies import documents
 from stelab.engine.studies.documents import read_json, read_yaml
 
 YAML: list[tuple[str, Any]] = [
@@ -68,6 +70,15 @@ def test_what_makes_more_than_stands_there_is_refused(
     assert reason in str(error.value)
     assert str(error.value).startswith("a.yaml")
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_deep_yaml_is_refused_without_libyaml_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "_LOADER", yaml.SafeLoader)
+    (path := tmp_path / "a.yaml").write_text("[" * 3000)
+    with pytest.raises(ValueError, match=r"^a.yaml is nested more than 32 deep$"):
+        read_yaml(path, limit=2**20)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import stelab
 from stelab.engine.errors import InputError
 from stelab.engine.files import link_atomically, write_atomically
 from stelab.engine.studies import Run, read_finished, read_run
+from stelab.engine.studies.record import git_state, record_death
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
@@ -49,6 +51,27 @@ def test_a_run_reads_back(trained: Run) -> None:
     assert run.config["names"]["estimator"] == "identity"
     assert run.config["model"]["binarizer"]["threshold"]["value"] == 0.0
     assert read_finished(trained.folder) == run
+
+
+def test_a_job_that_dies_before_it_has_a_record_is_a_failed_run(tmp_path: Path) -> None:
+    cfg = stelab.compose(f"paths.outputs={tmp_path}", "seed=3")
+    folder = Path(cfg.paths.run)
+    record_death(folder, cfg, "its worker process was ended by signal 9")
+    run = read_run(folder)
+    assert (run.status, run.reason) == ("failed", "its worker process was ended by signal 9")
+    assert run.config["seed"] == 3
+    record_death(folder, cfg, "and again")  # what is over stays what it was
+    assert read_run(folder) == run
+
+
+def test_without_git_a_record_says_nothing_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = git_state()
+    git_state.cache_clear()
+    with monkeypatch.context() as without:
+        without.setenv("PATH", "")
+        assert git_state() is None
+    git_state.cache_clear()
+    assert git_state() == known
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from stelab.engine.config import compose
 from stelab.engine.errors import InputError
 from stelab.engine.report.console import PlainConsole
 from stelab.engine.report.status_table import status_table
-from stelab.engine.studies.lock import locked
+from stelab.engine.studies.lock import LEASE, locked
 from stelab.engine.studies.status import RunState, state_of, survey, time_left
 from stelab.engine.studies.sweep import driving, is_driven, planned, record_sweep
 from waiting import PATIENCE, wait_until
@@ -196,6 +197,21 @@ def test_what_only_looks_like_a_driver_keeps_no_sweep_from_its_own(tmp_path: Pat
     assert not is_driven(tmp_path)
     with driving([tmp_path]):
         assert is_driven(tmp_path)
+
+
+def test_what_killed_drivers_left_behind_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    old, young = (tmp_path / "sweeps" / f"driver-{age}" for age in ("old", "young"))
+    for folder, age in ((old, 3 * LEASE), (young, 0)):
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - age, time.time() - age))
+    with driving([tmp_path]):
+        assert young.exists() and not old.exists()
+
+
+def test_a_file_where_sweeps_are_listed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "sweeps").touch()
+    with pytest.raises(InputError, match="sweeps must be a folder, but a file is there: move it"):
+        record_sweep(tmp_path, "stelab train ...", {"a": ["seed=0"]})
 
 
 def test_watching_goes_on_in_the_gap_between_two_jobs(

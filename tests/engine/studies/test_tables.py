@@ -276,6 +276,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         lambda run: (run / "metrics.csv").write_text("x" * 200_000 + "\n"),
         *("broken", "metrics.csv: field larger than field limit"),
     ),
+    "a number in words": (
+        lambda run: edit(run / "metrics.csv", "\n0,2,", "\n0,2,x"),
+        *("broken", "metrics.csv: 'x0."),
+    ),
+    "lines without end": (
+        lambda run: (run / "metrics.csv").write_text("epoch,step" + "\n" * 5_000_001),
+        *("broken", "metrics.csv: it has more than 10000000 fields"),
+    ),
     "no metrics.csv": (
         lambda run: (run / "metrics.csv").unlink(),
         *("broken", "metrics.csv: No such file or directory"),
@@ -397,6 +405,22 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "metrics that are none": (
         lambda run: change_record(run, metrics={"test/mse": "0.1", "val/mse": [1], "x/y": {}}),
         *("broken", "run.json: test/mse is 0.1, val/mse is [1], x/y is {}"),
+    ),
+    "a list for the metrics": (
+        lambda run: change_record(run, metrics=[]),
+        *("unreadable", "run.json: metrics must be a table, got []"),
+    ),
+    "a metric that a terminal obeys": (
+        lambda run: change_record(run, metrics={"\x1b[2J": 0.5}),
+        *("unreadable", r"run.json: metrics has an entry '\x1b[2J'"),
+    ),
+    "what else a record says": (
+        lambda run: change_record(run, effect=7, tags="mine", epochs=0),
+        *("unreadable", "run.json: effect is 7, tags is mine, epochs is 0"),
+    ),
+    "keys of several types": (
+        lambda run: change_config(run, lambda config: config["model"].update({1: "a"})),
+        *("broken", "config.yaml has a table with keys of several types"),
     ),
     "a pipe for run.json": (
         lambda run: pipe(run / "run.json"),

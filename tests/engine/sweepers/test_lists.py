@@ -176,6 +176,7 @@ MISTAKES = [
     (["sweep=grid", "optimizer.lr=interval(0,1)"], "only sweep=optuna takes one"),
     (["sweep=ablation", "optimizer.lr=interval(0,1)"], "only sweep=optuna takes one"),
     (["sweep=grid", "estimator=glob(typo*)"], "matches nothing"),
+    (["sweep=grid", f"seed=range(0.5,{10**400})"], "has more than 10000 values: give fewer"),
     (
         ["sweep=nope"],
         "sweep=nope does not exist (available: ablation, grid, optuna, paired, table)",
@@ -247,3 +248,22 @@ def test_sweepers_launch_what_is_planned(cli: Cli, tmp_path: Path) -> None:
         (run.config["seed"], run.config["optimizer"]["lr"]) for run in map(read_run, folders)
     )
     assert made == [(0, 0.01), (1, 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("foreign", "rates", "states"),
+    [
+        ("hydra/launcher=basic", "0.1,0.2", ["finished", "finished"]),
+        ("hydra/sweeper=basic", "0.1,1e38", ["finished", "failed"]),
+    ],
+)
+def test_a_foreign_launcher_or_sweeper_runs_the_jobs(
+    cli: Cli, tmp_path: Path, foreign: str, rates: str, states: list[str]
+) -> None:
+    fast = ("debug=fast", "model=mlp", "optimizer=sgd", f"optimizer.lr={rates}")
+    result = cli("train", "-m", foreign, *fast)
+    assert result.returncode == int("failed" in states), result.stderr
+    assert "Traceback" not in result.stderr
+    runs = map(read_run, (tmp_path / "outputs" / "debug").glob("*-s0-*"))
+    by_rate = sorted(runs, key=lambda run: float(run.config["optimizer"]["lr"]))
+    assert [run.status for run in by_rate] == states

@@ -121,3 +121,17 @@ def test_searches_at_once_share_a_study_and_its_pruner(start: Start, tmp_path: P
     states = [t.state for t in trials(tmp_path)]
     assert {TrialState.PRUNED, TrialState.COMPLETE} <= set(states)
     assert len({tuple(t.params.items()) for t in trials(tmp_path)}) <= 5 + 1
+
+
+def test_a_search_in_the_wrong_direction_is_refused_and_one_without_a_value_says_so(
+    cli: Cli, tmp_path: Path
+) -> None:
+    search = (*FAST, "hydra.sweeper.n_trials=1", "optimizer=sgd")
+    other = cli("train", *search, "optimizer.lr=interval(0.1,0.2)", "better=higher")
+    assert other.returncode == 2
+    assert "hydra.sweeper.direction must be maximize: better=higher" in other.stderr
+    assert not runs(tmp_path)
+    result = cli("train", *search, "optimizer.lr=interval(1e37,1e38)")
+    assert result.returncode == 1, result.stderr
+    assert "\nno trial of debug-" in result.stdout and " has a value\n" in result.stdout
+    assert [run.status for run in runs(tmp_path).values()] == ["failed"]

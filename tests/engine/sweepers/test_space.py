@@ -127,6 +127,7 @@ MISTAKES = [
         + ["+hydra.sweeper.pruner.n_startup_trials=-1"],
         "optuna.pruners.MedianPruner refuses its arguments: ValueError",
     ),
+    (["optimizer.lr=interval(0,1e400)"], "'optimizer.lr=interval(0,1e400)' must have finite ends"),
     (["optimizer.lr=interval(1,0)"], "must go from the lower to the higher end"),
     (["optimizer.lr=tag(log,interval(0,1))"], "tagged log, so it must begin above 0"),
     (["optimizer.lr=tag(lgo,interval(1,2))"], "has the tag lgo; the only one is log"),

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -166,6 +167,42 @@ def test_failures_and_nan_are_told_as_failed(tmp_path: Path, slots: int) -> None
     assert {COMPLETE, FAIL} == set(sweep.states())
     if slots == 1:  # the second replicate of a failed trial is not started
         assert len(ran) == 12 + sweep.states().count(COMPLETE)
+
+
+def test_a_job_that_left_no_record_is_a_failed_trial(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, [LR], 1)
+    with sweep.trials.driven(failed_again=False):
+        job = next(sweep.trials.jobs())
+        assert job is not None
+        sweep.trials.done(job)
+    assert sweep.states() == [FAIL]
+
+
+def test_what_is_drawn_twice_is_trained_once_where_points_cannot_be_counted(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, [LR], 2, seeds=(0,))
+    for _ in range(2):
+        sweep.study.enqueue_trial({"lr": 0.5})
+    ran = sweep.run(loss)
+    assert ran[0] == "lr=0.5 seed=0" and len({*ran}) == len(ran) == 2
+    first, second, _ = sweep.study.trials
+    assert second.user_attrs["same_as"] == first.number
+    assert (second.state, second.value) == (COMPLETE, first.value)
+
+
+def test_a_trial_that_nobody_has_signed_is_left_alone_while_it_is_young(tmp_path: Path) -> None:
+    """A sweep may be between its making and its signature, or was killed there."""
+    sweep = Sweep(tmp_path, [LR], 3)
+    now = datetime.now()
+    for age, lr in ((timedelta(), 0.25), (timedelta(days=1), 0.75)):
+        trial = optuna.trial.create_trial(
+            state=RUNNING, params={"lr": lr}, distributions={"lr": LR.distribution()}
+        )
+        trial.datetime_start = now - age
+        sweep.study.add_trial(trial)
+    with sweep.trials.driven(failed_again=False):
+        assert sweep.states() == [RUNNING, FAIL, TrialState.WAITING]
+        assert next(sweep.trials.jobs()) is not None
+    assert sweep.study.trials[2].params == {"lr": 0.75}
 
 
 def test_a_combination_that_is_refused_is_a_failed_trial(
