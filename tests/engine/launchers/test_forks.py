@@ -7,25 +7,29 @@ import signal
 import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from stelab.engine.launchers.forks import ForkServer, fork_server, importing_early
 
+IMPORTED = "what_the_server_imports"
+
 
 @pytest.fixture
-def server() -> Iterator[ForkServer]:
-    server = ForkServer(["colorsys"])
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
+    (tmp_path / f"{IMPORTED}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    server = ForkServer([IMPORTED])
     yield server
     server.close()
 
 
 def tell(connection: Connection) -> None:
-    connection.send((dict(os.environ), "colorsys" in sys.modules, sys.argv))
+    connection.send((dict(os.environ), IMPORTED in sys.modules, sys.argv))
 
 
 def test_a_worker_has_what_was_imported_and_an_environment_of_its_own(server: ForkServer) -> None:
-    assert "colorsys" not in sys.modules
     for number in range(2):
         environment = {"OWN": str(number), "PATH": "elsewhere"}
         worker = server.fork(tell, environment)

@@ -108,6 +108,7 @@ LOCAL = [
     path.stem
     for path in sorted(Path(CONF_DIR, "data").glob("*.yaml"))
     if not {"root", "folder", "path"} & set(OmegaConf.load(path))
+    and path.stem != "blank"  # no images of anything
 ]
 
 
