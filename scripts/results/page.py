@@ -133,13 +133,17 @@ def _table(experiment: Experiment) -> str:
     ]
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for row, verdict in zip(experiment.published, experiment.verdicts(), strict=True):
+        if math.isnan(row.value) and verdict.word == "not run":  # there is no number at all
+            continue
         cells = [written(row.setting.get(key, "")) for key in keys]
         cells += [_metric(row), _value(row.value, row.sd, row.n, digits)]
         cells += [_value(verdict.ours.mean, verdict.ours.std, verdict.ours.n, digits)]
         cells += [_difference(verdict, digits), f"{row.within:g}", verdict.word]
         lines.append(f"| {' | '.join(cells)} |")
     sources = "; ".join(dict.fromkeys(row.source for row in experiment.published if row.source))
-    return "\n".join([*lines, "", f"Published: {sources}.", ""])
+    if len(lines) == 2:
+        return ""
+    return "\n".join([*lines, "", *([f"Published: {sources}.", ""] if sources else [])])
 
 
 def _metric(row: Published) -> str:
@@ -176,6 +180,6 @@ def _provenance(runs: Runs) -> str:
     hours = table["timings.seconds"].sum() / 3600
     names = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
-        f"{len(table)} runs, {hours:.1f} hours in all, beside other work; {machines}, threads a "
-        f"run: {threads}; {names}.\n"
+        f"{len(table)} runs; their times add up to {hours:.1f} hours, beside other work, those of a "
+        f"stack each in full; {machines}, threads a run: {threads}; {names}.\n"
     )
