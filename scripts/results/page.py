@@ -180,6 +180,6 @@ def _provenance(runs: Runs) -> str:
     hours = table["timings.seconds"].sum() / 3600
     names = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
-        f"{len(table)} runs; their times add up to {hours:.1f} hours, beside other work, those of a "
-        f"stack each in full; {machines}, threads a run: {threads}; {names}.\n"
+        f"{len(table)} runs; their times add up to {hours:.1f} hours, beside other work, those of "
+        f"a stack each in full; {machines}, threads a run: {threads}; {names}.\n"
     )
