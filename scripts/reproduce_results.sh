@@ -10,5 +10,11 @@ archive=$root/results/$name/runs.tar.xz
 [ -e "$archive" ] || { echo "there is no $archive: nothing is stored of $name" >&2; exit 2; }
 bootstrap all
 again=(paths.outputs="$root/outputs/again")
+options=(against="$archive")
+if [ -e "$root/results/$name/published.csv" ]; then  # by what was published, not by the task's headline
+    metrics=$("$venv/bin/python" -c 'import csv, sys
+print(",".join(dict.fromkeys(row["metric"] for row in csv.DictReader(sys.stdin))))' <"$root/results/$name/published.csv")
+    options+=(metric="$metrics")
+fi
 "$venv/bin/stelab" train experiment="$name" study="$name" "${again[@]}" "${@:2}"
-exec "$venv/bin/stelab" compare study="$name" "${again[@]}" against="$archive"
+exec "$venv/bin/stelab" compare study="$name" "${again[@]}" "${options[@]}"

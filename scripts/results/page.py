@@ -116,7 +116,7 @@ def _section(experiment: Experiment) -> str:
             blocks.append(f"![{alt}](results/{experiment.name}.png)\n")
         blocks.append(_provenance(experiment.runs))
     blocks += [f"- {note.strip()}" for note in about.notes]
-    return "\n".join([*blocks, ""])
+    return "\n".join([*filter(None, blocks), ""])
 
 
 def _table(experiment: Experiment) -> str:
