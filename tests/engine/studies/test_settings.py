@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import cProfile
 import itertools
+import pstats
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -285,3 +287,19 @@ def test_a_network_and_its_data() -> None:
         {"model": "conv", "data": "mnist5k"},
         {"model": "conv", "data": "mnist"},
     ]
+
+
+@pytest.mark.parametrize("composed", [True, False])
+def test_twice_the_runs_are_twice_the_work(composed: bool) -> None:
+    def calls(count: int) -> int:
+        several = [
+            replace(run, config={**run.config, "seed": i}, record=run.record if composed else {})
+            for i in range(count)
+        ]
+        with cProfile.Profile() as profile:
+            assert len(swept(several)) == count
+        found: int = pstats.Stats(profile).total_calls  # type: ignore[attr-defined]
+        return found
+
+    (run,) = runs("seed=0")
+    assert calls(200) < 2.1 * calls(100)

@@ -76,7 +76,8 @@ def _configured(runs: Sequence[Run]) -> list[Flat]:
     """Return the keys of config.yaml in which runs differ, but for copies of another key."""
     configs = [without_later(run.config) for run in runs]
     originals = [{k: plain_value(v) for k, v in _leaves(config)} for config in configs]
-    copies = {key for flat in originals for key in flat if _is_copy(key, originals)}
+    keys = dict.fromkeys(key for flat in originals for key in flat)
+    copies = {key for key in keys if _is_copy(key, originals)}
     flats = [
         {
             key.removesuffix(_TARGET): run.config["names"].get(key.removesuffix(_TARGET), value)
