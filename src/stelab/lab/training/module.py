@@ -22,6 +22,7 @@ from stelab.lab.training.finite import FiniteCheck, NonFiniteError
 from stelab.lab.training.processes import EpochMeans, step_together
 from stelab.lab.training.schedules import build_schedule
 from stelab.lab.training.static_step import CompiledStep, Kind, StaticStep, Taken
+from stelab.lab.training.steps import LOSS
 from stelab.philox import Philox
 
 STREAMS = ("training", *SPLITS)
@@ -116,7 +117,7 @@ class TaskModule(pl.LightningModule):
 
     def on_after_backward(self) -> None:
         """Log the loss of a step that is watched."""
-        self.log("train/loss_step", self.step_loss)
+        self.log(LOSS, self.step_loss)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Look whether all was finite since the last step that was watched, see `EpochLoop`."""

@@ -201,21 +201,35 @@ class GradientMonitor(Callback):
 
     def _watch_threshold(self, threshold: Any, inputs: tuple[Tensor, ...], theta: Tensor) -> None:
         def note_gradient(grad: Tensor) -> None:
-            self.means.add(1, zero_grad_fraction=(grad == 0).float().mean())
+            self.means.add(1, **at_pre_activations(grad))
 
         (x,) = inputs
-        s = x.detach() - theta.detach()
-        self.means.add(1, saturation=(s.abs() > 1).float().mean())
+        self.means.add(1, **of_centred(x.detach() - theta.detach()))
         if x.requires_grad:
             x.register_hook(note_gradient)
 
     def _watch_bits(self, estimator: Any, inputs: tuple[Tensor, ...], bits: Tensor) -> None:
         def note_gradient(grad: Tensor) -> None:
-            clipped = estimator.clipped(grad).float().mean()
-            self.means.add(1, grad_norm=grad.float().norm(), clip_fraction=clipped)
+            self.means.add(1, **at_bits(grad, estimator))
 
         if bits.requires_grad:
             bits.register_hook(note_gradient)
+
+
+def of_centred(s: Tensor) -> dict[str, Tensor]:
+    """Return what `GradientMonitor` logs of centred pre-activations."""
+    return {"saturation": (s.abs() > 1).float().mean()}
+
+
+def at_pre_activations(grad: Tensor) -> dict[str, Tensor]:
+    """Return what `GradientMonitor` logs of the gradient at pre-activations."""
+    return {"zero_grad_fraction": (grad == 0).float().mean()}
+
+
+def at_bits(grad: Tensor, estimator: Any) -> dict[str, Tensor]:
+    """Return what `GradientMonitor` logs of the gradient at bits."""
+    clipped = estimator.clipped(grad).float().mean()
+    return {"grad_norm": grad.float().norm(), "clip_fraction": clipped}
 
 
 class Throughput(Callback):

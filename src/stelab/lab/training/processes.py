@@ -1,5 +1,6 @@
 """What the processes of a run add up and pass each other: means, gradients, kept state."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,14 +64,28 @@ class EpochMeans:
 
     def _totals(self) -> dict[str, Tensor]:
         """Return, by name, the weighted sum and the sum of weights in one tensor."""
-        sums = {
-            name: sum_
-            for names, s in self.sums.items()
-            for name, sum_ in zip(names, s, strict=True)
-        }
-        sums |= {name: torch.tensor(s, dtype=torch.float64) for name, s in self.restored.items()}
+        sums = {name: torch.tensor(s, dtype=torch.float64) for name, s in self.restored.items()}
+        for names, together in self.sums.items():  # a name may be in several
+            for name, sum_ in zip(names, together, strict=True):
+                sums[name] = sum_ + sums[name].to(sum_) if name in sums else sum_
         weights = self.weights
         return {name: torch.stack([s, s.new_tensor(weights[name])]) for name, s in sums.items()}
+
+
+class SharedMeans:
+    """What `EpochMeans` of several runs add together, in one tensor with a row for each run."""
+
+    def __init__(self) -> None:
+        self.sums = torch.zeros(0)
+
+    def add(self, means: Sequence[EpochMeans], weight: int, values: dict[str, Tensor]) -> None:
+        """Add values, ``(runs,)`` each, as `EpochMeans.add` does for each run."""
+        names, new = tuple(values), torch.stack([*values.values()], 1)
+        if self.sums.shape != new.shape:
+            self.sums = torch.zeros_like(new, dtype=torch.float64)
+        for each, row in zip(means, self.sums.unbind(), strict=True):
+            each.lend(names, row, weight)
+        self.sums.add_(new, alpha=weight)
 
 
 def step_together(optimizer: Optimizer, strategy: Strategy) -> None:

@@ -27,6 +27,8 @@ from stelab.lab.training.finite import NonFiniteError, locate
 from stelab.lab.training.interrupts import Interrupts
 from stelab.lab.training.isolation import begin, isolated
 from stelab.lab.training.module import TaskModule
+from stelab.lab.training.monitors import GradientMonitor
+from stelab.lab.training.probes import Zeros
 from stelab.lab.training.stackable import why_alone
 from stelab.lab.training.stacked_step import StackedStep, signature
 from stelab.lab.training.steps import SECONDS, EpochLoop
@@ -194,6 +196,7 @@ class _Stack:
         self.members: list[Seat] = []  # of the program
         self.program: StackedStep | None = None
         self.traced: dict[Any, Callable[..., Any]] = {}
+        self.zeros: list[Zeros] = []  # where gradients are looked at
 
     def train(self) -> None:
         """Train all to their end; the last by itself, which needs no stack."""
@@ -206,9 +209,12 @@ class _Stack:
             watched = [seat for seat in self.seats if seat not in unseen]
             if due := [s for s in self.seats if s.failure or (s in unseen and _is_watched(s))]:
                 self._resume(due)
-            elif looking := [seat for seat in unseen if _is_looked_into(seat)]:
-                for seat in looking:
-                    self._step_alone(seat)
+            elif looking := [seat for seat in unseen if _monitors(seat)]:
+                if looking == self.seats and self._looks_together():
+                    self._step(looks=True)
+                else:
+                    for seat in looking:
+                        self._step_alone(seat)
             elif odd := self._odd(watched):
                 for seat in odd:
                     seat.loss = None
@@ -230,7 +236,9 @@ class _Stack:
         examples = [seat.example for seat in self.seats]
         batch = {name: torch.stack([e[name] for e in examples]) for name in examples[0]}
         try:
-            StackedStep(self._modules(), self.traced).require_same(batch)
+            program = StackedStep(self._modules(), self.traced)
+            program.require_same(batch)
+            self.zeros = program.looks(examples[0])
             executor, reason = f"stacked of {len(self.seats)}", ""
         except Exception as error:  # whatever a layer makes of tensors where it had numbers
             executor, reason = None, f"its step is no program for many: {first_line(error)}"
@@ -268,34 +276,42 @@ class _Stack:
             return []
         return [seat for seat, size in zip(watched, sizes, strict=True) if size != whole]
 
-    def _step(self) -> None:
+    def _step(self, *, looks: bool = False) -> None:
         """Take one step of all; what goes wrong with it as a whole is a failure of each run."""
         try:
-            self._step_all()
+            self._step_all(looks=looks)
         except Exception as error:
             for seat in self.seats:
                 seat.failure = error
 
-    def _step_all(self) -> None:
+    def _looks_together(self) -> bool:
+        """Whether all look into the coming step by a monitor whose means a stack can make."""
+        watching = [_monitors(seat) for seat in self.seats]
+        return bool(self.zeros) and all(
+            [type(monitor) for monitor in monitors] == [GradientMonitor] for monitors in watching
+        )
+
+    def _step_all(self, *, looks: bool) -> None:
         """Take it, and count it where nobody watches; the loss of a run is read on the host."""
         if self.members != self.seats:
             self.program = StackedStep(self._modules(), self.traced)
             self.members = list(self.seats)
         assert self.program is not None
-        batch = self._batch()
-        gradients, checked, logged = self.program.differentiate(
-            batch, [m.global_step for m in self._modules()]
-        )
+        monitors = [_monitors(seat)[0] for seat in self.seats] if looks else []
+        batch, at = self._batch(), [m.global_step for m in self._modules()]
+        zeros = self.zeros if looks else []
+        gradients, checked, logged, seen = self.program.differentiate(batch, at, zeros=zeros)
         failed = (~checked.isfinite().all(1)).nonzero().flatten().tolist()
         with self.program.unmoved(failed):
             self.program.move(gradients)
         self.program.record(logged, len(batch["images"][0]))
-        for i, seat in enumerate(self.seats):
-            seat.loss = checked[i, 0]
+        self.program.record_looks(seen, monitors)
+        for i, (seat, loss) in enumerate(zip(self.seats, checked[:, 0].unbind(), strict=True)):
+            seat.loss = loss
             if i in failed:
                 self._fail(seat, {name: part[i] for name, part in batch.items()})
             if _wish(seat).batch is None:
-                _wish(seat).loop.count()
+                _wish(seat).loop.count(loss)
 
     def _fail(self, seat: Seat, batch: Batch) -> None:
         module, step = seat.module, _wish(seat).loop.global_step
@@ -336,9 +352,10 @@ def _is_watched(seat: Seat) -> bool:
     return _wish(seat).loop.is_watched()
 
 
-def _is_looked_into(seat: Seat) -> bool:
+def _monitors(seat: Seat) -> list[Any]:
+    """Return who looks into the coming step of a run."""
     loop = _wish(seat).loop
-    return bool(loop.watching(loop.batch_progress.current.ready))
+    return loop.watching(loop.batch_progress.current.ready)
 
 
 def _batches(seat: Seat) -> Batches:

@@ -14,7 +14,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from stelab.annealing import Scheduled
 from stelab.categorical import MVE
 from stelab.lab.data.datamodule import Batch
+from stelab.lab.tasks.base import binary_layers
 from stelab.lab.training.module import STREAMS, TaskModule
+from stelab.lab.training.monitors import at_bits, at_pre_activations, of_centred
+from stelab.lab.training.probes import Zeros, passing
+from stelab.lab.training.processes import SharedMeans
 from stelab.lab.training.stacked_update import OWN, StackedUpdate
 from stelab.philox import Philox
 from stelab.quantizers import Quantizer
@@ -23,6 +27,12 @@ _DESCRIBES = ("exactness", "randomness")  # attributes that compute nothing
 _SHAPES = ("quantile",)  # numbers that choose what is computed
 _CLOSE = 1e-2  # of the gradient's norm: rounding may flip a bit
 _NOT_TENSORS = (Quantizer, MVE)  # whose numbers must be Python's
+
+
+Differentiated = tuple[Any, ...]
+"""The gradients of the trained parameters, stacked; of each run its loss and its largest
+pre-activation, ``(runs, 2)``; what is logged, ``(runs,)`` each; and, where gradients are looked at,
+what `GradientMonitor` logs of each layer."""
 
 
 class StackedStep:
@@ -60,31 +70,46 @@ class StackedStep:
         ]
         self.update: StackedUpdate | None = None
         self.at: list[int] = []  # the steps that the runs are at, and the same as a tensor
-        self.sums = torch.zeros(0)
+        self.steps = torch.zeros_like(self.seeds)
+        self.logged, self.watched = SharedMeans(), SharedMeans()
 
     def differentiate(
-        self, batch: Batch, at: Sequence[int]
-    ) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
+        self, batch: Batch, at: Sequence[int], *, zeros: Sequence[Zeros] = ()
+    ) -> Differentiated:
         """Pass stacked batches, ``(runs, batch, ...)`` each, at these steps of the runs.
 
-        Returns:
-            The gradients of the trained parameters, stacked; of each run its loss and its largest
-            pre-activation, ``(runs, 2)``; and what is logged, ``(runs,)`` each.
+        Args:
+            batch: The batches.
+            at: The steps.
+            zeros: Where gradients are looked at in this step, see `looks`.
         """
+        count = len(self.modules)
+        every = [tuple(zero.expand(count, *zero.shape) for zero in layer) for layer in zeros]
         if at != self.at:  # the first step, or some took one alone
-            self.at, self.steps = list(at), self.seeds.new_tensor(at)
-        arguments = (self.tensors, self.values, batch, self.seeds, self.steps)
-        key = (str(self.seeds.device), *((name, *part.shape) for name, part in batch.items()))
+            self.at = list(at)
+            self.steps.copy_(torch.tensor(at))
+        arguments = (self.tensors, self.values, batch, self.seeds, self.steps, every)
+        shapes = ((name, *part.shape) for name, part in batch.items())
+        key = (str(self.seeds.device), *shapes, len(zeros))
         if key not in self.programs:
             self.programs[key] = self._trace(arguments)
         with torch.no_grad():
-            gradients, checked, logged = self.programs[key](*arguments)
-        return [gradients[name] for name in self.trained], checked, logged
+            gradients, *others = self.programs[key](*arguments)
+        return [gradients[name] for name in self.trained], *others
+
+    def looks(self, batch: Batch) -> list[Zeros]:
+        """Return where `GradientMonitor` looks in a run's batch; nothing where it has to alone."""
+        module, buffers = self.modules[0], [tensor.clone() for _, tensor in self._buffers()]
+        with passing(module.model) as passed:
+            module.take(batch, Philox(module.seed, 0, STREAMS.index("training")))
+        self._put_back(buffers)
+        zeros = passed.zeros(len(binary_layers(module.model))) or []
+        return zeros if len(set(map(len, zeros))) == 1 else []  # else not the same of all layers
 
     def require_same(self, batch: Batch) -> None:
         """Raise ValueError, which says why, unless a step's gradients are those of each run."""
         buffers = [tensor.clone() for name, tensor in self._buffers()]
-        stacked, _, _ = self.differentiate(batch, [0] * len(self.modules))
+        stacked, *_ = self.differentiate(batch, [0] * len(self.modules))
         self._put_back(buffers)
         for i, module in enumerate(self.modules):
             draws = Philox(module.seed, 0, STREAMS.index("training"))
@@ -134,32 +159,40 @@ class StackedStep:
                 self.tensors[name].copy_(torch.tensor(shares))
 
     def record(self, logged: dict[str, Tensor], examples: int) -> None:
-        """Add what is logged to the runs' epoch means, which are views of one tensor."""
-        names = tuple(logged)
-        if self.sums.shape != (len(self.modules), len(names)):
-            like = next(iter(logged.values()))
-            self.sums = like.new_zeros(len(self.modules), len(names), dtype=torch.float64)
-        for module, row in zip(self.modules, self.sums, strict=True):
-            module.means["train"].lend(names, row, examples)
-        self.sums.add_(torch.stack([*logged.values()], 1), alpha=examples)
+        """Add what is logged to the runs' epoch means."""
+        self.logged.add([module.means["train"] for module in self.modules], examples, logged)
+
+    def record_looks(self, seen: Sequence[dict[str, Tensor]], monitors: Sequence[Any]) -> None:
+        """Add what is seen of each layer to the monitors' epoch means."""
+        for values in seen:
+            self.watched.add([monitor.means for monitor in monitors], 1, values)
 
     def _trace(self, arguments: Any) -> Callable[..., Any]:
         """Write down what the step of all runs computes, without computing it."""
         template = self.modules[0]
-        step = _Step(template)
+        step, layers = _Step(template), binary_layers(template.model)
 
-        def of_a_run(tensors: Any, values: Any, batch: Batch, seed: Tensor, at: Tensor) -> Any:
+        def of_a_run(
+            tensors: Any, values: Any, batch: Batch, seed: Tensor, at: Tensor, zeros: Any
+        ) -> Any:
             trained = {name: tensors[name] for name in self.trained}
             others = {name: tensors[name] for name in tensors if name not in trained}
 
             # Buffers are an argument of what is differentiated, as only these may be written to.
-            def loss(trained: Any, others: Any) -> Any:
+            def loss(trained: Any, zeros: Any, others: Any) -> Any:
                 named = {f"module.{name}": t for name, t in (trained | others).items()}
-                return functional_call(step, named, (batch, seed, at))
+                with passing(template.model, zeros) as passed:
+                    value, noted = functional_call(step, named, (batch, seed, at))
+                return value, (noted, [of_centred(s) for s in passed.centred])
 
+            by = grad(loss, (0, 1), has_aux=True)
             with _assigned(template, values):
-                gradients, (checked, logged) = grad(loss, has_aux=True)(trained, others)
-            return gradients, checked, logged
+                (gradients, looked), (noted, seen) = by(trained, zeros, others)
+                for found, (x, *bits), layer in zip(seen, looked, layers, strict=False):
+                    found |= at_pre_activations(x)
+                    for gradient in bits:
+                        found |= at_bits(gradient, layer.estimator)
+            return gradients, *noted, seen if zeros else []
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.profilers import PassThroughProfiler
@@ -13,6 +14,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 SECONDS = 0.25  # between two steps that everybody sees, at most
+LOSS = "train/loss_step"
 _AROUND_A_STEP = (
     *("on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward"),
     *("on_before_zero_grad", "on_before_optimizer_step"),
@@ -34,13 +36,18 @@ class EpochLoop(_TrainingEpochLoop):
       all of them. Where its attribute ``plain`` is true, ``on_train_batch_start`` and
       ``on_train_batch_end`` are all that it needs of the steps that it watches, and neither logs
       nor asks how far training is: the steps are taken here, with these two hooks;
-    - it is the last of the epoch or of training, the trainer logs it, or validates after it;
+    - it is the last of the epoch or of training, the trainer validates after it, or logs more of it
+      than its loss, which is noted, and written with what is logged next;
     - a quarter of a second has passed: signals, progress and logs wait no longer.
 
     What a step computes is the same in either case: how many are watched changes no number. Runs of
     several processes, or with accumulated gradients, scaled losses or a profiler take Lightning's
     way alone.
     """
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.noted: list[tuple[int, Tensor]] = []  # steps, and their losses, to be logged
 
     def advance(self, data_fetcher: Any) -> None:
         """Take steps up to the next that is watched, and that one."""
@@ -52,24 +59,47 @@ class EpochLoop(_TrainingEpochLoop):
             self.watchers = [w for c in others if (w := _watcher(c))]
             module = self.trainer.lightning_module
             self.moves_batches = moves_batches(module, self.trainer.datamodule)
-            if module.seat is None or not module.seat.take(self, data_fetcher):
-                while not self.is_watched() and time.monotonic() < end:
-                    self.step(data_fetcher)
+            try:
+                if module.seat is None or not module.seat.take(self, data_fetcher):
+                    while not self.is_watched() and time.monotonic() < end:
+                        self.step(data_fetcher)
+            finally:
+                self._write_losses()
         super().advance(data_fetcher)
 
     def is_watched(self) -> bool:
         """Whether anybody must see the coming step, beside those whom `step` shows it."""
         trainer, index = self.trainer, self.batch_progress.current.ready
-        following = self._batches_that_stepped + 1
-        every = trainer.log_every_n_steps
         return (
             index + 1 >= trainer.num_training_batches
             or self.global_step + 1 == self.max_steps
             or trainer.should_stop
-            or (every > 0 and following % every == 0)
+            or (self._is_logged() and self._logs_more())
             or self._is_validated_after(index)
             or any(watches(trainer, index) for watches in self.watchers)
         )
+
+    def _is_logged(self) -> bool:
+        """Whether the trainer logs the coming step."""
+        every = self.trainer.log_every_n_steps
+        return every > 0 and (self._batches_that_stepped + 1) % every == 0
+
+    def _logs_more(self) -> bool:
+        """Whether a step had more to log, in this epoch, than its loss."""
+        logged = [result.meta for result in self._results.values()]
+        return any(meta.on_step and meta.name != LOSS for meta in logged)
+
+    def _write_losses(self) -> None:
+        """Log the losses that were noted; no checkpoint is of a step whose loss is not written."""
+        noted, self.noted = self.noted, []
+        if not noted:
+            return
+        epoch, losses = self.trainer.current_epoch, torch.stack([loss for _, loss in noted])
+        for (step, _), loss in zip(noted, losses.tolist(), strict=True):
+            for logger in self.trainer.loggers:
+                logger.log_metrics({LOSS: loss, "epoch": epoch}, step=step)
+        for logger in self.trainer.loggers:
+            logger.save()
 
     def _is_validated_after(self, index: int) -> bool:
         trainer = self.trainer
@@ -106,7 +136,7 @@ class EpochLoop(_TrainingEpochLoop):
             return loss
 
         module.optimizer_step(trainer.current_epoch, index, optimizer, closure)
-        self.count()
+        self.count(module.step_loss)
         for callback in watching:
             callback.on_train_batch_end(trainer, module, None, batch, index)
 
@@ -122,8 +152,10 @@ class EpochLoop(_TrainingEpochLoop):
         progress.increment_started()
         return batch
 
-    def count(self) -> None:
+    def count(self, loss: Tensor) -> None:
         """Count the step under way, which was taken, and move what follows the steps."""
+        if self._is_logged() and self.trainer.loggers:
+            self.noted.append((self._batches_that_stepped, loss.clone()))
         progress, steps = self.batch_progress, self.automatic_optimization.optim_progress.optimizer
         for part in (steps.zero_grad, steps.step):
             part.increment_ready()
