@@ -1,8 +1,4 @@
-"""A static step and its update as CUDA graphs: captured once, and repeated without the host.
-
-No GPU was at hand when this was written. What is captured, `StaticStep.differentiate`, is tested on
-a CPU; capturing it is not.
-"""
+"""A static step and its update as CUDA graphs: captured once, and repeated without the host."""
 
 from __future__ import annotations
 
@@ -23,21 +19,25 @@ _WARM_UP = 3  # steps before the one that is captured
 _capturing = partial(torch.cuda.graph, capture_error_mode="thread_local")
 
 
-class CapturedStep(StaticStep):
-    """`StaticStep` as a graph.
+class Captured:
+    """What is computed of a batch, as a graph.
 
-    The first steps are taken as ever, on a stream of their own, while libraries set themselves up.
+    At first it is computed as ever, on a stream of its own, while libraries set themselves up.
+
+    Args:
+        compute: Whatever else it reads has to lie where it is.
+        device: Where.
     """
 
-    def __init__(self, module: Takes, *, size: int):
-        super().__init__(module, size=size)
+    def __init__(self, compute: Callable[[Batch], Any], device: torch.device):
+        self.compute, self.device = compute, device
         self.left = _WARM_UP
-        self.stream = torch.cuda.Stream(self.number.device)
+        self.stream = torch.cuda.Stream(device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.batch: Batch = {}  # what the graph reads
 
-    def run(self, batch: Batch) -> Differentiated:
-        """Repeat the graph with this batch; what it returns is overwritten by the next step."""
+    def __call__(self, batch: Batch) -> Any:
+        """Repeat the graph with this batch; what it returns is overwritten by the next."""
         if not self.batch:
             self.batch = {name: part.clone() for name, part in batch.items()}
         for name, part in batch.items():
@@ -48,16 +48,29 @@ class CapturedStep(StaticStep):
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
             with _capturing(self.graph):  # which computes nothing yet
-                self.made = super().run(self.batch)
+                self.made = self.compute(self.batch)
         self.graph.replay()
         return self.made
 
-    def _warm_up(self) -> Differentiated:
-        current = torch.cuda.current_stream(self.number.device)
+    def _warm_up(self) -> Any:
+        current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
-            made = super().run(self.batch)
+            made = self.compute(self.batch)
         current.wait_stream(self.stream)
+        return made
+
+
+class CapturedStep(StaticStep):
+    """`StaticStep` as a graph."""
+
+    def __init__(self, module: Takes, *, size: int):
+        super().__init__(module, size=size)
+        self.captured = Captured(super().run, self.number.device)
+
+    def run(self, batch: Batch) -> Differentiated:
+        """Repeat the graph with this batch."""
+        made: Differentiated = self.captured(batch)
         return made
 
 

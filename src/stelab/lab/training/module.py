@@ -92,7 +92,9 @@ class TaskModule(pl.LightningModule):
                 break
 
     def _static_step(self) -> StaticStep | None:
-        """Return what takes steps of whole batches; None where steps are eager."""
+        """Return what takes steps of whole batches; None where steps are eager, or a stack's."""
+        if self.seat is not None:
+            return None
         batches = cast(Batches, self.trainer.train_dataloader)
         size = min(batches.batch_size, batches.count)
         if self.kind == "compiled":

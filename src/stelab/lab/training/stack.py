@@ -301,11 +301,11 @@ class _Stack:
         batch, at = self._batch(), [m.global_step for m in self._modules()]
         zeros = self.zeros if looks else []
         gradients, checked, logged, seen = self.program.differentiate(batch, at, zeros=zeros)
+        self.program.record(logged, len(batch["images"][0]))
+        self.program.record_looks(seen, monitors)
         failed = (~checked.isfinite().all(1)).nonzero().flatten().tolist()
         with self.program.unmoved(failed):
             self.program.move(gradients)
-        self.program.record(logged, len(batch["images"][0]))
-        self.program.record_looks(seen, monitors)
         for i, (seat, loss) in enumerate(zip(self.seats, checked[:, 0].unbind(), strict=True)):
             seat.loss = loss
             if i in failed:

@@ -14,7 +14,6 @@ from stelab.lab.training.stacked_update import FUSED
 from stelab.lab.training.steps import moves_batches, sees_all_steps
 
 _ONLY: dict[str, Any] = {
-    "step": "eager",
     "precision": "32-true",
     "accumulate_grad_batches": 1,
     "gradient_clip_val": None,
@@ -55,6 +54,8 @@ def why_settings_are_alone(cfg: DictConfig) -> str:
     trainer = cfg.trainer
     if trainer.devices != 1 or trainer.strategy != "auto" or trainer.get("num_nodes", 1) != 1:
         return "stacked runs are of one device, with trainer.devices=1 and trainer.strategy=auto"
+    if trainer.get("step") == "compiled":
+        return "stacked runs have trainer.step=eager or graph, not compiled"
     for key, value in _ONLY.items():
         if (given := trainer.get(key, value)) not in (value, None):
             return f"stacked runs have trainer.{key}={value}, not {given}"

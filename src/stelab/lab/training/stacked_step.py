@@ -15,6 +15,7 @@ from stelab.annealing import Scheduled
 from stelab.categorical import MVE
 from stelab.lab.data.datamodule import Batch
 from stelab.lab.tasks.base import binary_layers
+from stelab.lab.training.captured import Captured
 from stelab.lab.training.module import STREAMS, TaskModule
 from stelab.lab.training.monitors import at_bits, at_pre_activations, of_centred
 from stelab.lab.training.probes import Zeros, passing
@@ -71,6 +72,7 @@ class StackedStep:
         self.update: StackedUpdate | None = None
         self.at: list[int] = []  # the steps that the runs are at, and the same as a tensor
         self.steps = torch.zeros_like(self.seeds)
+        self.captured: dict[Any, Captured] = {}
         self.logged, self.watched = SharedMeans(), SharedMeans()
 
     def differentiate(
@@ -88,13 +90,20 @@ class StackedStep:
         if at != self.at:  # the first step, or some took one alone
             self.at = list(at)
             self.steps.copy_(torch.tensor(at))
-        arguments = (self.tensors, self.values, batch, self.seeds, self.steps, every)
         shapes = ((name, *part.shape) for name, part in batch.items())
         key = (str(self.seeds.device), *shapes, len(zeros))
-        if key not in self.programs:
-            self.programs[key] = self._trace(arguments)
+
+        def compute(batch: Batch) -> Any:
+            arguments = (self.tensors, self.values, batch, self.seeds, self.steps, every)
+            if key not in self.programs:
+                self.programs[key] = self._trace(arguments)
+            return self.programs[key](*arguments)
+
+        if self.modules[0].kind == "graph":
+            device = self.seeds.device
+            compute = self.captured.setdefault(key, Captured(compute, device))
         with torch.no_grad():
-            gradients, *others = self.programs[key](*arguments)
+            gradients, *others = compute(batch)
         return [gradients[name] for name in self.trained], *others
 
     def looks(self, batch: Batch) -> list[Zeros]:
@@ -150,7 +159,7 @@ class StackedStep:
             optimizers = [module.trainer.optimizers[0] for module in self.modules]
             self.update = StackedUpdate(optimizers, [self.tensors[name] for name in self.trained])
         with torch.no_grad():
-            self.update(gradients)
+            self.update(gradients, at=self.at)
         self.steps.add_(1)
         self.at = [step + 1 for step in self.at]
         if self.progress:

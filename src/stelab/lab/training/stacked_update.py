@@ -33,15 +33,24 @@ class StackedUpdate:
         self.stacked = stacked
         self.is_sgd = isinstance(optimizers[0], SGD)
         self.state = {name: self._stack(name) for name in self._names()}
+        self.began_level = True  # whether all runs had taken as many steps
         if not self.is_sgd:
             self.steps = self._stack_steps()
-        self.parameters = [stack.unbind() for stack in stacked]
-        self.parts = {name: [s.unbind() for s in stacks] for name, stacks in self.state.items()}
+            self.began_level = bool((self.steps == self.steps[:, :1]).all())
+        self.began: Sequence[int] = ()
         self.scratch: list[Tensor] = []
         self.own: list[list[float]] = []  # learning rates and weight decays, also as a tensor
 
-    def __call__(self, gradients: Sequence[Tensor]) -> None:
-        """Take a step with the gradients of all runs, which may be overwritten."""
+    def __call__(self, gradients: Sequence[Tensor], *, at: Sequence[int]) -> None:
+        """Take a step with the gradients of all runs, which may be overwritten.
+
+        Args:
+            gradients: Stacked as the parameters are.
+            at: The steps that the runs are at: those that differ have corrections of their own.
+        """
+        self.began = self.began or at
+        ahead = {now - then for now, then in zip(at, self.began, strict=True)}
+        self.is_level = self.began_level and len(ahead) == 1
         # Fused kernels assume that a gradient lies in memory as its parameter does.
         pairs = zip(gradients, self.stacked, strict=True)
         gradients = [
@@ -54,7 +63,8 @@ class StackedUpdate:
             self.steps.add_(1)
         rates, decays = ({float(group[key]) for group in groups} for key in ("lr", "weight_decay"))
         if len(rates) == len(decays) == 1:
-            return self._fused(self.parameters, gradients, lr=rates.pop(), decay=decays.pop())
+            self._fused(self.stacked, gradients, lr=rates.pop(), weight_decay=decays.pop())
+            return
         own = [[float(group[key]) for group in groups] for key in ("lr", "weight_decay")]
         if own != self.own:
             self.own, self.own_on_device = own, torch.tensor(own, device=device)
@@ -68,36 +78,39 @@ class StackedUpdate:
                 gradient.addcmul_(stack, _broadcast(sign * decay, stack))
         self.scratch = self.scratch or [torch.empty_like(stack) for stack in self.stacked]
         torch._foreach_zero_(self.scratch)
-        self._fused([part.unbind() for part in self.scratch], gradients, lr=1.0, decay=0.0)
+        self._fused(self.scratch, gradients, lr=1.0, weight_decay=0.0)
         for stack, change in zip(self.stacked, self.scratch, strict=True):
             stack.addcmul_(change, _broadcast(lr, stack))
 
-    def _fused(self, to: Any, gradients: Sequence[Tensor], *, lr: float, decay: float) -> None:
-        """Move `to`, of each parameter each run's; runs with other options by a call of its own."""
-        by_run = [gradient.unbind() for gradient in gradients]
-        places: dict[Any, list[int]] = {}
-        for i, optimizer in enumerate(self.optimizers):
-            group = optimizer.param_groups[0]
-            options = {key: group[key] for key in self._options(group)}
-            places.setdefault(tuple(options.items()), []).append(i)
-        for items, runs in places.items():
-            options = dict(items) | {"lr": lr, "weight_decay": decay}
+    def _fused(self, to: Sequence[Tensor], gradients: Sequence[Tensor], **own: float) -> None:
+        """Move `to`: all runs at once where they are alike, else each parameter of each run."""
+        options = [
+            {key: group[key] for key in self._options()}
+            for group in (optimizer.param_groups[0] for optimizer in self.optimizers)
+        ]
+        states = list(self.state.values())
+        if self.is_level and all(other == options[0] for other in options):
+            steps = [] if self.is_sgd else [steps[0] for steps in self.steps]
+            return self._kernel([to, gradients, *states], steps, **options[0], **own)
+        parts = [[stack.unbind() for stack in stacks] for stacks in (to, gradients, *states)]
+        for chosen in {str(each): each for each in options}.values():
+            runs = [i for i, each in enumerate(options) if each == chosen]
+            lists = [[part[i] for part in stacks for i in runs] for stacks in parts]
+            steps = [] if self.is_sgd else [steps[i] for steps in self.steps for i in runs]
+            self._kernel(lists, steps, **chosen, **own)
 
-            def of(parts: Any, runs: list[int] = runs) -> list[Tensor]:
-                return [part[i] for part in parts for i in runs]
-
-            lists = [of(to), of(by_run), *(of(parts) for parts in self.parts.values())]
-            kernel: Any = torch._fused_sgd_
-            if self.is_sgd:
-                buffers = lists[2] if len(lists) > 2 else []
-                kernel(*lists[:2], buffers, is_first_step=False, **options)
-                continue
-            beta1, beta2 = options.pop("betas")
-            most = lists[4] if len(lists) > 4 else []
-            steps = of([steps.unbind() for steps in self.steps])
-            is_adamw = isinstance(self.optimizers[0], AdamW)
-            kernel = torch._fused_adamw_ if is_adamw else torch._fused_adam_
-            kernel(*lists[:4], most, steps, beta1=beta1, beta2=beta2, **options)
+    def _kernel(self, lists: Sequence[Sequence[Tensor]], steps: Any, **options: Any) -> None:
+        """Call torch's fused kernel, with the parts of the state as it orders them."""
+        kernel: Any = torch._fused_sgd_
+        if self.is_sgd:
+            buffers = lists[2] if len(lists) > 2 else []
+            kernel(*lists[:2], buffers, is_first_step=False, **options)
+            return
+        beta1, beta2 = options.pop("betas")
+        most = lists[4] if len(lists) > 4 else []
+        is_adamw = isinstance(self.optimizers[0], AdamW)
+        kernel = torch._fused_adamw_ if is_adamw else torch._fused_adam_
+        kernel(*lists[:4], most, steps, beta1=beta1, beta2=beta2, **options)
 
     def _names(self) -> list[str]:
         """Name what the optimizer keeps of each parameter, in the order of torch's kernel."""
@@ -106,7 +119,7 @@ class StackedUpdate:
             return ["momentum_buffer"] if group["momentum"] else []
         return ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
 
-    def _options(self, group: dict[str, Any]) -> list[str]:
+    def _options(self) -> list[str]:
         """Name the options of torch's kernel that all runs of a call share."""
         own = ("momentum", "dampening", "nesterov") if self.is_sgd else ("betas", "eps", "amsgrad")
         return [*own, "maximize"]

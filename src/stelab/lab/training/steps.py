@@ -59,6 +59,9 @@ class EpochLoop(_TrainingEpochLoop):
             self.watchers = [w for c in others if (w := _watcher(c))]
             module = self.trainer.lightning_module
             self.moves_batches = moves_batches(module, self.trainer.datamodule)
+            self.seen_from = self._seen_from()
+            schedules = self.trainer.lr_scheduler_configs
+            self.schedules_steps = any(schedule.interval == "step" for schedule in schedules)
             try:
                 if module.seat is None or not module.seat.take(self, data_fetcher):
                     while not self.is_watched() and time.monotonic() < end:
@@ -71,13 +74,25 @@ class EpochLoop(_TrainingEpochLoop):
         """Whether anybody must see the coming step, beside those whom `step` shows it."""
         trainer, index = self.trainer, self.batch_progress.current.ready
         return (
-            index + 1 >= trainer.num_training_batches
-            or self.global_step + 1 == self.max_steps
+            index >= self.seen_from
             or trainer.should_stop
             or (self._is_logged() and self._logs_more())
-            or self._is_validated_after(index)
             or any(watches(trainer, index) for watches in self.watchers)
         )
+
+    def _seen_from(self) -> float:
+        """Return the batch that is the last, or validated after: whatever callbacks watch."""
+        trainer, index = self.trainer, self.batch_progress.current.ready
+        last = trainer.num_training_batches - 1
+        if self.max_steps > 0:
+            last = min(last, index + self.max_steps - 1 - self.global_step)
+        if not trainer.enable_validation:
+            return last
+        if trainer._val_check_time_interval is not None:
+            return index
+        every = trainer.val_check_batch or math.inf
+        past = index if trainer.check_val_every_n_epoch else self.batch_progress.total.ready
+        return min(last, index + (-past - 1) % every)
 
     def _is_logged(self) -> bool:
         """Whether the trainer logs the coming step."""
@@ -100,17 +115,6 @@ class EpochLoop(_TrainingEpochLoop):
                 logger.log_metrics({LOSS: loss, "epoch": epoch}, step=step)
         for logger in self.trainer.loggers:
             logger.save()
-
-    def _is_validated_after(self, index: int) -> bool:
-        trainer = self.trainer
-        if not trainer.enable_validation:
-            return False
-        if trainer._val_check_time_interval is not None:
-            return True
-        every = trainer.val_check_batch or math.inf
-        if trainer.check_val_every_n_epoch is None:
-            index = self.batch_progress.total.ready
-        return (index + 1) % every == 0
 
     def watching(self, index: int) -> list[Any]:
         """Return who looks into the step of the epoch's batch `index`, where it is computed."""
@@ -163,9 +167,11 @@ class EpochLoop(_TrainingEpochLoop):
         steps.zero_grad.increment_completed()
         steps.step.increment_completed()
         progress.increment_processed()
-        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        if self.schedules_steps:
+            self.update_lr_schedulers("step", update_plateau_schedulers=False)
         progress.increment_completed()
-        self.update_lr_schedulers("step", update_plateau_schedulers=True)
+        if self.schedules_steps:
+            self.update_lr_schedulers("step", update_plateau_schedulers=True)
         self._batches_that_stepped += 1
 
 
