@@ -220,6 +220,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.mean = per_channel(mean)
         self.std = per_channel(std)
         self._splits: dict[str, Batch] = {}
+        self._moved: dict[tuple[str, torch.device], Batch] = {}
 
     def load(self, split: str) -> Batch:
         """Return all of a split, in a fixed order.
@@ -331,10 +332,20 @@ class ImageDataModule(pl.LightningDataModule):
         self.images(split)  # there are some
         tensors, shares = self.tensors(split), dict[str, int]()
         if self.trainer is not None:
-            device = self.trainer.strategy.root_device
-            tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+            tensors = self._on(self.trainer.strategy.root_device, split)
             shares = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
         return Batches(tensors, batch_size=batch_size, seed=seed, draw=draw, **shares)
+
+
+    def _on(self, device: torch.device, split: str) -> Batch:
+        if (split, device) not in self._moved:
+            tensors = self.tensors(split).items()
+            self._moved[split, device] = {name: tensor.to(device) for name, tensor in tensors}
+        return self._moved[split, device]
+
+    def share(self, other: ImageDataModule) -> None:
+        """Use what another, of the same images, has on a device, so that it is there once."""
+        self._moved = other._moved
 
 
 def hold_out(labels: Tensor, size: int, *, seed: int, key: str, of: str) -> tuple[Tensor, Tensor]:

@@ -60,6 +60,7 @@ class Seat:
         self.error: BaseException | None = None  # that is no result
         self.signature = ""
         self.module: TaskModule | None = None
+        self.data: ImageDataModule | None = None
         self.executor: str | None = None  # once it has others to train with
         self.reason = "no other run differs from it in numbers only"  # why it has none
         self.example: Batch = {}
@@ -83,7 +84,7 @@ class Seat:
         except BaseException as error:
             self.error = error
         finally:
-            self.is_over, self.module, self.wish = True, None, None
+            self.is_over, self.module, self.data, self.wish = True, None, None, None
             self._others_turn.release()
 
     def resume(self) -> None:
@@ -125,7 +126,7 @@ class Seat:
         """
         if reason := why_alone(module, data):
             raise Beside(f"{name} is not stacked: {reason}")
-        self.module, self.signature = module, signature(module, settings)
+        self.module, self.data, self.signature = module, data, signature(module, settings)
         self.example = data.first_batch()
         self._wait()
         if self.executor is None:
@@ -244,6 +245,8 @@ class _Stack:
             executor, reason = None, f"its step is no program for many: {first_line(error)}"
         for seat in self.seats:
             seat.executor, seat.reason, seat.example = executor, reason, {}
+            assert seat.data is not None and self.seats[0].data is not None
+            seat.data.share(self.seats[0].data)
 
     def _modules(self) -> list[TaskModule]:
         return [seat.module for seat in self.seats if seat.module is not None]
@@ -323,8 +326,6 @@ class _Stack:
         """Return the coming batches of all runs, chosen at once where they have the same images."""
         sources = [_batches(seat) for seat in self.seats]
         first = sources[0]
-        for source in sources:  # a GPU need not hold the same images once for each
-            source.tensors = first.tensors
         shared = first.draw is None and all(_wish(seat).batch is None for seat in self.seats)
         pairs = zip(self.seats, sources, strict=True)
         batches = [self._next(seat, source, shared) for seat, source in pairs]
