@@ -24,6 +24,7 @@ from waiting import PATIENCE
 from zygote import Fork, Zygote
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+collect_ignore = [] if torch.cuda.is_available() else ["gpu"]  # the rest needs none
 OF_LIBRARIES = ("PY", "TORCH", "_TORCH", "KMP_")
 
 # tests/fuzz: scripts/test tries the same few examples each time; --hypothesis-profile=long others,

@@ -29,6 +29,7 @@ from stelab.lab.training.finite import NonFiniteError
 from stelab.lab.training.run import train_checked
 from stelab.lab.training.stack import Seat, train_stacked
 from stelab.lab.training.stackable import kind, why_alone, why_settings_are_alone
+from stelab.lab.training.stacked_step import StackedStep
 from waiting import PATIENCE
 
 # Rounding decides where Adam goes that has no gradient, such as a bias before batch norm.
@@ -130,6 +131,28 @@ def test_more_runs_are_no_more_kernels(tmp_path: Path, choices: str) -> None:
             stacked(tmp_path / str(count), [*own], *shared)
         found.append(min(kernels))  # of a step that nobody watches, and that traced nothing
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("step", ["eager", "graph"])
+def test_a_stack_moves_to_the_device_that_it_trains_on(step: str) -> None:
+    """What is computed before that, on the CPU, comes along."""
+    cfg = stelab.compose(*SMALL, "estimator=bernoulli_st", "threshold=annealed")
+    modules = [build_module(cfg).train() for _ in range(2)]
+    for module in modules:
+        module.kind = step  # type: ignore[assignment]
+    example = build_data(cfg).first_batch()
+    alike = StackedStep(modules, {})
+    alike.require_same({name: torch.stack([part] * 2) for name, part in example.items()})
+    zeros = alike.looks(example)
+    assert len(zeros) == 1
+
+    moved = StackedStep([module.to("meta") for module in modules], {})
+    batch = {name: torch.stack([part] * 2).to("meta") for name, part in example.items()}
+    gradients, checked, logged, (seen,) = moved.differentiate(batch, [0, 0], zeros=zeros)
+    assert {*seen} == {"saturation", "zero_grad_fraction", "grad_norm", "clip_fraction"}
+    values = (*gradients, checked, *logged.values(), *seen.values())
+    assert {value.device.type for value in values} == {"meta"}
+    assert {len(value) for value in values} == {2}
 
 
 def test_a_loss_that_is_not_finite_ends_one_run_alone(tmp_path: Path) -> None:

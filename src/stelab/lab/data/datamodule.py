@@ -336,7 +336,6 @@ class ImageDataModule(pl.LightningDataModule):
             shares = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
         return Batches(tensors, batch_size=batch_size, seed=seed, draw=draw, **shares)
 
-
     def _on(self, device: torch.device, split: str) -> Batch:
         if (split, device) not in self._moved:
             tensors = self.tensors(split).items()

@@ -85,13 +85,16 @@ class StackedStep:
             at: The steps.
             zeros: Where gradients are looked at in this step, see `looks`.
         """
-        count = len(self.modules)
-        every = [tuple(zero.expand(count, *zero.shape) for zero in layer) for layer in zeros]
+        device, count = self.seeds.device, len(self.modules)
+        # They were made before the networks moved to where they are trained.
+        every = [
+            tuple(zero.to(device).expand(count, *zero.shape) for zero in layer) for layer in zeros
+        ]
         if at != self.at:  # the first step, or some took one alone
             self.at = list(at)
             self.steps.copy_(torch.tensor(at))
         shapes = ((name, *part.shape) for name, part in batch.items())
-        key = (str(self.seeds.device), *shapes, len(zeros))
+        key = (str(device), *shapes, len(zeros))
 
         def compute(batch: Batch) -> Any:
             arguments = (self.tensors, self.values, batch, self.seeds, self.steps, every)
@@ -99,8 +102,7 @@ class StackedStep:
                 self.programs[key] = self._trace(arguments)
             return self.programs[key](*arguments)
 
-        if self.modules[0].kind == "graph":
-            device = self.seeds.device
+        if self.modules[0].kind == "graph" and device.type == "cuda":
             compute = self.captured.setdefault(key, Captured(compute, device))
         with torch.no_grad():
             gradients, *others = compute(batch)
