@@ -323,7 +323,8 @@ class ImageDataModule(pl.LightningDataModule):
     def _evaluation_batches(self, split: str) -> Batches:
         # Who limits their number means batches of the size that is configured.
         limit = getattr(self.trainer, f"limit_{split}_batches", 1.0)
-        at_once = self._evaluated_at_once(split) if limit == 1.0 else self.batch_size
+        is_all = isinstance(limit, float) and limit == 1.0  # 1 is one batch, 1.0 are all
+        at_once = self._evaluated_at_once(split) if is_all else self.batch_size
         return self._batches(split, batch_size=at_once, seed=None)
 
     def _batches(

@@ -19,6 +19,7 @@ from stelab.quantizers import Quantizer
 from stelab.quantizers.usage import perplexity, usage
 
 FLIP_RATIO = "flip_ratio"
+_PROBED = 5000  # images at most, see `ImageDataModule.probe`
 _LARGE = 2**16  # codewords, beyond which a split of images says little of their use
 
 
@@ -44,10 +45,20 @@ class CodeMonitor(Callback):
     def __init__(self) -> None:
         self.previous: dict[str, Tensor] = {}
         self.warned = False
+        self.encoded = _Encoded()
+
+    def on_validation_start(self, trainer: Trainer, module: Any) -> None:
+        """Keep what validation encodes, which need not be done twice."""
+        self.encoded.begin(module)
+
+    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
+        """Look on no longer."""
+        self.encoded.end()
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Encode, log, compare."""
-        x, code, others = _probe_codes(trainer, module)
+        images = trainer.datamodule.probe()  # type: ignore[attr-defined]
+        x, code, others = _probe_codes(trainer, module, images, self.encoded.of(module, images))
         mean, log = self._describe("code/", code > 0)
         for name, bits in others.items():
             log |= self._describe(name, bits)[1]
@@ -96,16 +107,59 @@ class CodeMonitor(Callback):
         self.previous, self.warned = previous, state["warned"]
 
 
+class _Encoded:
+    """The pre-activations of the images that a validation saw, as long as the weights stay."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Tensor, Tensor]] = []  # of images, and of pre-activations
+        self.hooks: list[RemovableHandle] = []
+        self.weights = 0
+
+    def begin(self, module: Any) -> None:
+        """Look at what goes through the encoder."""
+        self.parts, self.weights = [], _version(module)
+        self.hooks = [module.model.encoder.register_forward_hook(self._note)]
+
+    def end(self) -> None:
+        """Look no longer."""
+        while self.hooks:
+            self.hooks.pop().remove()
+
+    def _note(self, encoder: Any, inputs: tuple[Tensor, ...], x: Tensor) -> None:
+        if sum(len(part) for part, _ in self.parts) < _PROBED:
+            self.parts.append((inputs[0].detach(), x.detach()))
+
+    def of(self, module: Any, images: Tensor) -> Tensor | None:
+        """Return these of images, if it saw them first and no weight has moved since."""
+        parts, self.parts = self.parts, []
+        if self.weights != _version(module):
+            return None
+        left = images
+        for part, _ in parts:
+            expected, left = left[: len(part)], left[len(part) :]
+            part = part[: len(expected)]
+            if part.dtype != images.dtype or not torch.equal(part, expected.to(part.device)):
+                return None
+        return None if len(left) else torch.cat([x for _, x in parts])[: len(images)]
+
+
+def _version(module: Any) -> int:
+    """Return a number that grows where any weight or buffer of a network is written to."""
+    return sum(part._version for part in (*module.model.parameters(), *module.model.buffers()))
+
+
 @torch.no_grad()
-def _probe_codes(trainer: Trainer, module: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Return pre-activations and code of the probe images, in eval mode; others' bits by prefix."""
-    images = trainer.datamodule.probe()  # type: ignore[attr-defined]
+def _probe_codes(
+    trainer: Trainer, module: Any, images: Tensor, x: Tensor | None
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Return pre-activations and code of images, in eval mode; others' bits by prefix."""
     precision, training, model = trainer.precision_plugin, module.training, module.model
     module.eval()
     try:
         with precision.val_step_context():
-            parts = [part.to(module.device) for part in images.split(500)]
-            x = torch.cat([model.encoder(precision.convert_input(part)) for part in parts])
+            if x is None:
+                parts = [part.to(module.device) for part in images.split(500)]
+                x = torch.cat([model.encoder(precision.convert_input(part)) for part in parts])
         code = model.binarizer(x)
         with precision.val_step_context():
             return x, code, _codes_behind(model, code)
