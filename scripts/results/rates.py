@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from results.measured import Runs, read_runs
 
-_RATE, _CRITERION = "optimizer.lr", "val/mse"
+_RATE = "optimizer.lr"
+# By the experiment that a rate is for: what chooses it, the lower the better, and other settings.
+CRITERIA = {
+    "which_estimator": ("val/mse", 1, [', threshold.value: "0,0.25,0.5"', ", threshold: learned"]),
+    "which_estimator_classify": ("val/accuracy", -1, [""]),
+    "which_estimator_vae": ("val/loss", 1, [""]),
+}
 
 
-def choose(runs: Runs) -> dict[str, float]:
-    """Return the rate of the least criterion of each estimator that was tried at several rates."""
-    best = runs.table.sort_values([_CRITERION, _RATE]).groupby("names.estimator").first()
+def choose(runs: Runs, criterion: str, sign: int = 1) -> dict[str, float]:
+    """Return the rate of the least criterion of each estimator that was tried at several rates.
+
+    With `sign` -1 it is the largest.
+    """
+    judged = runs.table.assign(judged=sign * runs.table[criterion])
+    best = judged.sort_values(["judged", _RATE]).groupby("names.estimator").first()
     return {str(name): float(rate) for name, rate in best[_RATE].items()}
 
 
-def at_an_end(runs: Runs) -> list[str]:
+def at_an_end(runs: Runs, criterion: str, sign: int = 1) -> list[str]:
     """Return the estimators whose chosen rate is the least or the largest that was tried."""
-    tried = runs.table.groupby("names.estimator")[_RATE].agg(["min", "max"])
-    return [name for name, rate in choose(runs).items() if rate in tuple(tried.loc[name])]
+    tried, chosen = runs.table.groupby("names.estimator")[_RATE], choose(runs, criterion, sign)
+    ends = tried.agg(["min", "max"])
+    return [name for name, rate in chosen.items() if rate in tuple(ends.loc[name])]
 
 
-def with_rates(text: str, rates: dict[str, float], *, thresholds: str) -> str:
+def with_rates(text: str, rates: dict[str, float], *, others: Sequence[str]) -> str:
     """Return an experiment's YAML with these rates as the rows of its table, which ends it."""
     rows = [
-        f"      - {{estimator: {name}, {_RATE}: {rate:g}, threshold.value: {thresholds}}}\n"
-        f"      - {{estimator: {name}, {_RATE}: {rate:g}, threshold: learned}}\n"
+        f"      - {{estimator: {name}, {_RATE}: {rate:g}{other}}}\n"
         for name, rate in sorted(rates.items())
+        for other in others
     ]
     head = re.match(r"(?s).*^    rows:.*?\n", text, flags=re.MULTILINE)
     assert head is not None
@@ -35,10 +47,11 @@ def with_rates(text: str, rates: dict[str, float], *, thresholds: str) -> str:
 
 
 def write_rates(root: Path) -> None:
-    """Write the rates that ``which_estimator_lr`` chose into ``which_estimator.yaml``."""
-    runs = read_runs(root / "results" / "which_estimator_lr")
-    if runs is None:
-        return
-    path = root / "conf" / "experiment" / "which_estimator.yaml"
-    text = with_rates(path.read_text(encoding="utf-8"), choose(runs), thresholds='"0,0.25,0.5"')
-    path.write_text(text, encoding="utf-8")
+    """Write the rates that ``NAME_lr`` chose into ``NAME.yaml``, for each of `CRITERIA`."""
+    for name, (criterion, sign, others) in CRITERIA.items():
+        runs = read_runs(root / "results" / f"{name}_lr")
+        if runs is not None:
+            path = root / "conf" / "experiment" / f"{name}.yaml"
+            rates = choose(runs, criterion, sign)
+            text = with_rates(path.read_text(encoding="utf-8"), rates, others=others)
+            path.write_text(text, encoding="utf-8")

@@ -25,7 +25,7 @@ from results.measured import ARCHIVE, Runs, judge
 from results.page import Experiment, draw, page, read_experiments, tidy
 from results.pictures import DPI
 from results.published import Published, written
-from results.rates import at_an_end, choose, with_rates, write_rates
+from results.rates import CRITERIA, at_an_end, choose, with_rates, write_rates
 
 DOCS, RESULTS = REPOSITORY / "docs", REPOSITORY / "results"
 STALE = "docs/results.md is stale: run scripts/write_results"
@@ -189,23 +189,26 @@ def test_rates_are_chosen_by_validation_alone() -> None:
         }
     )
     tried = Runs(table, [*table], table)
-    assert choose(tried) == {"identity": 1e-3, "none": 3e-4}
-    assert at_an_end(tried) == ["none"]
+    assert choose(tried, "val/mse") == {"identity": 1e-3, "none": 3e-4}
+    assert choose(tried, "val/mse", -1) == {"identity": 3e-3, "none": 1e-3}
+    assert at_an_end(tried, "val/mse") == ["none"]
     text = "# Head.\nhydra:\n  sweeper:\n    rows:   # written\n      - {estimator: old}\n"
-    assert with_rates(text, choose(tried), thresholds="0") == (
+    assert with_rates(text, choose(tried, "val/mse"), others=["", ", threshold: learned"]) == (
         "# Head.\nhydra:\n  sweeper:\n    rows:   # written\n"
-        "      - {estimator: identity, optimizer.lr: 0.001, threshold.value: 0}\n"
+        "      - {estimator: identity, optimizer.lr: 0.001}\n"
         "      - {estimator: identity, optimizer.lr: 0.001, threshold: learned}\n"
-        "      - {estimator: none, optimizer.lr: 0.0003, threshold.value: 0}\n"
+        "      - {estimator: none, optimizer.lr: 0.0003}\n"
         "      - {estimator: none, optimizer.lr: 0.0003, threshold: learned}\n"
     )
 
 
-def test_an_experiment_has_the_rates_that_were_chosen(tmp_path: Path) -> None:
-    experiment = Path("conf", "experiment", "which_estimator.yaml")
+@pytest.mark.parametrize("name", CRITERIA)
+def test_an_experiment_has_the_rates_that_were_chosen(tmp_path: Path, name: str) -> None:
+    experiment = Path("conf", "experiment", f"{name}.yaml")
     (tmp_path / experiment.parent).mkdir(parents=True)
-    shutil.copy(REPOSITORY / experiment, tmp_path / experiment)
     (tmp_path / "results").symlink_to(RESULTS)
+    for other in CRITERIA:
+        shutil.copy(REPOSITORY / experiment.with_stem(other), tmp_path / experiment.parent)
     write_rates(tmp_path)
     assert (REPOSITORY / experiment).read_text() == (tmp_path / experiment).read_text(), STALE
 
