@@ -121,13 +121,28 @@ def test_parts_become_a_page_and_raw_values(
 
 @pytest.mark.usefixtures("here")
 def test_launchers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launchers, "IMAGES", 128)
-    chosen = ("parts=[launchers]", "repetitions=1", f"output={tmp_path}/out")
-    bench.start(stelab.compose(*SMALL, *chosen, command="bench"))
+    monkeypatch.setattr(launchers, "SHORT", "trainer.max_epochs=3 data.limit=128")
+    chosen = ("parts=[launchers]", "launchers=[alone,serial,joblib,stacked]", "jobs=2")
+    setting = "settings=['model=mlp data=mnist5k trainer.max_epochs=1']"
+    bench.start(stelab.compose(*SMALL, *chosen, setting, f"output={tmp_path}/out", command="bench"))
     page = (tmp_path / "out" / "bench.md").read_text()
-    setting = re.escape("model=mlp data=mnist5k")
-    row = rf"^\| `{setting}` \| [\d,]+ \| [\d,]+ \| [\d,]+ \| [\d.]+× \| [\d.]+× \|$"
-    assert re.search(row, page, re.MULTILINE)
+    head, row = (
+        re.split(r" *\| *", line)
+        for line in page.splitlines()
+        if "| alone" in line or "| `m" in line
+    )
+    assert head[2:-1] == [
+        *("alone", "serial", "joblib", "stacked", "joblib beside serial", "stacked beside serial"),
+        *("joblib beside alone, time", "stacked beside alone, time"),
+    ]
+    assert all(re.fullmatch(r"[\d,]+", cell) for cell in row[2:6])
+    assert all(re.fullmatch(r"[\d.]+×", cell) for cell in row[6:-1])
+    samples = json.loads((tmp_path / "out" / "bench.json").read_text())["samples"]
+    rates = {s["name"]: s["values"]["jobs_per_hour"] * s["values"]["seconds"] for s in samples}
+    assert {name: round(rate / 3600) for name, rate in rates.items()} == {
+        **{"alone": 1, "serial": 2},
+        **{"joblib": 2, "stacked": 2},
+    }
 
 
 def speeds(samples: list[dict[str, Any]], name: str) -> list[float]:

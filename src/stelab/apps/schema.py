@@ -253,6 +253,7 @@ SCHEMAS: dict[str, Any] = {
         fast=Text,
         threads=Annotated[list[Threads], _Different] | None,
         jobs=Count,
+        launchers=Annotated[list[Literal["alone", "serial", "joblib", "stacked"]], _Different],
         planned=Count,
         runs=Annotated[list[Count], _Different],
         output=Text | None,

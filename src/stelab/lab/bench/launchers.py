@@ -11,43 +11,57 @@ from stelab.lab.bench.commands import train, words_of
 from stelab.lab.bench.turns import Case, Sample, Values, ratios, run_python, spread, values_of
 
 TITLE = "Jobs by launcher"
-SERIAL, JOBLIB, STACKED = "serial", "joblib", "stacked"
-IMAGES = 3500  # of each split
+ALONE, SERIAL, JOBLIB, STACKED = "alone", "serial", "joblib", "stacked"
+SHORT = "trainer.max_epochs=1 ++trainer.max_steps=-1 data.limit=3500"  # a job, but for its setting
 
 
 def about(cfg: Any) -> str:
     """Say what the table shows."""
+    threads = "all cores" if cfg.threads is None else f"{max(cfg.threads)} threads"
     return f"""\
-Whole sweeps of {cfg.jobs} seeds, each an epoch of at most {IMAGES:,} images. *serial*: one job
-after the other, with {"all cores" if cfg.threads is None else f"{max(cfg.threads)} threads"};
-*joblib*: as many at once as there are cores, with one each; *stacked*: all as one program, with the
-threads of serial."""
+Whole sweeps of {cfg.jobs} seeds, each with `{SHORT}` unless the setting says otherwise. *serial*:
+one job after the other, with {threads}; *joblib*: as many at once as there are cores, with one
+each; *stacked*: all as one program, with the threads of serial; *alone*: a sweep of one of them."""
 
 
 def cases(cfg: Any, run: Run) -> Iterator[Case]:
     """Yield what is measured of each setting."""
     most = max(cfg.threads or [jobs_at_once(1)])
     for setting in cfg.settings:
-        short = ("trainer.max_epochs=1", "++trainer.max_steps=-1", f"data.limit={IMAGES}")
-        sweep = ("-m", *words_of(setting), f"seed=range({cfg.jobs})", *short)
-        for launcher, threads in ((SERIAL, most), (JOBLIB, 1), (STACKED, most)):
-            overrides = (*sweep, f"threads={threads}", f"hydra/launcher={launcher}")
-            yield Case("launchers", setting, launcher, partial(_sweep, cfg, overrides))
+        for name in cfg.launchers:
+            jobs = 1 if name == ALONE else cfg.jobs
+            launcher = SERIAL if name == ALONE else name
+            threads = 1 if name == JOBLIB else most
+            own = f"seed=range({jobs}) threads={threads} hydra/launcher={launcher}"
+            # A stack may have all of them.
+            size = f"hydra.launcher.size={jobs}" if name == STACKED else ""
+            overrides = ("-m", *words_of(SHORT, setting, own, size))
+            yield Case("launchers", setting, name, partial(_sweep, cfg, overrides, jobs))
 
 
-def _sweep(cfg: Any, overrides: Sequence[str], folder: Path) -> Values:
+def _sweep(cfg: Any, overrides: Sequence[str], jobs: int, folder: Path) -> Values:
     values, _ = run_python(*train(cfg, folder, *overrides))
-    return {**values, "jobs_per_hour": 3600 * cfg.jobs / values["seconds"]}
+    return {**values, "jobs_per_hour": 3600 * jobs / values["seconds"]}
 
 
 def tables(samples: Sequence[Sample]) -> Iterator[str]:
     """Yield a row for each setting."""
-    yield "| jobs/hour | serial | joblib | stacked | joblib beside serial | stacked beside serial |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    names = list(dict.fromkeys(sample.name for sample in samples))
+    compared = [
+        (name, other, key)
+        for other, key in ((SERIAL, "jobs_per_hour"), (ALONE, "seconds"))
+        for name in names
+        if other in names and name not in (SERIAL, ALONE)
+    ]
+    titles = [
+        f"{name} beside {other}{', time' * (key == 'seconds')}" for name, other, key in compared
+    ]
+    columns = ["jobs/hour", *names, *titles]
+    yield f"| {' | '.join(columns)} |"
+    yield "| --- " * len(columns) + "|"
     for setting in dict.fromkeys(sample.group for sample in samples):
-        serial, *others = (
-            values_of(samples, setting, name, "jobs_per_hour") for name in (SERIAL, JOBLIB, STACKED)
-        )
-        beside = (spread(ratios(other, serial), 2, unit="×") for other in others)
-        cells = (f"`{setting}`", *map(spread, (serial, *others)), *beside)
+        of = partial(values_of, samples, setting)
+        cells = [f"`{setting}`", *(spread(of(name, "jobs_per_hour")) for name in names)]
+        for name, other, key in compared:
+            cells.append(spread(ratios(of(name, key), of(other, key)), 2, unit="×"))
         yield f"| {' | '.join(cells)} |"
