@@ -30,7 +30,7 @@ from hydra.errors import (
 )
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, base, open_dict
 
 from stelab.engine.config.composition import remember
 from stelab.engine.config.files import CheckedFiles, self_inclusion
@@ -95,9 +95,10 @@ def application(config_dir: str | None) -> Iterator[Hydra]:
     state = GlobalHydra.instance()
     running, state.hydra = state.hydra, None
     try:
-        hydra = Hydra.create_main_hydra2("stelab", path)
-        cast(ConfigLoaderImpl, hydra.config_loader).repository = _Folders(path)
-        yield hydra
+        with _parsing_once():
+            hydra = Hydra.create_main_hydra2("stelab", path)
+            cast(ConfigLoaderImpl, hydra.config_loader).repository = _Folders(path)
+            yield hydra
     finally:
         state.hydra = running
         for cache in (
@@ -107,6 +108,18 @@ def application(config_dir: str | None) -> Iterator[Hydra]:
             _is_group,
         ):  # of this loader, which nobody has any more
             cache.cache_clear()
+
+
+@contextmanager
+def _parsing_once() -> Iterator[None]:
+    """Parse an interpolation once, and not for each job that has it: a quarter of a job's time."""
+    omegaconf: Any = base
+    parse = omegaconf.parse
+    omegaconf.parse = lru_cache(maxsize=1024)(parse)
+    try:
+        yield
+    finally:
+        omegaconf.parse = parse
 
 
 def compose_whole(loader: ConfigLoader, command: str, overrides: Sequence[str]) -> DictConfig:
