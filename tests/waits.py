@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+_INDEXING = ("aten::index", "aten::index_put", "aten::index_put_")
+
+
+def _by_mask(indices: Any) -> bool:
+    """How many entries are chosen is not known before the device has computed the mask."""
+    return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices)
 
 
 class Waits(TorchDispatchMode):
@@ -20,6 +28,6 @@ class Waits(TorchDispatchMode):
         if op.overloadpacket._qualified_op_name in (
             *("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal"),
             *("aten::nonzero", "aten::masked_select", "aten::lift_fresh", "aten::unique"),
-        ):
+        ) or (op.overloadpacket._qualified_op_name in _INDEXING and _by_mask(args[1])):
             self.found[str(op)] += 1
         return op(*args, **(kwargs or {}))

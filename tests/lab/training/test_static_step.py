@@ -112,6 +112,8 @@ def test_a_captured_step_needs_a_gpu() -> None:
         "model=conv model.bits=8 threshold=running_median",
         "experiment=quickstart_classify",
         "experiment=quickstart_tokenize",
+        "experiment=quickstart_vae estimator=bernoulli_st data.mean=0 data.std=1",
+        "task=elbo model=vae_categorical data.mean=0 data.std=1 loss=bernoulli",
     ],
 )
 def test_a_static_step_neither_waits_for_the_device_nor_copies_to_it(choices: str) -> None:

@@ -29,8 +29,8 @@ from torch.distributions import (
     Categorical,
     Distribution,
     Independent,
-    kl_divergence,
 )
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stelab.arguments import AtLeastTwo, Count, NonNegative, checked
 from stelab.binarizer import Binarizer
@@ -89,7 +89,7 @@ class VAE(Network):
 
     def rate(self, x: Tensor) -> Tensor:
         """Return what is known of the divergence of the first layer's codes, ``(batch,)``."""
-        return kl_divergence(self.posterior(x), self.prior(len(x)))
+        return _divergence(self.posterior(x), self.prior(len(x)))
 
     def draw(self, x: Tensor, *, generator: Source | None) -> Draw:
         """Draw codes given the logits of images, whatever the mode."""
@@ -200,7 +200,7 @@ class HierarchicalVAE(BernoulliVAE):
         return _bits(logits=self.top_decoder(2 * top - 1))
 
     def _decode(self, code: Tensor, top: Tensor, x: Tensor) -> Decoded:
-        divergence = kl_divergence(_bernoulli(self.top_binarizer, x), self.prior(len(x)))
+        divergence = _divergence(_bernoulli(self.top_binarizer, x), self.prior(len(x)))
         cost = divergence - self._lower(top).log_prob(code)
         return Decoded(self.decoder(2 * code - 1), cost)
 
@@ -259,6 +259,21 @@ def _bits(**parameter: Tensor) -> Distribution:
 def _classes(logits: Tensor) -> Distribution:
     law = Categorical(logits=logits, validate_args=False)
     return Independent(law, 1, validate_args=False)
+
+
+def _divergence(q: Any, p: Any) -> Tensor:
+    """Return KL(q || p) of bits, or of classes, ``(batch,)``.
+
+    torch's `kl_divergence` looks for probabilities of 0 by a mask, for which the host waits.
+    """
+    a, b = q.base_dist, p.base_dist
+    if isinstance(a, Bernoulli):
+        cross, own = (
+            binary_cross_entropy_with_logits(law.logits, a.probs, reduction="none")
+            for law in (b, a)
+        )
+        return (cross - own).sum(-1)
+    return (a.probs * (a.logits - b.logits)).sum((-2, -1))
 
 
 def _draw_bits(binarizer: Layer, x: Tensor, generator: Source | None) -> Tensor:

@@ -22,22 +22,24 @@ Zeros = tuple[Tensor, ...]
 
 @dataclass
 class Passed:
-    """What passed the binary layers of a network, in the order of `binary_layers`.
+    """What passed the binary layers of a network, by their numbers in `binary_layers`.
 
     Attributes:
         centred: The centred pre-activations, without history.
         bits: What the estimators gave; nothing of one that evaluates the loss several times.
+        times: That any of them was passed.
     """
 
-    centred: list[Tensor] = field(default_factory=list)
+    centred: dict[int, Tensor] = field(default_factory=dict)
     bits: dict[int, Tensor] = field(default_factory=dict)
+    times: int = 0
 
-    def zeros(self, layers: int) -> list[Zeros] | None:
-        """Return those to add, or None unless every layer was passed once."""
-        if len(self.centred) != layers:
-            return None
+    def zeros(self, layers: int) -> list[Zeros]:
+        """Return those to add; none unless each layer was passed once, and all in one way."""
         flow = {i: bits for i, bits in self.bits.items() if bits.requires_grad}
-        places = ((s, *([flow[i]] if i in flow else [])) for i, s in enumerate(self.centred))
+        if not len(self.centred) == self.times == layers or len(flow) not in (0, layers):
+            return []
+        places = ((s, *([flow[i]] if flow else [])) for i, s in sorted(self.centred.items()))
         return [tuple(map(torch.zeros_like, place)) for place in places]
 
 
@@ -51,7 +53,8 @@ def passing(model: Network, zeros: Sequence[Zeros] = ()) -> Iterator[Passed]:
     passed = Passed()
 
     def at_threshold(i: int, layer: Any, inputs: tuple[Tensor], theta: Tensor) -> Tensor:
-        passed.centred.append(inputs[0].detach() - theta.detach())
+        passed.centred[i] = inputs[0].detach() - theta.detach()
+        passed.times += 1
         inner = zeros and layer is not getattr(model.binarizer, "threshold", None)
         return theta - zeros[i][0] if inner else theta
 

@@ -297,13 +297,12 @@ class _Stack:
     def _step_all(self, *, looks: bool) -> None:
         """Take it, and count it where nobody watches; the loss of a run is read on the host."""
         if self.members != self.seats:
-            self.program = StackedStep(self._modules(), self.traced)
+            self.program = StackedStep(self._modules(), self.traced, self.zeros)
             self.members = list(self.seats)
         assert self.program is not None
         monitors = [_monitors(seat)[0] for seat in self.seats] if looks else []
         batch, at = self._batch(), [m.global_step for m in self._modules()]
-        zeros = self.zeros if looks else []
-        gradients, checked, logged, seen = self.program.differentiate(batch, at, zeros=zeros)
+        gradients, checked, logged, seen = self.program.differentiate(batch, at, looks=looks)
         self.program.record(logged, len(batch["images"][0]))
         self.program.record_looks(seen, monitors)
         failed = (~checked.isfinite().all(1)).nonzero().flatten().tolist()

@@ -46,9 +46,15 @@ class StackedStep:
     Args:
         modules: Of the runs, of one `signature`.
         programs: What was traced already, by the shapes that it is for.
+        zeros: Where gradients may be looked at, see `looks`.
     """
 
-    def __init__(self, modules: Sequence[TaskModule], programs: dict[Any, Callable[..., Any]]):
+    def __init__(
+        self,
+        modules: Sequence[TaskModule],
+        programs: dict[Any, Callable[..., Any]],
+        zeros: Sequence[Zeros] = (),
+    ):
         self.modules = modules
         self.programs = programs
         first = modules[0]
@@ -74,30 +80,28 @@ class StackedStep:
         self.steps = torch.zeros_like(self.seeds)
         self.captured: dict[Any, Captured] = {}
         self.logged, self.watched = SharedMeans(), SharedMeans()
+        count = len(modules)
+        self.zeros = [tuple(z.to(device).expand(count, *z.shape) for z in layer) for layer in zeros]
 
     def differentiate(
-        self, batch: Batch, at: Sequence[int], *, zeros: Sequence[Zeros] = ()
+        self, batch: Batch, at: Sequence[int], *, looks: bool = False
     ) -> Differentiated:
         """Pass stacked batches, ``(runs, batch, ...)`` each, at these steps of the runs.
 
         Args:
             batch: The batches.
             at: The steps.
-            zeros: Where gradients are looked at in this step, see `looks`.
+            looks: Whether gradients are looked at.
         """
-        device, count = self.seeds.device, len(self.modules)
-        # They were made before the networks moved to where they are trained.
-        every = [
-            tuple(zero.to(device).expand(count, *zero.shape) for zero in layer) for layer in zeros
-        ]
+        device, zeros = self.seeds.device, self.zeros if looks else []
         if at != self.at:  # the first step, or some took one alone
             self.at = list(at)
             self.steps.copy_(torch.tensor(at))
         shapes = ((name, *part.shape) for name, part in batch.items())
-        key = (str(device), *shapes, len(zeros))
+        key = (str(device), *shapes, looks)
 
         def compute(batch: Batch) -> Any:
-            arguments = (self.tensors, self.values, batch, self.seeds, self.steps, every)
+            arguments = (self.tensors, self.values, batch, self.seeds, self.steps, zeros)
             if key not in self.programs:
                 self.programs[key] = self._trace(arguments)
             return self.programs[key](*arguments)
@@ -114,8 +118,7 @@ class StackedStep:
         with passing(module.model) as passed:
             module.take(batch, Philox(module.seed, 0, STREAMS.index("training")))
         self._put_back(buffers)
-        zeros = passed.zeros(len(binary_layers(module.model))) or []
-        return zeros if len(set(map(len, zeros))) == 1 else []  # else not the same of all layers
+        return passed.zeros(len(binary_layers(module.model)))
 
     def require_same(self, batch: Batch) -> None:
         """Raise ValueError, which says why, unless a step's gradients are those of each run."""
@@ -194,7 +197,7 @@ class StackedStep:
                 named = {f"module.{name}": t for name, t in (trained | others).items()}
                 with passing(template.model, zeros) as passed:
                     value, noted = functional_call(step, named, (batch, seed, at))
-                return value, (noted, [of_centred(s) for s in passed.centred])
+                return value, (noted, [of_centred(s) for _, s in sorted(passed.centred.items())])
 
             by = grad(loss, (0, 1), has_aux=True)
             with _assigned(template, values):
