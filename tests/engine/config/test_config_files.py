@@ -35,6 +35,10 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "interpolation": (TARGET + "bound: ${a\n", "mine.yaml: no viable alternative"),
     "unknown key": (TARGET + "bound: ${nope}\n", "estimator.bound: its value cannot be resolved"),
     "defaults": ("defaults: x\n", "Invalid defaults list in 'estimator/mine'"),
+    "launcher": (
+        "defaults:\n  - override /hydra/launcher: joblib\n",
+        "mine.yaml: its defaults cannot choose hydra/launcher, which would have no effect: say",
+    ),
     "package": ("# @package _global_\nhydra: 5\n", "'estimator=mine' cannot be applied: In "),
 }
 

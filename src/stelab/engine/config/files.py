@@ -20,6 +20,7 @@ from stelab.engine.terminal import one_line
 
 BYTES = 2**18  # that a file may hold
 NODES = 10_000  # entries that a file may have, with all that its aliases repeat
+_OF_COMMANDS = ("hydra/launcher", "hydra/sweeper", "hydra/job_logging", "hydra/hydra_logging")
 DEPTH = 50  # tables and lists that may be inside one another
 
 
@@ -44,6 +45,7 @@ class CheckedFiles(FileConfigSource):
         config = _table(path, text)
         # A group has more keys than its file: `validate` knows them, by the target's signature.
         if "/" in config_path:
+            _require_effect(path, config)
             OmegaConf.set_struct(config, False)
         return ConfigResult(
             config=config,
@@ -66,6 +68,19 @@ def self_inclusion(error: RecursionError, sources: Iterable[ConfigSource]) -> st
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     line = next((i for i, text in enumerate(lines, 1) if text.startswith("defaults:")), 1)
     return f"{path}:{line}: its defaults lead back to itself: {' > '.join([*loop, loop[0]])}"
+
+
+def _require_effect(path: Path, config: DictConfig) -> None:
+    """Refuse a group's file that chooses what a command's own file does, which Hydra passes by."""
+    entries = config.get("defaults")
+    for entry in entries if OmegaConf.is_list(entries) else ():
+        key = next(iter(entry), "") if OmegaConf.is_dict(entry) else entry
+        group = str(key).removeprefix("override").strip().lstrip("/").partition("@")[0]
+        if group in _OF_COMMANDS:
+            raise InputError(
+                f"{path}: its defaults cannot choose {group}, which would have no effect: say "
+                f"{group}=NAME on the command line"
+            )
 
 
 def _table(path: Path, text: str) -> DictConfig:
