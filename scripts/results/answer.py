@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from results.measured import ARCHIVE, read_runs
+from results.measured import ARCHIVE, Runs, read_runs
 from results.page import tidy
+from results.rates import CRITERIA, at_an_end
 from stelab.engine.comparison import Comparison, compare
 from stelab.engine.studies import Study, load
 
@@ -135,6 +136,13 @@ class Ablation:
             f"{counts.get('worse', 0)} worse; {counts.get('', 0) - 1} cannot be told from it."
         )
         yield from self._of_rates()
+        criterion, sign, _ = CRITERIA[self.task.name]
+        rates = Runs(self.rates, [*self.rates], self.rates)
+        if names := at_an_end(rates, criterion, sign):
+            yield (
+                f"The rates of {', '.join(names)} are the least or the largest that were tried: "
+                "others might suit better."
+            )
 
     def _of_rates(self) -> Iterator[str]:
         """Say what a rate that was not chosen costs, beside another estimator."""

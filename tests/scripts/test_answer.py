@@ -36,9 +36,9 @@ def made() -> Ablation:
     )
     rates = pd.DataFrame(
         {
-            "names.estimator": ["identity", "identity", "relu", "relu"],
-            "optimizer.lr": [0.001, 0.01] * 2,
-            "val/mse": [1.0, 1.5, 0.6, 0.9],
+            "names.estimator": ["identity"] * 3 + ["relu"] * 3,
+            "optimizer.lr": [0.0001, 0.001, 0.01] * 2,
+            "val/mse": [1.2, 1.0, 1.5, 0.7, 0.6, 0.5],
         }
     )
     return Ablation(replace(TASKS[0], also=()), study, rates)
@@ -54,10 +54,11 @@ def test_what_is_significant_holds_without_any_one_seed() -> None:
 
 def test_sentences_and_rows_are_of_the_runs() -> None:
     ablation = made()
-    first, second, rates = ablation.sentences()
+    first, second, rates, end = ablation.sentences()
     assert first == "Of 4, relu has the best mean, 0.5000; identity is number 2, at 1.0000."
     assert second == "1 are better than identity, 0 worse; 2 cannot be told from it."
-    assert "0.001, 0.01 in place of an estimator's own moves val/mse by 0.4000" in rates
+    assert "0.001, 0.01 in place of an estimator's own moves val/mse by 0.3500" in rates
+    assert end.startswith("The rates of relu are the least or the largest")
     rows = [re.split(r" *\| *", row)[1:-1] for row in ablation.table()]
     assert rows[0] == ["estimator", "rate", "test/mse", "difference", "", "time"]
     assert rows[2][0] == "relu" and rows[2][-2:] == ["better", "1.5x"]
