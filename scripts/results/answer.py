@@ -23,9 +23,9 @@ Written by `scripts/write_results` from `results/which_estimator*`: run it again
 
 Every estimator at the learning rate that suits it, chosen by the validation split of one seed
 (`results/NAME_lr`), then five seeds each, judged on test images that chose nothing. *Better* and
-*worse* are of paired differences to the first row's baseline, p below 0.05 after Holm's correction
-for all rows of the table, and only where that holds with any one seed left out, too. *Time* is that
-of a run relative to the baseline's, median over seeds; two ran side by side.
+*worse* are of paired differences to the baseline, the row without one: p below 0.05 after Holm's
+correction for all rows of the table, and only where that holds with any one seed left out, too.
+*Time* is that of a run relative to the baseline's, median over seeds; two ran side by side.
 """
 
 _RATE = "optimizer.lr"
