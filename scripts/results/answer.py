@@ -51,7 +51,13 @@ class Task:
 
 
 TASKS = (
-    Task("which_estimator", "An autoencoder of 512 bits", "identity", 4, ("threshold",)),
+    Task(
+        "which_estimator",
+        "An autoencoder of 512 bits",
+        "identity",
+        4,
+        ("threshold", "threshold.value"),
+    ),
     Task("which_estimator_classify", "A binary classifier", "clipped_input", 4),
     Task("which_estimator_vae", "A Bernoulli VAE of 64 bits", "bernoulli_st", 2),
 )
@@ -104,7 +110,8 @@ class Ablation:
         for _, row in self.whole.rows(metric).iterrows():
             group = row["group"]
             base = seconds.get(row["baseline"] or group, np.nan)
-            cells = [*(str(row[key]) for key in keys), f"{rates[group]:g}"]
+            cells = ["" if pd.isna(row[key]) else f"{row[key]}" for key in keys]
+            cells.append(f"{rates[group]:g}")
             cells.append(_interval(row["mean"], row["low"], row["high"], digits))
             cells.append(
                 _interval(
@@ -123,17 +130,18 @@ class Ablation:
     def sentences(self) -> Iterator[str]:
         """Yield what the table says."""
         rows, digits = self.whole.rows(self.whole.metric), self.task.digits
-        best = rows.iloc[0]
-        baseline = rows[rows["group"] == rows["baseline"]].iloc[0]
+        best, baselines = rows.iloc[0], rows[rows["group"] == rows["baseline"]]
+        baseline = baselines.iloc[0]
         place = 1 + rows["group"].tolist().index(baseline["group"])
         counts = pd.Series(list(self.words.values())).value_counts()
         yield (
             f"Of {len(rows)}, {best['group']} has the best mean, {best['mean']:.{digits}f}; "
             f"{baseline['group']} is number {place}, at {baseline['mean']:.{digits}f}."
         )
+        alike = counts.get("", 0) - len(baselines)
         yield (
             f"{counts.get('better', 0)} are better than {self.task.baseline}, "
-            f"{counts.get('worse', 0)} worse; {counts.get('', 0) - 1} cannot be told from it."
+            f"{counts.get('worse', 0)} worse; {alike} cannot be told from it."
         )
         yield from self._of_rates()
         criterion, sign, _ = CRITERIA[self.task.name]

@@ -23,15 +23,17 @@ DIFFERENCES = {
 }
 
 
-def made() -> Ablation:
+def made(*thresholds: float) -> Ablation:
     study = study_of(
         [
             {
                 **{"estimator": name, "seed": seed, "optimizer.lr": 0.001},
+                **({"threshold.value": threshold} if thresholds else {}),
                 **{"test/mse": base + difference, "timings.seconds": 10.0 + 5 * (name == "relu")},
             }
             for name, differences in DIFFERENCES.items()
             for seed, (base, difference) in enumerate(zip(BASE, differences, strict=True))
+            for threshold in thresholds or (0.0,)
         ]
     )
     rates = pd.DataFrame(
@@ -41,7 +43,7 @@ def made() -> Ablation:
             "val/mse": [1.2, 1.0, 1.5, 0.7, 0.6, 0.5],
         }
     )
-    return Ablation(replace(TASKS[0], also=()), study, rates)
+    return Ablation(replace(TASKS[0], also=("threshold.value",) * bool(thresholds)), study, rates)
 
 
 def test_what_is_significant_holds_without_any_one_seed() -> None:
@@ -65,6 +67,13 @@ def test_sentences_and_rows_are_of_the_runs() -> None:
     assert rows[2][3].startswith("-0.5000 [-0.5")
 
 
+def test_each_threshold_has_a_baseline() -> None:
+    ablation = made(0.0, 0.5)
+    second = [*ablation.sentences()][1]
+    assert second == "2 are better than identity, 0 worse; 4 cannot be told from it."
+    assert [row.split(" | ")[1] for row in ablation.table()][2:4] == ["0.0", "0.5"]
+
+
 def test_the_page_is_up_to_date() -> None:
     assert PAGE.exists() == bool(ABLATIONS)
     if ABLATIONS:
@@ -78,7 +87,8 @@ def test_means_are_those_of_the_table_of_runs(name: str) -> None:
     ablation = ABLATIONS[name]
     runs = pd.read_csv(REPOSITORY / "results" / name / "runs.csv")
     keys = ["estimator", *ablation.task.also]
-    means = runs.groupby(keys)[ablation.whole.metric].mean()
     for _, row in ablation.whole.rows(ablation.whole.metric).iterrows():
-        key = tuple(row[each] for each in keys)
-        assert means[key if len(key) > 1 else key[0]] == pytest.approx(row["mean"], rel=1e-9)
+        own = runs
+        for key in keys:
+            own = own[own[key].isna() if pd.isna(row[key]) else own[key] == row[key]]
+        assert own[ablation.whole.metric].mean() == pytest.approx(row["mean"], rel=1e-9)

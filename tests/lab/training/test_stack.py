@@ -22,6 +22,8 @@ from stelab.engine.studies.lock import locked
 from stelab.engine.studies.record import RunFolder
 from stelab.estimators import Identity
 from stelab.lab.bench.counting import Counter
+from stelab.lab.data import MNIST5k
+from stelab.lab.data.datamodule import Batch
 from stelab.lab.models import Autoencoder, mlp
 from stelab.lab.training import SquaredError, stack
 from stelab.lab.training.building import build_data, build_module
@@ -330,6 +332,22 @@ def test_settings_that_are_not_stacked(choice: str, reason: str) -> None:
 def test_parts_that_are_not_stacked(choice: str, reason: str) -> None:
     cfg = stelab.compose(*SMALL, choice)
     assert why_alone(build_module(cfg), build_data(cfg)) == reason
+
+
+class OfItsSeed(MNIST5k):
+    """Other images for each seed."""
+
+    def load(self, split: str) -> Batch:
+        images = super().load(split)["images"]
+        return {"images": images.roll(self.seed, -1)}
+
+
+def test_runs_of_other_images_keep_them(tmp_path: Path) -> None:
+    shared = (*TWO_EPOCHS, "data._target_=test_stack.OfItsSeed")
+    for run, seed in zip(
+        stacked(tmp_path / "stack", [("seed=0",), ("seed=3",)], *shared), (0, 3), strict=True
+    ):
+        assert_near(run, train(tmp_path / "alone", *shared, f"seed={seed}"))
 
 
 def test_only_numbers_may_differ() -> None:

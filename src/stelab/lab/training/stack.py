@@ -325,7 +325,12 @@ class _Stack:
         """Return the coming batches of all runs, chosen at once where they have the same images."""
         sources = [_batches(seat) for seat in self.seats]
         first = sources[0]
-        shared = first.draw is None and all(_wish(seat).batch is None for seat in self.seats)
+        images = first.tensors["images"]
+        shared = (
+            first.draw is None
+            and all(source.tensors["images"] is images for source in sources)
+            and all(_wish(seat).batch is None for seat in self.seats)
+        )
         pairs = zip(self.seats, sources, strict=True)
         batches = [self._next(seat, source, shared) for seat, source in pairs]
         stacked = {name: torch.stack([b[name] for b in batches]) for name in batches[0]}

@@ -107,7 +107,9 @@ class StackedStep:
             return self.programs[key](*arguments)
 
         if self.modules[0].kind == "graph" and device.type == "cuda":
-            compute = self.captured.setdefault(key, Captured(compute, device))
+            if key not in self.captured:
+                self.captured[key] = Captured(compute, device)
+            compute = self.captured[key]
         with torch.no_grad():
             gradients, *others = compute(batch)
         return [gradients[name] for name in self.trained], *others
