@@ -58,6 +58,13 @@ TASKS = (
         4,
         ("threshold", "threshold.value"),
     ),
+    Task(
+        "which_estimator_small",
+        "An autoencoder of 8 bits, and the exact gradient",
+        "identity",
+        4,
+        ("threshold.value",),
+    ),
     Task("which_estimator_classify", "A binary classifier", "clipped_input", 4),
     Task("which_estimator_vae", "A Bernoulli VAE of 64 bits", "bernoulli_st", 2),
 )

@@ -12,6 +12,7 @@ _RATE = "optimizer.lr"
 # By the experiment that a rate is for: what chooses it, the lower the better, and other settings.
 CRITERIA = {
     "which_estimator": ("val/mse", 1, [', threshold.value: "0,0.25,0.5"', ", threshold: learned"]),
+    "which_estimator_small": ("val/mse", 1, [', threshold.value: "0,0.5"']),
     "which_estimator_classify": ("val/accuracy", -1, [""]),
     "which_estimator_vae": ("val/loss", 1, [""]),
 }
