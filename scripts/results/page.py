@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from results.measured import Runs, Verdict, judge, read_runs
+from results.orders import Order, orders_table
 from results.pictures import DPI, draw_curves
 from results.published import About, Published, read_about, read_published, written
 
@@ -27,7 +28,8 @@ compares with what is stored.
 
 *Reproduced*: the mean of ours is as near as the column *within* says. *Measured*: no published
 number could be verified. Brackets hold the 95 % interval of the difference (Welch), where the
-spread of both is known.
+spread of both is known. *In order*: the 95 % interval of the differences between the same seeds is
+above 0.
 """
 
 
@@ -39,6 +41,11 @@ class Experiment:
     about: About
     published: list[Published]
     runs: Runs | None
+
+    @property
+    def orders(self) -> list[Order]:
+        """Return what was published to be less than what."""
+        return [Order(**order) for order in self.about.orders]
 
     def verdicts(self) -> list[Verdict]:
         """Judge every published number."""
@@ -84,7 +91,7 @@ def tidy(runs: Runs) -> str:
 
 def draw(experiment: Experiment) -> Figure | None:
     """Draw an experiment's curves; None where there are none."""
-    if experiment.runs is None or experiment.about.curves is None:
+    if experiment.runs is None or not experiment.about.curves:
         return None
     return draw_curves(experiment.published, experiment.runs, experiment.about.curves)
 
@@ -110,9 +117,10 @@ def _section(experiment: Experiment) -> str:
     blocks = [f"## {experiment.name}\n", f"{about.title}. {about.text.strip()}\n"]
     blocks.append(f"```bash\nstelab train experiment={experiment.name}\n```\n")
     blocks.append(_table(experiment))
+    blocks.append(orders_table(experiment.orders, experiment.runs, digits=about.digits))
     if experiment.runs is not None:
         if draw(experiment):
-            alt = f"{about.curves} over epochs, a line a setting"
+            alt = f"{', '.join(about.curves)} over epochs, a line a setting"
             blocks.append(f"![{alt}](results/{experiment.name}.png)\n")
         blocks.append(_provenance(experiment.runs))
     blocks += [f"- {note.strip()}" for note in about.notes]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -48,16 +49,18 @@ class About:
         text: The source and its settings, what was shortened, in Markdown.
         unit: Of the numbers.
         digits: Digits behind the point.
-        curves: The metric that is drawn over epochs; None for no picture.
+        curves: The metrics that are drawn over epochs; empty for no picture.
         notes: Findings and reasons of differences, in Markdown.
+        orders: What is less than what, see `results.orders.Order`.
     """
 
     title: str
     text: str
     unit: str
     digits: int
-    curves: str | None
+    curves: list[str]
     notes: list[str]
+    orders: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_about(folder: Path) -> About:

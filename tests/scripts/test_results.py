@@ -22,6 +22,7 @@ from checkouts import borrow_environment
 from conftest import REPOSITORY
 from pictures import TOLERANCE, difference
 from results.measured import ARCHIVE, Runs, judge
+from results.orders import Order, orders_table, word
 from results.page import Experiment, draw, page, read_experiments, tidy
 from results.pictures import DPI
 from results.published import Published, written
@@ -177,6 +178,39 @@ def test_a_number_may_be_of_one_seed_and_an_epoch() -> None:
 
 def test_numbers_of_settings_are_short() -> None:
     assert [written(v) for v in (0.0005, 8.0, "st")] == ["0.0005", "8", "st"]
+
+
+def made_order(first: str, *others: str) -> Order:
+    names = (first, *others)
+    own: dict[str, dict[str, str | float]]
+    own = {name: {"metric": "test/mse", "estimator": name} for name in names}
+    return Order("Of all", {"optimizer.lr": 0.1}, own)
+
+
+def both(first: Runs, second: Runs) -> Runs:
+    return replace(first, table=pd.concat([first.table, second.table]))
+
+
+def test_an_order_is_of_paired_seeds() -> None:
+    order = made_order("identity", "none")
+    # Each seed 1 above its own, though they overlap; a seed without a partner does not count.
+    pairs = both(runs(1.0, 5.0, 9.0, 0.0), runs(2.0, 6.0, 10.1, estimator="none"))
+    ((first, second, difference),) = order.steps(pairs)
+    assert (first, second, difference.pairs) == ("identity", "none", 3)
+    assert difference.mean == pytest.approx(3.1 / 3)
+    assert word(difference) == "in order"
+    ((*_, reverse),) = made_order("none", "identity").steps(pairs)
+    assert word(reverse) == "the other way round"
+    ((*_, one),) = order.steps(both(runs(1.0), runs(2.0, estimator="none")))
+    assert (one.pairs, word(one)) == (1, "undecided")
+    for nothing in (None, runs(1.0), replace(pairs, table=pairs.table.drop(columns="test/mse"))):
+        ((*_, none),) = order.steps(nothing)
+        assert (none.pairs, word(none)) == (0, "not run")
+    rows = orders_table([order], pairs, digits=2).splitlines()
+    assert rows[-1].startswith("| identity | none | +1.03 [+0.")
+    assert rows[-1].endswith("] | 3 | in order |")
+    with pytest.raises(ValueError, match=r"identity of 'Of all' has several .* seeds \[0\]"):
+        list(order.steps(both(runs(1.0), runs(1.0))))
 
 
 def test_rates_are_chosen_by_validation_alone() -> None:
