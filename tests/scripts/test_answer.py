@@ -7,29 +7,36 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from conftest import REPOSITORY
 from made_study import study_of
-from results.answer import TASKS, Ablation, answer, read_ablations
+from results.ablations import COSINE, TASKS, Ablation, read_ablations
+from results.answer import answer
+from results.findings import what_is_surprising, what_to_use, what_was_not_tried
 
 ABLATIONS = {ablation.task.name: ablation for ablation in read_ablations(REPOSITORY)}
 PAGE = REPOSITORY / "docs" / "which-estimator.md"
 BASE = [1.0, 1.1, 0.9, 1.05, 0.95]
 DIFFERENCES = {
     "identity": [0.0] * 5,
-    "relu": [-0.5, -0.52, -0.48, -0.51, -0.49],
+    "loo": [-0.5, -0.52, -0.48, -0.51, -0.49],
     "tanh_slope": [1.0, 1.0, 1.0, 1.0, 0.05],  # significant, but not without one of its seeds
     "none": [0.01, -0.01, 0.02, -0.02, 0.0],
+    "relu": [2.0, 2.1, 1.9, 2.0, 2.0],
 }
+COSINES = {"identity": 0.5, "loo": 1.0, "tanh_slope": 0.3, "none": float("nan"), "relu": 0.1}
 
 
-def made(*thresholds: float) -> Ablation:
+def made(*thresholds: float, **cosines: float) -> Ablation:
     study = study_of(
         [
             {
                 **{"estimator": name, "seed": seed, "optimizer.lr": 0.001},
                 **({"threshold.value": threshold} if thresholds else {}),
-                **{"test/mse": base + difference, "timings.seconds": 10.0 + 5 * (name == "relu")},
+                **({COSINE: cosines[name]} if cosines else {}),
+                "test/mse": base + difference + 0.2 * threshold,
+                "timings.seconds": 10.0 + 5 * (name == "loo"),
             }
             for name, differences in DIFFERENCES.items()
             for seed, (base, difference) in enumerate(zip(BASE, differences, strict=True))
@@ -43,35 +50,100 @@ def made(*thresholds: float) -> Ablation:
             "val/mse": [1.2, 1.0, 1.5, 0.7, 0.6, 0.5],
         }
     )
-    return Ablation(replace(TASKS[0], also=("threshold.value",) * bool(thresholds)), study, rates)
+    task = replace(TASKS[0], also=("threshold.value",) * bool(thresholds))
+    return Ablation(task, study, rates)
 
 
 def test_what_is_significant_holds_without_any_one_seed() -> None:
     ablation = made()
-    whole = ablation.whole.rows("test/mse").set_index("estimator")
+    whole = ablation.rows.set_index("estimator")
     assert whole.loc["tanh_slope", "significant"]
     words = {group.removeprefix("estimator="): word for group, word in ablation.words.items()}
-    assert words == {"identity": "", "relu": "better", "tanh_slope": "", "none": ""}
+    none = dict.fromkeys(DIFFERENCES, "")
+    assert words == none | {"loo": "better", "relu": "worse"}
 
 
-def test_sentences_and_rows_are_of_the_runs() -> None:
+def test_what_to_use_is_of_the_runs() -> None:
+    assert [*what_to_use(made())] == [
+        "Of 5, loo has the best mean, 0.5000; identity is number 2, at 1.0000.",
+        "1 are better than identity, the best loo. None of them is as fast (1.25 times its time).",
+        "Worse than identity are relu.",
+    ]
+    fast = made()
+    fast.study.runs["timings.seconds"] = 1.0
+    assert "Of those no slower (1.25 times its time), the best are loo." in [*what_to_use(fast)][1]
+    alone = made()
+    alone.study.runs.loc[alone.study.runs["estimator"] == "loo", "test/mse"] += 0.51
+    assert [*what_to_use(alone)][1] == "None is better than identity, 3 cannot be told from it."
+
+
+def test_what_may_surprise_is_of_the_runs() -> None:
+    bias, cosine, rates, threshold = what_is_surprising(made(0.0, 0.5, **COSINES))
+    assert bias.startswith(
+        "The best estimator is unbiased: loo, 0.5000 ahead of identity, the best"
+    )
+    assert bias.endswith("biased one. The worst unbiased one, loo, is number 1 of 5.")
+    assert cosine.startswith("The cosine between mean estimate and exact gradient tells who trains")
+    assert cosine.endswith(
+        "over 4 estimators its rank correlation with how good test/mse is comes to 1.00 (p = 0)."
+    )
+    assert (
+        "the worst of 0.0001, 0.001, 0.01 in place of an estimator's own moves val/mse by 0.3500"
+        in rates
+    )
+    assert rates.startswith("The learning rate matters more than the estimator")
+    assert threshold.startswith("A threshold of 0.5 in place of 0 moves test/mse by +0.1000 [")
+
+
+@pytest.mark.parametrize("change", [{"relu": 0.6}, {"loo": 0.0, "relu": 1.0}])
+def test_a_direction_that_does_not_decide_is_said_not_to(change: dict[str, float]) -> None:
+    (cosine,) = (s for s in what_is_surprising(made(**COSINES | change)) if "cosine" in s)
+    assert "does not tell who trains better" in cosine
+    values = COSINES | change
+    names = [name for name in values if name != "none"]
+    order = {"loo": 4, "identity": 3, "tanh_slope": 2, "relu": 1}
+    r = stats.spearmanr([values[n] for n in names], [order[n] for n in names]).statistic
+    assert f"comes to {r:.2f} " in cosine
+
+
+def test_a_difference_between_the_best_that_one_seed_makes_may_be_chance() -> None:
     ablation = made()
-    first, second, rates, end = ablation.sentences()
-    assert first == "Of 4, relu has the best mean, 0.5000; identity is number 2, at 1.0000."
-    assert second == "1 are better than identity, 0 worse; 2 cannot be told from it."
-    assert "0.001, 0.01 in place of an estimator's own moves val/mse by 0.3500" in rates
+    runs = ablation.study.runs
+    runs.loc[runs["estimator"] == "loo", "test/mse"] = [
+        b - d for b, d in zip(BASE, (0.1, 0.1, 0.1, 0.1, -0.2), strict=True)
+    ]
+    (bias, _) = what_is_surprising(ablation)
+    assert "loo, 0.0400 ahead of identity, the best biased one, which may be chance." in bias
+
+
+def test_estimators_that_are_the_same_are_named() -> None:
+    ablation = made()
+    runs, curves = ablation.study.runs, ablation.study.curves
+    one, other = (runs["estimator"] == name for name in ("identity", "none"))
+    runs.loc[other, "test/mse"] = runs.loc[one, "test/mse"].to_numpy()
+    for a, b in zip(runs.loc[one, "run"], runs.loc[other, "run"], strict=True):
+        curves.loc[curves["run"] == b, "val/mse"] = curves.loc[
+            curves["run"] == a, "val/mse"
+        ].to_numpy()
+    *_, last = what_is_surprising(ablation)
+    assert last == "The same to the last digit, as they are configured, are identity and none."
+
+
+def test_rates_at_an_end_are_named() -> None:
+    (end,) = what_was_not_tried(made())
     assert end.startswith("The rates of relu are the least or the largest")
-    rows = [re.split(r" *\| *", row)[1:-1] for row in ablation.table()]
-    assert rows[0] == ["estimator", "rate", "test/mse", "difference", "", "time"]
-    assert rows[2][0] == "relu" and rows[2][-2:] == ["better", "1.5x"]
-    assert rows[2][3].startswith("-0.5000 [-0.5")
 
 
-def test_each_threshold_has_a_baseline() -> None:
-    ablation = made(0.0, 0.5)
-    second = [*ablation.sentences()][1]
-    assert second == "2 are better than identity, 0 worse; 4 cannot be told from it."
-    assert [row.split(" | ")[1] for row in ablation.table()][2:4] == ["0.0", "0.5"]
+def test_a_row_is_of_a_setting() -> None:
+    lines = answer([made(0.0, 0.5, **COSINES)]).splitlines()
+    rows = [re.split(r" *\| *", line)[1:-1] for line in lines if line.startswith("|")]
+    columns = ["estimator", "threshold.value", "rate", "test/mse", "difference", "", "time"]
+    assert rows[0] == [*columns, "cosine"]
+    assert rows[2][:3] == ["loo", "0.0", "0.001"] and rows[2][-3:] == ["better", "1.5x", "1.00"]
+    assert rows[2][4].startswith("-0.5000 [-0.5")
+    baselines = [row[1] for row in rows[2:] if row[4] == "–"]
+    assert baselines == ["0.0", "0.5"]
+    assert [row[-1] for row in rows if row[0] == "none"] == ["–", "–"]
 
 
 def test_the_page_is_up_to_date() -> None:

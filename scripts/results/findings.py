@@ -1,0 +1,209 @@
+"""What ablations of estimators say, sentence by sentence, each from their numbers."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from scipy import stats
+
+from results.ablations import COSINE, RATE, Ablation
+from results.measured import CONFIDENCE, Runs
+from results.rates import CRITERIA, at_an_end
+from stelab.engine.comparison.statistics import Difference, differ
+
+_ESTIMATORS = Path(__file__).parents[2] / "conf" / "estimator"
+_AS_FAST = 1.25  # times the baseline's time
+
+
+def what_to_use(ablation: Ablation) -> Iterator[str]:
+    """Say what is best, and what is best for the baseline's time."""
+    task, rows, words = ablation.task, ablation.first, ablation.words
+    best, place = rows.iloc[0], _place(rows, task.baseline)
+    baseline = rows[rows["estimator"] == task.baseline].iloc[0]
+    yield (
+        f"Of {len(rows)}, {best['estimator']} has the best mean, {_mean(best, task.digits)}; "
+        f"{task.baseline} is number {place}, at {_mean(baseline, task.digits)}."
+    )
+    better = rows[rows["group"].map(words) == "better"]
+    worse = rows[rows["group"].map(words) == "worse"]
+    if better.empty:
+        alike = len(rows) - len(worse) - 1
+        yield f"None is better than {task.baseline}, {alike} cannot be told from it."
+    else:
+        fast = better[better["group"].map(ablation.times) <= _AS_FAST]
+        yield f"{len(better)} are better than {task.baseline}, the best {_names(better)}." + (
+            f" Of those no slower ({_AS_FAST:g} times its time), the best are {_names(fast)}."
+            if len(fast)
+            else f" None of them is as fast ({_AS_FAST:g} times its time)."
+        )
+    if len(worse):
+        yield f"Worse than {task.baseline} are {_names(worse, len(worse))}."
+
+
+def what_is_surprising(ablation: Ablation) -> Iterator[str]:
+    """Say whether bias, the gradient's direction, learning rate and threshold decide."""
+    yield from _of_bias(ablation)
+    yield from _of_cosines(ablation)
+    yield _of_rates(ablation)
+    yield from _of_settings(ablation)
+    yield from _of_twins(ablation)
+
+
+def what_was_not_tried(ablation: Ablation) -> Iterator[str]:
+    """Say whose rate may be another."""
+    criterion, sign, _ = CRITERIA[ablation.task.name]
+    rates = Runs(ablation.rates, [*ablation.rates], ablation.rates)
+    if names := at_an_end(rates, criterion, sign):
+        yield (
+            f"The rates of {', '.join(names)} are the least or the largest that were tried: "
+            "others might suit better."
+        )
+
+
+def _of_bias(ablation: Ablation) -> Iterator[str]:
+    """Compare the best unbiased estimator with the best that is not."""
+    rows = ablation.first
+    unbiased = rows["estimator"].map(_exactness) == "unbiased"
+    if not unbiased.any() or unbiased.all():
+        return
+    free, biased = rows[unbiased].iloc[0], rows[~unbiased].iloc[0]
+    ahead = free if _place(rows, free["estimator"]) == 1 else biased
+    behind = biased if ahead is free else free
+    d = _paired(ablation, ahead["group"], behind["group"])
+    told = "" if _holds(ablation, ahead["group"], behind["group"]) else ", which may be chance"
+    kinds = ("unbiased", "biased") if ahead is free else ("biased", "unbiased")
+    yield (
+        f"The best estimator is {kinds[0]}: {ahead['estimator']}, "
+        f"{abs(d.mean):.{ablation.task.digits}f} ahead of {behind['estimator']}, the best "
+        f"{kinds[1]} one{told}. The worst unbiased one, {rows[unbiased].iloc[-1]['estimator']}, is "
+        f"number {_place(rows, rows[unbiased].iloc[-1]['estimator'])} of {len(rows)}."
+    )
+
+
+def _of_cosines(ablation: Ablation) -> Iterator[str]:
+    """Say whether the direction of the mean estimate tells who trains best."""
+    runs = ablation.whole.runs
+    if COSINE not in runs:
+        return
+    runs = runs[runs["group"].isin(ablation.first["group"])]
+    parts = [runs[runs["seed"] != left_out] for left_out in ablation.seeds]
+    (r, p, n), *others = (_rank_correlation(part, ablation) for part in (runs, *parts))
+    decided = all(q < 1 - CONFIDENCE and other * r > 0 for other, q, _ in [(r, p, n), *others])
+    says = "tells who trains better" if decided and r > 0 else "does not tell who trains better"
+    yield (
+        f"The cosine between mean estimate and exact gradient {says}: over {n} estimators its rank "
+        f"correlation with how good {ablation.whole.metric} is comes to {r:.2f} (p = {p:.2g})."
+    )
+
+
+def _rank_correlation(runs: pd.DataFrame, ablation: Ablation) -> tuple[float, float, int]:
+    means = runs.groupby("group")[[COSINE, ablation.whole.metric]].mean().dropna()
+    good = ablation.better_sign * means[ablation.whole.metric]
+    result = stats.spearmanr(means[COSINE], good)
+    return float(result.statistic), float(result.pvalue), len(means)
+
+
+def _of_rates(ablation: Ablation) -> str:
+    """Say what a rate that was not chosen costs, beside another estimator."""
+    criterion = ablation.whole.metric.replace("test/", "val/")
+    table = ablation.rates.pivot_table(index="names.estimator", columns=RATE, values=criterion)
+    goodness = ablation.better_sign * table
+    best, worst = goodness.max(axis=1), goodness.min(axis=1)
+    own, others = (best - worst).median(), (best - best.median()).abs().median()
+    digits = ablation.task.digits
+    return (
+        f"The learning rate matters {'more' if own > others else 'less'} than the estimator: the "
+        f"worst of {', '.join(f'{rate:g}' for rate in table)} in place of an estimator's own "
+        f"moves {criterion} by {own:.{digits}f} (median over estimators), another estimator at its "
+        f"own rate by {others:.{digits}f} (median distance from the median)."
+    )
+
+
+def _of_settings(ablation: Ablation) -> Iterator[str]:
+    """Say what other thresholds do, on the mean over all estimators."""
+    if not ablation.task.also:
+        return
+    runs, digits = ablation.whole.runs, ablation.task.digits
+    at_first = runs[runs["group"].isin(ablation.first["group"])]
+    rest = runs[~runs["group"].isin(ablation.first["group"])]
+    for values, others in rest.groupby([*ablation.task.also], dropna=False, sort=False):
+        means = pd.concat(
+            [
+                part.set_index(["estimator", "seed"])[ablation.whole.metric]
+                for part in (others, at_first)
+            ],
+            axis=1,
+            keys=["other", "first"],
+        ).dropna()
+        by_seed = means.groupby("seed").mean()
+        d = differ(
+            by_seed["other"].to_numpy(),
+            by_seed["first"].to_numpy(),
+            confidence=CONFIDENCE,
+            interval="t",
+        )
+        of_each = (means["other"] - means["first"]).groupby("estimator").mean()
+        most = of_each.abs().idxmax()
+        named = _setting(ablation, values)
+        yield (
+            f"{named} in place of 0 moves {ablation.whole.metric} by {d.mean:+.{digits}f} "
+            f"[{d.low:+.{digits}f}, {d.high:+.{digits}f}] in the mean over {len(of_each)} "
+            f"estimators, by {of_each.abs().median():.{digits}f} in the median, and {most} most, "
+            f"by {of_each[most]:+.{digits}f}."
+        )
+
+
+def _of_twins(ablation: Ablation) -> Iterator[str]:
+    """Name estimators that are the same here, number by number."""
+    names = ablation.first.set_index("group")["estimator"]
+    twins = [[names[g] for g in i.labels if g in names] for i in ablation.whole.identical]
+    if same := [" and ".join(sorted(each)) for each in twins if len(each) > 1]:
+        yield f"The same to the last digit, as they are configured, are {'; '.join(same)}."
+
+
+def _setting(ablation: Ablation, values: tuple[object, ...]) -> str:
+    parts = dict(zip(ablation.task.also, values, strict=True))
+    value = parts.get("threshold.value")
+    return f"A threshold of {value:g}" if pd.notna(value) else f"A {parts['threshold']} threshold"
+
+
+def _paired(ablation: Ablation, group: str, other: str, left_out: int | None = None) -> Difference:
+    runs = ablation.whole.runs
+    table = runs[runs["seed"] != left_out].pivot_table(
+        index="seed", columns="group", values=ablation.whole.metric
+    )[[group, other]]
+    own, others = table.dropna().to_numpy().T
+    return differ(own, others, confidence=CONFIDENCE, interval="t")
+
+
+def _holds(ablation: Ablation, group: str, other: str) -> bool:
+    """Whether a difference is significant, whichever seed is left out."""
+    found = [_paired(ablation, group, other, seed) for seed in (None, *ablation.seeds)]
+    return all(d.p < 1 - CONFIDENCE and d.mean * found[0].mean > 0 for d in found)
+
+
+def _place(rows: pd.DataFrame, estimator: str) -> int:
+    return 1 + rows["estimator"].tolist().index(estimator)
+
+
+def _mean(row: pd.Series[float], digits: int) -> str:
+    return f"{row['mean']:.{digits}f}"
+
+
+def _names(rows: pd.DataFrame, most: int = 3) -> str:
+    names = rows["estimator"].tolist()[:most]
+    return ", ".join(names[:-1]) + (" and " if names[:-1] else "") + names[-1]
+
+
+@functools.cache
+def _exactness(name: str) -> str:
+    """Return what the class of an option of the group ``estimator`` says of itself."""
+    config = yaml.safe_load((_ESTIMATORS / f"{name}.yaml").read_text(encoding="utf-8"))
+    module, _, kind = config["_target_"].rpartition(".")
+    exactness: str = getattr(importlib.import_module(module), kind).exactness
+    return exactness
