@@ -20,7 +20,7 @@ from conftest import Cli
 from stelab.apps import bench
 from stelab.apps.main import main
 from stelab.engine.errors import InputError
-from stelab.lab.bench import launchers, start, steps, studies
+from stelab.lab.bench import launchers, profile, start, steps, studies
 from stelab.lab.bench.page import PARTS
 from stelab.lab.bench.turns import Values
 
@@ -83,7 +83,7 @@ def run_here(*arguments: str) -> tuple[Values, str]:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bench, steps, start, launchers, studies):
+    for module in (bench, steps, profile, start, launchers, studies):
         monkeypatch.setattr(module, "run_python", run_here)
     monkeypatch.setattr(start, "MORE", 1)
 
@@ -92,7 +92,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parts_become_a_page_and_raw_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = ("parts=[steps,start,studies]", f"output={tmp_path}/out")
+    chosen = ("parts=[steps,profile,start,studies]", f"output={tmp_path}/out")
     bench.start(stelab.compose(*SMALL, *chosen, command="bench"))
     raw = json.loads((tmp_path / "out" / "bench.json").read_text())
     samples = raw["samples"]
@@ -102,6 +102,7 @@ def test_parts_become_a_page_and_raw_values(
     loops = ["peak", "tutorial's loop", "plain loop", "stelab", "stelab, fast"]
     assert once["steps"] == loops
     assert once["launchers"] == []
+    assert once["profile"] == ["pieces"]
     assert once["studies"] == ["load", "status", "compare"]
     assert {"stelab train debug=fast", "2 jobs planned"} < {*once["start"]}
     assert raw["machine"]["processor"] and raw["versions"]["torch"]
@@ -113,8 +114,12 @@ def test_parts_become_a_page_and_raw_values(
     tax = [a / b - 1 for a, b in zip(*(speeds(samples, n) for n in loops[2:4]), strict=True)]
     row = re.search(r"^\| stelab \|.*$", page, flags=re.MULTILINE)
     assert row and f" | {100 * tax[0]:,.1f} % | " in row[0]
+    pieces = next(s["values"] for s in samples if s["part"] == "profile")
+    finite = 100 * pieces["finite stelab"] / pieces["step plain"]
+    assert re.search(rf"^\| whether loss .* \| – \| {finite:,.1f} % \|$", page, flags=re.MULTILINE)
     tables = [line for line in page.splitlines() if line.startswith("|")]
-    assert "–" not in "".join(tables)
+    missing = [line for line in tables if "–" in line]
+    assert [line.split("|")[1].split()[0] for line in missing] == ["whether", "the"]
     assert not re.search(r"\bnan\b", page)
     assert capsys.readouterr().out.count(" of 1: ") == len(samples)
 

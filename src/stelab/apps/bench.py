@@ -62,7 +62,7 @@ def _require_measurable(*texts: str) -> None:
 
 def _train_one(cfg: DictConfig, outputs: Path) -> Run:
     """Check settings as `stelab train` does; train a small run, which tells of the machine."""
-    for setting in cfg.settings if {"steps", "launchers"} & {*cfg.parts} else ():
+    for setting in cfg.settings if {"steps", "profile", "launchers"} & {*cfg.parts} else ():
         run_python(*train(cfg, outputs, *words_of(setting), "dry_run=true"))
     run_python(*train(cfg, outputs, "debug=fast", "model=mlp", "trainer.max_epochs=5"))
     (folder,) = (outputs / "bench").iterdir()

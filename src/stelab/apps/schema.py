@@ -246,7 +246,9 @@ SCHEMAS: dict[str, Any] = {
         paths=Paths,
     ),
     "bench": _closed(
-        parts=Annotated[list[Literal["steps", "start", "launchers", "studies"]], _Different],
+        parts=Annotated[
+            list[Literal["steps", "profile", "start", "launchers", "studies"]], _Different
+        ],
         repetitions=Count,
         seconds=Positive,
         settings=Annotated[list[Text], _Different],

@@ -9,11 +9,12 @@ from typing import Any
 
 from stelab.engine.config.validate import plain
 from stelab.engine.files import write_atomically
-from stelab.lab.bench import launchers, start, steps, studies
+from stelab.lab.bench import launchers, profile, start, steps, studies
 from stelab.lab.bench.turns import Sample
 
 PARTS: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module for module in (steps, start, launchers, studies)
+    module.__name__.rpartition(".")[2]: module
+    for module in (steps, profile, start, launchers, studies)
 }
 PAGE, RAW = "bench.md", "bench.json"
 
