@@ -36,13 +36,13 @@ def what_to_use(ablation: Ablation) -> Iterator[str]:
         yield f"None is better than {task.baseline}, {alike} cannot be told from it."
     else:
         fast = better[better["group"].map(ablation.times) <= _AS_FAST]
-        yield f"{len(better)} are better than {task.baseline}, the best {_names(better)}." + (
+        yield f"Better than {task.baseline}: {len(better)}, first {_names(better)}." + (
             f" Of those no slower ({_AS_FAST:g} times its time), the best are {_names(fast)}."
             if len(fast)
             else f" None of them is as fast ({_AS_FAST:g} times its time)."
         )
     if len(worse):
-        yield f"Worse than {task.baseline} are {_names(worse, len(worse))}."
+        yield f"Worse than {task.baseline}: {_names(worse, len(worse))}."
 
 
 def what_is_surprising(ablation: Ablation) -> Iterator[str]:

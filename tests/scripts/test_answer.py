@@ -66,8 +66,8 @@ def test_what_is_significant_holds_without_any_one_seed() -> None:
 def test_what_to_use_is_of_the_runs() -> None:
     assert [*what_to_use(made())] == [
         "Of 5, loo has the best mean, 0.5000; identity is number 2, at 1.0000.",
-        "1 are better than identity, the best loo. None of them is as fast (1.25 times its time).",
-        "Worse than identity are relu.",
+        "Better than identity: 1, first loo. None of them is as fast (1.25 times its time).",
+        "Worse than identity: relu.",
     ]
     fast = made()
     fast.study.runs["timings.seconds"] = 1.0

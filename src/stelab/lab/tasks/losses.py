@@ -31,7 +31,8 @@ class SquaredError(nn.Module):
     def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
         """Return one loss an example."""
         error = mse_loss(reconstruction, images, reduction="none").flatten(1)
-        return error.mean(1) if self.reduction == "mean" else error.sum(1) * len(images)
+        total = error.sum(1)  # whose gradient is one number an image; a mean's is one a pixel
+        return total / error.shape[1] if self.reduction == "mean" else total * len(images)
 
 
 class BernoulliLikelihood(nn.Module):
