@@ -58,3 +58,18 @@ def test_it_does_not_touch_the_training(with_basket: Run, tmp_path: Path) -> Non
     ]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_what_has_no_exact_gradient_is_not_measured(tmp_path: Path) -> None:
+    """Of uniform noise, where every logit is out of its reach, which leaves the others alone."""
+    narrow = "{_target_: stelab.estimators.UniformNoise, scale: 1.0e-9, stochastic: false}"
+    told = r"narrow is not measured at step 0: the exact gradient of its problem is 0"
+    with pytest.warns(UserWarning, match=told) as warned:
+        run = train(
+            tmp_path,
+            *("trainer.max_epochs=1", "callbacks=basket", "callbacks.basket.every_n_steps=1"),
+            *("callbacks.basket.bits=3", f"+callbacks.basket.estimators.narrow={narrow}"),
+        )
+    assert len([each for each in warned if "not measured" in str(each.message)]) == 1
+    assert "gradients/narrow/cosine" not in run.metrics
+    assert math.isfinite(run.metrics["gradients/identity/cosine"])

@@ -1,5 +1,6 @@
 """A basket of estimators, measured while another one trains."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -7,8 +8,9 @@ from pytorch_lightning import Callback, Trainer
 
 from stelab.annealing import advance
 from stelab.arguments import AtLeastTwo, Count, FewBits, Seed, Size, checked
-from stelab.lab.gradients.measure import adapt, measure, references
-from stelab.lab.gradients.problems import Enumeration, Subcode, code_loss
+from stelab.estimators import Estimator
+from stelab.lab.gradients.measure import Measurement, adapt, measure, references
+from stelab.lab.gradients.problems import Enumeration, NoGradientError, Subcode, code_loss
 from stelab.lab.training.processes import EpochMeans
 
 
@@ -23,7 +25,8 @@ class GradientBasket(Callback):
     - ``gradients/<name>/relative_bias`` and ``.../variance``: see `stelab.lab.gradients.measure`.
 
     TensorBoard gets every measurement (``_step``), metrics.csv the epoch's means. The loss is the
-    task's, in eval mode.
+    task's, in eval mode. Where an exact gradient is 0, as where all logits are out of the reach of
+    a bounded noise, nothing is measured against it, and a warning says so, once.
 
     Args:
         estimators: The basket, by name.
@@ -56,6 +59,7 @@ class GradientBasket(Callback):
         self.adapt = adapt
         self.seed = seed
         self.means = EpochMeans()
+        self.warned: set[str] = set()
 
     def watches(self, trainer: Trainer, index: int) -> bool:
         """One in so many."""
@@ -75,19 +79,37 @@ class GradientBasket(Callback):
         with torch.enable_grad(), torch.autocast(s.device.type, enabled=False):
             for name, estimator in self.estimators.items():
                 advance(estimator.to(s.device), progress)
-                *_, law = references(estimator).values()  # its own, where it has one
-                exact = {"": enumeration.gradient(law)}
-                generator = torch.Generator(s.device).manual_seed(self.seed)
-                adapt(estimator, enumeration, steps=self.adapt, generator=generator)
-                (m,) = measure(
-                    estimator, enumeration, exact, samples=self.samples, generator=generator
-                ).values()
+                try:
+                    m = self._measure(estimator, enumeration)
+                except NoGradientError:
+                    self._warn(name, trainer.global_step)
+                    continue
                 means = {"cosine": m.cosine, "relative_bias": m.bias, "variance": m.variance}
                 values |= {f"gradients/{name}/{key}": mean for key, mean in means.items()}
-        self.means.add(1, **{name: s.new_tensor(value) for name, value in values.items()})
+        if values:
+            self.means.add(1, **{name: s.new_tensor(value) for name, value in values.items()})
         steps = {f"{name}_step": value for name, value in values.items()}
         for logger in trainer.loggers:
             logger.log_metrics(steps, step=trainer.global_step)
+
+    def _measure(self, estimator: Estimator, enumeration: Enumeration) -> Measurement:
+        *_, law = references(estimator).values()  # its own, where it has one
+        exact = {"": enumeration.gradient(law)}
+        generator = torch.Generator(enumeration.codes.device).manual_seed(self.seed)
+        adapt(estimator, enumeration, steps=self.adapt, generator=generator)
+        (measurement,) = measure(
+            estimator, enumeration, exact, samples=self.samples, generator=generator
+        ).values()
+        return measurement
+
+    def _warn(self, name: str, step: int) -> None:
+        if name not in self.warned:
+            self.warned.add(name)
+            warnings.warn(
+                f"{name} is not measured at step {step}: the exact gradient of its problem is 0 "
+                "there, so that no estimate has a bias or a direction beside it",
+                stacklevel=2,
+            )
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Log the epoch's means."""

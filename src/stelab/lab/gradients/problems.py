@@ -60,6 +60,10 @@ class Problem(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define forward(bits)")
 
 
+class NoGradientError(InputError):
+    """The exact gradient is 0, so that no estimate has a bias or a direction beside it."""
+
+
 class Enumeration:
     r"""All codes of a problem with their losses, evaluated once.
 
@@ -83,7 +87,11 @@ class Enumeration:
         return torch.where(codes[:, None, :] > 0, p, 1 - p).prod(-1)
 
     def gradient(self, probability: Probability) -> Tensor:
-        r"""Compute :math:`\partial L/\partial s` of every example, in the shape of the logits."""
+        r"""Compute :math:`\partial L/\partial s` of every example, in the shape of the logits.
+
+        Raises:
+            NoGradientError: It is 0.
+        """
         s = self.problem.logits.detach().clone().requires_grad_()
         size = self.problem.codes_at_once()
         for codes, losses in zip(self.codes.split(size), self.losses.split(size), strict=True):
@@ -91,7 +99,7 @@ class Enumeration:
             (self.weights(p, codes) * losses).sum().backward()
         assert s.grad is not None
         if not s.grad.abs().sum() > 0:
-            raise InputError(
+            raise NoGradientError(
                 "the exact gradient is 0 (or not a number), so nothing can be compared with it: "
                 "every logit is out of the noise's reach, or the loss does not depend on the bits; "
                 "change problem.spread or seed"
