@@ -18,9 +18,10 @@ _HEAD = """\
 Written by `scripts/write_results` from `results/which_estimator*`: run it again, do not edit.
 
 Every estimator at the learning rate that suits it, chosen by the validation split of one seed
-(`results/NAME_lr`), then five seeds each, judged on test images that chose nothing. *Better* and
-*worse* are of paired differences to the baseline, the row without one: p below 0.05 after Holm's
-correction for all rows of the table, and only where that holds with any one seed left out, too.
+(`results/NAME_lr`), then five or ten seeds each, judged on test images that chose nothing. *Better*
+and *worse* are of paired differences to the baseline, the row without one: p below 0.05 after
+Holm's correction for all rows of the table, and only where that holds with any one seed left out,
+too.
 *Time* is that of a run relative to the baseline's, median over seeds; two ran side by side.
 """
 _SECTIONS: dict[str, Callable[[Ablation], Iterator[str]]] = {
@@ -41,7 +42,7 @@ def answer(ablations: list[Ablation]) -> str:
     for ablation in ablations:
         task = ablation.task
         lines += [f"## {task.title}\n", f"```bash\nstelab train experiment={task.name}\n```\n"]
-        lines += [*_table(ablation), ""]
+        lines += [f"Seeds {ablation.seeds[0]} to {ablation.seeds[-1]}.\n", *_table(ablation), ""]
         lines += [f"{sentence}\n" for sentence in what_was_not_tried(ablation)]
     return "\n".join(lines)
 
