@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from results.measured import Runs, of_setting
 from results.published import Published, written
@@ -77,7 +78,8 @@ def _figure(panels: Mapping[str, Sequence[_Line]], metrics: Sequence[str]) -> Fi
         for line in lines:
             handles[line.label] = line.draw(ax, numbers[line.label])
         ax.set(title=title, xscale="log", xlabel="epoch", yscale="log")
-        ax.yaxis.set_minor_formatter("{x:g}")
+        low, high = ax.get_ylim()
+        ax.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
     if len(metrics) == 1:
         axes[0].set_ylabel(metrics[0])
     figure.legend([*handles.values()], [*handles], frameon=False, loc="outside right upper")
