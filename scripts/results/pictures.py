@@ -40,8 +40,8 @@ def draw_curves(
                 (key, first), *others = setting.items()
                 names = [written(value) for _, value in others]
                 label = ", ".join(names + [metric] * (len(metrics) > 1 or not names))
-                ours = [p.value for p in ends if p.setting == setting and p.metric == metric]
-                line = _Line(label, curves.groupby("epoch")[metric], ours)
+                dots = [p.value for p in ends if p.setting == setting and p.metric == metric]
+                line = _Line(label, curves.groupby("epoch")[metric], dots)
                 panels.setdefault(f"{key} = {written(first)}", []).append(line)
     if not panels:
         return None

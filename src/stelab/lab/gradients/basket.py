@@ -107,7 +107,7 @@ class GradientBasket(Callback):
             self.warned.add(name)
             warnings.warn(
                 f"{name} is not measured at step {step}: the exact gradient of its problem is 0 "
-                "there, so that no estimate has a bias or a direction beside it",
+                "(or not a number) there, so that no estimate has a bias or a direction beside it",
                 stacklevel=2,
             )
 

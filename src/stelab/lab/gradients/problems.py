@@ -61,7 +61,7 @@ class Problem(nn.Module):
 
 
 class NoGradientError(InputError):
-    """The exact gradient is 0, so that no estimate has a bias or a direction beside it."""
+    """The exact gradient is 0, or not a number: nothing has a bias or a direction beside it."""
 
 
 class Enumeration:
@@ -90,7 +90,7 @@ class Enumeration:
         r"""Compute :math:`\partial L/\partial s` of every example, in the shape of the logits.
 
         Raises:
-            NoGradientError: It is 0.
+            NoGradientError: It is 0, or not a number.
         """
         s = self.problem.logits.detach().clone().requires_grad_()
         size = self.problem.codes_at_once()
