@@ -95,7 +95,8 @@ LAYERS: dict[str, Callable[[], Step]] = {
             Categorizer(estimator=configured("categorical", name)), 2, 3
         )
         for name in (
-            "gst gumbel_rao gumbel_rao_annealed mve reinmax reinmax_cv reinmax_rao st st_gumbel zgr"
+            "gst gumbel_rao gumbel_rao_annealed mve mve_annealed reinmax reinmax_cv reinmax_rao st "
+            "st_gumbel zgr"
         ).split()
     },
     "signed": lambda: Step(

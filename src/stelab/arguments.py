@@ -72,6 +72,7 @@ _NOUNS = {float: "number", int: "integer", bool: "boolean", str: "string"}
 
 Real = Annotated[float, Only(float)]
 Positive = Annotated[float, Only(float, above=0)]
+SolvablePenalty = Annotated[float, Only(float, above=0, most=1e12)]  # singular in float64 at 1e15
 AtLeastOne = Annotated[float, Only(float, least=1)]
 NonNegative = Annotated[float, Only(float, least=0)]
 Fraction = Annotated[float, Only(float, least=0, below=1)]

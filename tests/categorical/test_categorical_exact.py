@@ -13,9 +13,11 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import stelab
+from stelab.annealing import advance
 from stelab.categorical import (
     MVE,
     ZGR,
+    AnnealedMVE,
     CategoricalEstimator,
     GappedStraightThrough,
     GumbelRao,
@@ -178,6 +180,23 @@ def test_mve_of_two_classes_at_infinity_is_zgr_however_unlikely_the_class() -> N
     assert torch.allclose(estimate, expected, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize(("progress", "temperature"), [(0.0, 0.25), (0.5, 2.0), (1.0, 16.0)])
+def test_the_annealed_temperature_of_mve_rises_geometrically(
+    progress: float, temperature: float
+) -> None:
+    annealed = AnnealedMVE(start=0.25, end=16.0)
+    advance(annealed, progress)
+    expected = grad(MVE(temperature=temperature), *case(2))
+    assert torch.allclose(grad(annealed, *case(2)), expected, rtol=1e-12, atol=0)
+
+
+def test_annealed_mve_ends_next_to_the_exact_one() -> None:
+    annealed = AnnealedMVE(start=1.0, end=1e12)
+    advance(annealed, 1.0)
+    expected = grad(MVE(temperature="infinite"), *case(2))
+    assert torch.allclose(grad(annealed, *case(2)), expected, rtol=0, atol=1e-8)
+
+
 def rows(temperature: float | str) -> tuple[Tensor, Tensor]:
     """Return pi and the matrices S, indexed [x, i, k], by backpropagating the unit vectors."""
     logits, _, _ = case(3)
@@ -315,6 +334,8 @@ def test_the_gap_p_goes_from_1_to_the_logarithm_of_the_rest(dtype: torch.dtype) 
         (lambda: GappedStraightThrough(gap="q", temperature=1.0), "gap"),  # type: ignore[arg-type]
         (lambda: MVE(temperature=-1.0), "temperature"),
         (lambda: MVE(temperature=math.inf), "temperature"),
+        (lambda: AnnealedMVE(start=0.0, end=1.0), "start"),
+        (lambda: AnnealedMVE(start=1.0, end=1e13), "end"),
         (lambda: ReinMaxRao(samples=1, temperature=-1.0), "temperature"),
         (lambda: ReinMaxCV(strength=math.inf, samples=1, temperature=1.0), "strength"),
     ],

@@ -14,7 +14,7 @@ from stelab.categorical.gumbel import (
     GumbelStraightThrough,
     conditional_gumbel,
 )
-from stelab.categorical.mve import MVE
+from stelab.categorical.mve import MVE, AnnealedMVE
 from stelab.categorical.reinmax import ZGR, ReinMax, ReinMaxCV, ReinMaxRao
 from stelab.categorical.straight_through import StraightThrough
 
@@ -22,6 +22,7 @@ __all__ = [
     "MVE",
     "ZGR",
     "AnnealedGumbelRao",
+    "AnnealedMVE",
     "CategoricalEstimator",
     "GappedStraightThrough",
     "GumbelRao",

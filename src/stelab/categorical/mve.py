@@ -12,7 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from stelab.arguments import NonNegative, checked
+from stelab.annealing import Scheduled
+from stelab.arguments import NonNegative, SolvablePenalty, checked
 from stelab.categorical.base import (
     CategoricalEstimator,
     jacobian_product,
@@ -27,17 +28,20 @@ from stelab.randomness import Source
 class _MinimumVariance(HardForward):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        logits, sample, ctx.alpha, pi = inputs
-        ctx.save_for_backward(logits, sample, pi)
+        logits, sample, alpha, pi, ctx.grounded = inputs
+        ctx.save_for_backward(logits, sample, alpha, pi)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        logits, sample, pi = ctx.saved_tensors
-        product = minimum_variance_product(pi, sample.to(pi.dtype), g.to(pi.dtype), ctx.alpha)
-        return once(product.to(g.dtype), logits), None, None, None
+        logits, sample, alpha, pi = ctx.saved_tensors
+        sample, wide_g = sample.to(pi.dtype), g.to(pi.dtype)
+        product = minimum_variance_product(pi, sample, wide_g, alpha, grounded=ctx.grounded)
+        return once(product.to(g.dtype), logits), None, None, None, None
 
 
-def minimum_variance_product(pi: Tensor, sample: Tensor, g: Tensor, alpha: float) -> Tensor:
+def minimum_variance_product(
+    pi: Tensor, sample: Tensor, g: Tensor, alpha: Tensor, *, grounded: bool
+) -> Tensor:
     r"""Compute :math:`\sum_i g_i S_D[i]` of `MVE`, with :math:`\alpha = 1/(1 + \tau)`.
 
     With :math:`\beta = 1 - \alpha`, :math:`n_{ix} = \alpha + \beta(\pi_i + \pi_x)` and the
@@ -47,7 +51,8 @@ def minimum_variance_product(pi: Tensor, sample: Tensor, g: Tensor, alpha: float
 
     and the constraint :math:`v_i = \sum_j (A^{-1})_{ij}\,\rho_j J_j` with
     :math:`\rho_j = (\alpha + \beta\pi_j)/n_{jj}` and A as in `_constraint_matrix`. A is
-    symmetric, so that one system with one right-hand side is solved, not K.
+    symmetric, so that one system with one right-hand side is solved, not K. At
+    :math:`\alpha = 0` it is singular, and is `grounded`.
     """
     beta = 1 - alpha
     near = (alpha + beta * pi) * g
@@ -56,13 +61,13 @@ def minimum_variance_product(pi: Tensor, sample: Tensor, g: Tensor, alpha: float
     right = near / n - sample * (far / n).sum(-1, keepdim=True)
     rho = (alpha + beta * pi) / (alpha + 2 * beta * pi)
     a = _constraint_matrix(pi, alpha)
-    if alpha == 0:
+    if grounded:
         a, right = _ground(a, right, pi)
     direct = (far * sample / n).sum(-1, keepdim=True) * (sample - pi)
     return jacobian_product(pi, rho * _solve(a, right)) + direct
 
 
-def _constraint_matrix(pi: Tensor, alpha: float) -> Tensor:
+def _constraint_matrix(pi: Tensor, alpha: Tensor) -> Tensor:
     r"""Compute A, a diagonal plus the Laplacian of a graph on the classes, shape ``(..., K, K)``.
 
     .. math:: A_{ij} = -\beta\pi_i\pi_j/n_{ij}, \qquad
@@ -96,7 +101,25 @@ def _solve(a: Tensor, right: Tensor) -> Tensor:
     return scale * solved.squeeze(-1)
 
 
-class MVE(CategoricalEstimator):
+class _MinimumVarianceEstimator(CategoricalEstimator):
+    exactness: Exactness = "exact for linear"
+    grounded = False  # whether alpha is 0
+
+    def alpha(self, pi: Tensor) -> Tensor:
+        r"""Return :math:`1/(1 + \tau)`, a scalar in the dtype of `pi`."""
+        raise NotImplementedError
+
+    def forward(
+        self, logits: Tensor, *, sample: Tensor | None = None, generator: Source | None = None
+    ) -> Tensor:
+        """See `CategoricalEstimator.forward`."""
+        sample = self.take(logits, sample, generator)
+        log_pi = log_probabilities(logits.detach().double())
+        pi = log_pi.clamp_min(-300).exp()  # products of two stay above 0
+        return _MinimumVariance.apply(logits, sample, self.alpha(pi), pi, self.grounded)
+
+
+class MVE(_MinimumVarianceEstimator):
     r"""The minimum-variance estimator, from straight-through to exact for quadratic losses.
 
     Forward: :math:`D \sim \mathrm{Categorical}(\pi)`. Backward: :math:`\sum_i g_i\,S_D[i]`, where
@@ -124,26 +147,40 @@ class MVE(CategoricalEstimator):
         temperature: :math:`\tau`, not below 0, or ``"infinite"``.
     """
 
-    exactness: Exactness = "exact for linear"
-
     @checked
     def __init__(self, *, temperature: NonNegative | Literal["infinite"]):
         super().__init__()
         self.temperature = temperature
-        if self.alpha == 0:
+        alpha = 0.0 if temperature == "infinite" else 1 / (1 + temperature)
+        self.grounded = alpha <= 1e-15  # rounding would leave a singular system after all
+        self._alpha = 0.0 if self.grounded else alpha
+        if self.grounded:
             self.exactness = "exact for quadratic"
 
-    @property
-    def alpha(self) -> float:
-        r""":math:`1/(1 + \tau)`, or 0 where rounding would leave a singular system after all."""
-        alpha = 0.0 if self.temperature == "infinite" else 1 / (1 + self.temperature)
-        return alpha if alpha > 1e-15 else 0.0
+    def alpha(self, pi: Tensor) -> Tensor:
+        """See above."""
+        return pi.new_full((), self._alpha)
 
-    def forward(
-        self, logits: Tensor, *, sample: Tensor | None = None, generator: Source | None = None
-    ) -> Tensor:
-        """See `CategoricalEstimator.forward`."""
-        sample = self.take(logits, sample, generator)
-        log_pi = log_probabilities(logits.detach().double())
-        pi = log_pi.clamp_min(-300).exp()  # products of two stay above 0
-        return _MinimumVariance.apply(logits, sample, self.alpha, pi)
+
+class AnnealedMVE(Scheduled, _MinimumVarianceEstimator):
+    r"""`MVE`, its temperature moved geometrically while training.
+
+    Forward: :math:`D \sim \mathrm{Categorical}(\pi)`. Backward: that of `MVE` at
+    :math:`\tau = \mathrm{start}\,(\mathrm{end}/\mathrm{start})^r`, r the share of training done.
+
+    Exact for linear losses, and ever nearer to exact for quadratic ones where the temperature
+    rises, at the cost of variance. One evaluation of the loss a step, and a system of K equations
+    in float64 for each one-hot. [Hooper2026]
+
+    Args:
+        start: :math:`\tau` before the first step, above 0.
+        end: :math:`\tau` after the last step, above 0, at most 1e12.
+    """
+
+    @checked
+    def __init__(self, *, start: SolvablePenalty, end: SolvablePenalty):
+        super().__init__(start=start, end=end)
+
+    def alpha(self, pi: Tensor) -> Tensor:
+        """See above."""
+        return 1 / (1 + self.geometric().to(pi.dtype))
