@@ -139,9 +139,11 @@ def test_launchers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert head[2:-1] == [
         *("alone", "serial", "joblib", "stacked", "joblib beside serial", "stacked beside serial"),
         *("joblib beside alone, time", "stacked beside alone, time"),
+        *(f"{name}, cores busy" for name in ("alone", "serial", "joblib", "stacked")),
     ]
     assert all(re.fullmatch(r"[\d,]+", cell) for cell in row[2:6])
-    assert all(re.fullmatch(r"[\d.]+×", cell) for cell in row[6:-1])
+    assert all(re.fullmatch(r"[\d.]+×", cell) for cell in row[6:10])
+    assert all(float(cell) > 0 for cell in row[10:-1])
     samples = json.loads((tmp_path / "out" / "bench.json").read_text())["samples"]
     rates = {s["name"]: s["values"]["jobs_per_hour"] * s["values"]["seconds"] for s in samples}
     assert {name: round(rate / 3600) for name, rate in rates.items()} == {

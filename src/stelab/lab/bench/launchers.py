@@ -21,7 +21,9 @@ def about(cfg: Any) -> str:
     return f"""\
 Whole sweeps of {cfg.jobs} seeds, each with `{SHORT}` unless the setting says otherwise. *serial*:
 one job after the other, with {threads}; *joblib*: as many at once as there are cores, with one
-each; *stacked*: all as one program, with the threads of serial; *alone*: a sweep of one of them."""
+each; *stacked*: all as one program, with the threads of serial; *alone*: a sweep of one of them.
+*Cores busy*: how many were at work, in the mean over a sweep, its start and end included: where one
+job after the other keeps them all busy, nothing is to be gained side by side."""
 
 
 def cases(cfg: Any, run: Run) -> Iterator[Case]:
@@ -56,7 +58,8 @@ def tables(samples: Sequence[Sample]) -> Iterator[str]:
     titles = [
         f"{name} beside {other}{', time' * (key == 'seconds')}" for name, other, key in compared
     ]
-    columns = ["jobs/hour", *names, *titles]
+    busy = [f"{name}, cores busy" for name in names]
+    columns = ["jobs/hour", *names, *titles, *busy]
     yield f"| {' | '.join(columns)} |"
     yield "| --- " * len(columns) + "|"
     for setting in dict.fromkeys(sample.group for sample in samples):
@@ -64,4 +67,6 @@ def tables(samples: Sequence[Sample]) -> Iterator[str]:
         cells = [f"`{setting}`", *(spread(of(name, "jobs_per_hour")) for name in names)]
         for name, other, key in compared:
             cells.append(spread(ratios(of(name, key), of(other, key)), 2, unit="×"))
+        for name in names:
+            cells.append(spread(ratios(of(name, "cpu_s"), of(name, "seconds")), 2))
         yield f"| {' | '.join(cells)} |"

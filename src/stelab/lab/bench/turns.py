@@ -57,7 +57,7 @@ def run_python(*arguments: str) -> tuple[Values, str]:
         InputError: It ended with exit code 2, which is bad input in all that is run here.
         RunError: It ended with another one.
     """
-    alien = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # who is measured says it
+    alien = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT")  # who is measured says it
     environment = {name: value for name, value in os.environ.items() if name not in alien}
     with TemporaryFile() as out, TemporaryFile() as err:
         started = time.perf_counter()
