@@ -111,6 +111,9 @@ def _values(published: Published, runs: Runs | None) -> np.ndarray[Any, np.dtype
     if runs is None:
         return np.empty(0)
     table = of_setting(runs.table, published.setting)
+    if published.best_of is not None:
+        means = table.groupby(published.best_of)[published.metric].mean()
+        table = table[table[published.best_of] == means.idxmin()] if len(means) else table
     if published.seed is not None:
         table = table[table["seed"] == published.seed]
     if published.epoch is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-_COLUMNS = ("seed", "epoch", "metric", "value", "sd", "n", "within", "source")
+_COLUMNS = ("seed", "epoch", "best_of", "metric", "value", "sd", "n", "within", "source")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Published:
         within: The largest difference at which ours counts as the same.
         seed: Of one run alone; None for the mean over seeds.
         epoch: After which it was; None: at the end.
+        best_of: A key that is no part of the setting: the number is of that one of its values which
+            has the least mean. None: of all runs.
         source: Where it stands.
     """
 
@@ -37,6 +39,7 @@ class Published:
     within: float
     seed: int | None
     epoch: int | None
+    best_of: str | None
     source: str
 
 
@@ -84,6 +87,7 @@ def _published(row: dict[str, str]) -> Published:
         within=float(row["within"]),
         seed=int(row["seed"]) if row["seed"] else None,
         epoch=int(row["epoch"]) if row["epoch"] else None,
+        best_of=row.get("best_of") or None,
         source=row["source"],
     )
 
