@@ -5,7 +5,7 @@ from pathlib import Path
 
 LOAD = Path("/proc/loadavg")
 _MOST = 8  # threads of a run, unless it says otherwise
-_SHORT = "1000"  # microseconds
+_SHORT = "1000"  # turns of its loop, some ten microseconds
 
 
 def spin_briefly_beside_others() -> None:
