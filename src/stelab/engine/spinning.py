@@ -12,10 +12,10 @@ def spin_briefly_beside_others() -> None:
     """Let them spin for microseconds, not for libgomp's milliseconds, where cores are scarce.
 
     That is where fewer are free than a run takes: a thread that spins on one of them holds the
-    process on the other up for a whole time slice. With 2 threads on 2 cores of an AMD EPYC
-    `model=mlp` trained on 2,200 images a second beside a busy process, so on 4,300, and beside two
-    at 0.15 and 0.68 times the speed of one thread; with nothing beside it on 9,800 and 9,500, on a
-    machine that was slow to wake a thread on 9,300 and 6,500.
+    process on the other up for a whole time slice, which halves what a run of two threads makes on
+    2 cores, or worse. With nothing beside it a run is faster for spinning, by 4 % to a third: to
+    wake a thread takes time. ``GOMP_SPINCOUNT=1000 stelab train model=mlp threads=2``, and 300000,
+    show either.
 
     libgomp reads it when torch is imported. ``GOMP_SPINCOUNT`` and ``OMP_WAIT_POLICY`` of the user
     are left alone.
