@@ -33,7 +33,9 @@ class Clock(Callback):
 
     def watches(self, trainer: Trainer, index: int) -> bool:
         """The first step, those around the counted ones, and the last."""
-        return trainer.global_step in (0, WARM_UP, WARM_UP + COUNTED) or self._is_over()
+        if self.begun is not None:
+            return self._is_over()  # asked at every step that is measured: it must be quick
+        return trainer.global_step in (0, WARM_UP, WARM_UP + COUNTED)
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
         """Begin to count; or end it, and begin to measure time."""

@@ -90,8 +90,7 @@ class Checkpoints(Callback):
 
     def watches(self, trainer: Trainer, index: int) -> bool:
         """Whether it is time to save, or to stop."""
-        unplanned = self._reason > 0 or self.interrupts.lock_lost
-        return unplanned or self._is_planned(trainer, index)
+        return self._is_planned(trainer, index) or self._reason > 0 or self.interrupts.lock_lost
 
     @property
     def _reason(self) -> int:
@@ -100,7 +99,8 @@ class Checkpoints(Callback):
         return 2 * (self.interrupts.received or 0) or int(late)
 
     def _is_planned(self, trainer: Trainer, index: int) -> bool:
-        return self._is_judged(trainer, index) or trainer.global_step % self.steps == 0
+        step = trainer.global_step  # which takes Lightning long to say
+        return index == 0 or step == self.validated_step or step % self.steps == 0
 
     def _is_judged(self, trainer: Trainer, index: int) -> bool:
         """Whether these very weights were validated, also within an epoch."""

@@ -36,8 +36,9 @@ class FiniteCheck:
         self.model = model
         device = next(model.parameters()).device
         self.failed = torch.zeros((), device=device)  # 1 from the first failure on
-        self.failures = torch.zeros((), device=device)  # steps since, with it
-        self.recent: list[tuple[int, Batch]] = []  # steps since the last look, and their batches
+        self.zero = torch.zeros((), device=device)
+        # Steps since the last look, their batches, and what of each is 0, or NaN.
+        self.recent: list[tuple[int, Batch, Tensor]] = []
         self.every = _STEPS
         if scaled or not all(map(_skips_steps, optimizers)):
             self.every = 1
@@ -48,18 +49,19 @@ class FiniteCheck:
     def add(self, loss: Tensor, x: Tensor, *, step: int, batch: Batch) -> None:
         """Take note of a step; raise NonFiniteError if it is time to look, and one was not."""
         low, high = x.detach().aminmax()
-        values = torch.stack([loss.detach().float(), low.float(), high.float()])
-        self.failed.masked_fill_((values - values).any(), 1.0)  # 0, or NaN: which is not 0
-        self.failures.add_(self.failed)
-        self.recent.append((step, batch))
+        flaw = self.zero
+        for value in (loss.detach(), low, high):
+            flaw = torch.addcmul(flaw, value, self.zero)  # all values are finite, or it is NaN
+        self.failed.logical_or_(flaw)  # NaN is true
+        self.recent.append((step, batch, flaw))
         if len(self.recent) >= self.every:
             self.look()
 
     def look(self) -> None:
         """Wait for the device; raise NonFiniteError if any step since the last look failed."""
         recent, self.recent = self.recent, []
-        if failures := int(self.failures):
-            step, batch = recent[-failures]
+        if self.failed:
+            step, batch = next((step, batch) for step, batch, flaw in recent if flaw.isnan())
             where = locate(self.model, lambda: self.model(batch["images"]), step=step)
             raise NonFiniteError(f"step {step}: {where}")
 

@@ -49,21 +49,27 @@ class EpochLoop(_TrainingEpochLoop):
         super().__init__(*arguments)
         self.noted: list[tuple[int, Tensor]] = []  # steps, and their losses, to be logged
 
+    def on_run_start(self, data_fetcher: Any) -> None:
+        """Find out what stays as it is for an epoch."""
+        super().on_run_start(data_fetcher)
+        trainer = self.trainer
+        self.has_plain_steps = _has_plain_steps(trainer)
+        # Who looks into steps, and needs no more of Lightning's.
+        self.plain = [c for c in trainer.callbacks if getattr(c, "plain", False)]
+        others = [c for c in trainer.callbacks if c not in self.plain]
+        self.watchers = [w for c in others if (w := _watcher(c))]
+        self.moves_batches = moves_batches(trainer.lightning_module, trainer.datamodule)
+        schedules = trainer.lr_scheduler_configs
+        self.schedules_steps = any(schedule.interval == "step" for schedule in schedules)
+
     def advance(self, data_fetcher: Any) -> None:
         """Take steps up to the next that is watched, and that one."""
-        # Who looks into steps, and needs no more of Lightning's.
-        self.plain = [c for c in self.trainer.callbacks if getattr(c, "plain", False)]
-        if not self.restarting and _has_plain_steps(self.trainer):
+        if self.has_plain_steps and not self.restarting:
             end = time.monotonic() + SECONDS
-            others = [c for c in self.trainer.callbacks if c not in self.plain]
-            self.watchers = [w for c in others if (w := _watcher(c))]
-            module = self.trainer.lightning_module
-            self.moves_batches = moves_batches(module, self.trainer.datamodule)
+            seat = self.trainer.lightning_module.seat
             self.seen_from = self._seen_from()
-            schedules = self.trainer.lr_scheduler_configs
-            self.schedules_steps = any(schedule.interval == "step" for schedule in schedules)
             try:
-                if module.seat is None or not module.seat.take(self, data_fetcher):
+                if seat is None or not seat.take(self, data_fetcher):
                     while not self.is_watched() and time.monotonic() < end:
                         self.step(data_fetcher)
             finally:
