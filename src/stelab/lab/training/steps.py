@@ -183,7 +183,7 @@ class EpochLoop(_TrainingEpochLoop):
 
 
 def _drop_gradients(optimizer: Optimizer) -> None:
-    """Do what `zero_grad` does, in a quarter of its time: it leaves torch.compile and is recorded."""
+    """Do what `zero_grad` does, without its way around torch.compile and past profilers."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = None
