@@ -18,11 +18,14 @@ from resuming import assert_same, stop_at
 from stelab.engine.comparison import compare
 from stelab.engine.errors import InputError
 from stelab.engine.studies import Run, load, read_run
+from stelab.lab.data.datamodule import Batch
 from stelab.lab.models.classifiers import Classifier
 from stelab.lab.models.vae import HierarchicalVAE
 from stelab.lab.training import build_module
 from stelab.lab.training.codes import decode, encode
+from stelab.lab.training.module import TaskModule
 from stelab.lab.training.restore import evaluate, load_data, restore
+from stelab.lab.training.static_step import Taken
 from stelab.philox import Philox
 from waiting import wait_until
 
@@ -202,3 +205,21 @@ def test_what_evaluation_draws_is_not_what_training_drew() -> None:
     trained = module.random_numbers("training", 0)
     seen += [(trained.seed, step, trained.stream) for step in range(4)]
     assert len(set(seen)) == 16
+
+
+def test_every_batch_of_accumulated_gradients_draws_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[object, object]] = []
+    take = TaskModule.take
+
+    def note(module: TaskModule, batch: Batch, generator: Philox) -> Taken:
+        seen.append((generator.step, generator.stream))
+        return take(module, batch, generator)
+
+    monkeypatch.setattr(TaskModule, "take", note)
+    train(tmp_path, "reconstruct", "trainer.accumulate_grad_batches=2", "estimator=reinmax")
+    steps = [step for step, _ in seen]
+    assert len(steps) > 2
+    assert steps == [index // 2 for index in range(len(steps))]
+    assert len(set(seen)) == len(seen)

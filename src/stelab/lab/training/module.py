@@ -27,6 +27,7 @@ from stelab.philox import Philox
 
 STREAMS = ("training", *SPLITS)
 """Of random numbers: what a split's evaluation draws is not what training drew."""
+_STREAMS_OF_PART = 2**16  # more than all processes have together
 
 
 class TaskModule(pl.LightningModule):
@@ -36,8 +37,9 @@ class TaskModule(pl.LightningModule):
     metrics. Training averages over the epoch, so over changing weights and in training mode;
     validation and test are in eval mode.
 
-    Random bits depend on the seed, the step and the process only. Parameters that only lower an
-    estimator's variance have its own optimizer; a checkpoint holds them under ``"variance"``.
+    Random bits depend on the seed, the step and the process only, and, where gradients of several
+    batches are accumulated, on which of them it is. Parameters that only lower an estimator's
+    variance have its own optimizer; a checkpoint holds them under ``"variance"``.
 
     Optimizer and schedule are plain configurations (see `build_schedule`). `step` says how a step
     is computed, see `StaticStep`.
@@ -138,7 +140,8 @@ class TaskModule(pl.LightningModule):
         if self.static is not None and len(images) == self.static.size:
             loss, x, values = self.static(batch, step)
         else:
-            loss, x, values = self.take(batch, self.random_numbers("training", step))
+            part = batch_index % self.trainer.accumulate_grad_batches
+            loss, x, values = self.take(batch, self.random_numbers("training", step, part=part))
         self.step_loss = loss.detach()
         self.finite.add(loss, x, step=step, batch=batch)
         for optimizer in self.variance_optimizers:
@@ -203,10 +206,10 @@ class TaskModule(pl.LightningModule):
         generator = self.random_numbers(split, batch_index)
         return self.task.evaluate(self.model, batch, split, generator=generator)
 
-    def random_numbers(self, stream: str, step: int) -> Philox:
-        """Return what a step of training draws, or a batch of a split's evaluation."""
+    def random_numbers(self, stream: str, step: int, *, part: int = 0) -> Philox:
+        """Return what a batch draws: of an evaluation, or the `part`-th of a step of training."""
         own = self.global_rank * len(STREAMS) + STREAMS.index(stream)
-        return Philox(self.seed, step, own)
+        return Philox(self.seed, step, part * _STREAMS_OF_PART + own)
 
     def _evaluate(self, split: Split, batch: Batch, batch_index: int) -> None:
         self._record(split, self.evaluate(split, batch, batch_index), len(batch["images"]))
