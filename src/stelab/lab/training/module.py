@@ -140,7 +140,8 @@ class TaskModule(pl.LightningModule):
         if self.static is not None and len(images) == self.static.size:
             loss, x, values = self.static(batch, step)
         else:
-            part = batch_index % self.trainer.accumulate_grad_batches
+            # Without a trainer, as in a loop of one's own, a step has one batch.
+            part = batch_index % self.trainer.accumulate_grad_batches if self._trainer else 0
             loss, x, values = self.take(batch, self.random_numbers("training", step, part=part))
         self.step_loss = loss.detach()
         self.finite.add(loss, x, step=step, batch=batch)
