@@ -84,7 +84,7 @@ class Checkpoints(Callback):
             own = torch.tensor(reason, device=trainer.strategy.root_device)
             reason = int(trainer.strategy.reduce(own, reduce_op="max"))
         if (planned or reason) and trainer.global_step > self.saved_step:
-            self._save(trainer, index, judged=self._is_judged(trainer, index))
+            self._save(trainer, index, judged=self._is_judged(trainer.global_step, index))
         if stop := reason // 2:
             raise Interrupted(stop)
 
@@ -100,11 +100,11 @@ class Checkpoints(Callback):
 
     def _is_planned(self, trainer: Trainer, index: int) -> bool:
         step = trainer.global_step  # which takes Lightning long to say
-        return index == 0 or step == self.validated_step or step % self.steps == 0
+        return self._is_judged(step, index) or step % self.steps == 0
 
-    def _is_judged(self, trainer: Trainer, index: int) -> bool:
+    def _is_judged(self, step: int, index: int) -> bool:
         """Whether these very weights were validated, also within an epoch."""
-        return index == 0 or trainer.global_step == self.validated_step
+        return index == 0 or step == self.validated_step
 
     def on_validation_end(self, trainer: Trainer, module: Any) -> None:
         """Note which weights were validated."""
