@@ -90,6 +90,7 @@ Text = Annotated[str, Only(str)]
 Level = Real | list[Real]  # of all channels, or of each
 Scale = Positive | list[Positive]
 Sizes = list[Count]
+Reals = list[Real]
 
 
 def checked(constructor: Constructor) -> Constructor:

@@ -17,7 +17,7 @@ _MODEL = Component(
 )
 _ESTIMATOR = Component("torch.nn.Module", ("stelab.estimators", "stelab.categorical"))
 _LATER = """
-better tags from_checkpoint categorical quantizer
+better tags from_checkpoint categorical quantizer model.values
 """
 _WITHOUT_EFFECT = """
 study names tags threads trial checkpoint logger data.root rerun dry_run retries on_failure only

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import stelab
+from stelab.engine.errors import InputError
 from stelab.lab.models import Logits
 
 
@@ -44,3 +46,17 @@ def test_values_are_those_of_codes() -> None:
     assert one_hots.decode(code).tolist() == [[2, 0], [1, 1]]
     x = torch.tensor([[[1.0, 2.0, 5.0]]]).log()
     assert torch.allclose(one_hots.law(x), torch.tensor([[[0.125, 0.25, 0.625]]]))
+
+
+def test_classes_stand_for_numbers_of_ones_own() -> None:
+    numbers = ("model=logits_categorical", "model.classes=3", "model.values=[1,0.25,-2]")
+    one_hots = build(*numbers)
+    assert one_hots.values().tolist() == [1, 0.25, -2]
+    assert one_hots(torch.zeros(200, 1, 1, 1)).unique().tolist() == [-2, 0.25, 1]
+    code = torch.eye(3)[torch.tensor([[2, 0], [1, 1]])]
+    assert one_hots.decode(code).tolist() == [[-2, 1], [0.25, 0.25]]
+
+
+def test_each_class_has_a_number() -> None:
+    with pytest.raises(InputError, match=r"one number for each of 4 classes, got 2: \[0.0, 1.0\]"):
+        build("model=logits_categorical", "model.classes=4", "model.values=[0,1]")

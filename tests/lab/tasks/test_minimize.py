@@ -62,6 +62,10 @@ def test_the_loss_is_the_expected_one(power: float) -> None:
     _, model, module = built(f"loss.power={power}", *ONE_HOTS)
     begin_at(model, torch.stack([1 - p, p], dim=-1).log())
     assert expected(module) == pytest.approx(loss, rel=1e-12)
+    _, model, module = built(f"loss.power={power}", *ONE_HOTS, "model.values=[-1,0.25]")
+    begin_at(model, torch.stack([1 - p, p], dim=-1).log())
+    loss = (p * 0.2**power + (1 - p) * 1.45**power).mean().item()
+    assert expected(module) == pytest.approx(loss, rel=1e-12)
 
 
 def test_draws_average_to_it() -> None:
@@ -155,7 +159,11 @@ def test_a_loss_of_whole_codes_is_refused_before_anything_trains() -> None:
 
 @pytest.mark.parametrize(
     ("experiment", "chosen", "rows"),
-    [("polynomial", "loss.power=2", 8), ("toy", "task.centre=0.45", 7)],
+    [
+        ("polynomial", "loss.power=2", 8),
+        ("hooper_polynomial", "loss.power=2", 9),
+        ("toy", "task.centre=0.45", 7),
+    ],
 )
 def test_a_published_table_is_one_command(experiment: str, chosen: str, rows: int) -> None:
     command = [f"experiment={experiment}", "seed=0", chosen]

@@ -10,10 +10,12 @@ References:
     Backpropagation", arXiv:2304.08612.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from stelab.arguments import AtLeastTwo, Count, NonNegative, checked
+from stelab.arguments import AtLeastTwo, Count, NonNegative, Reals, checked
 from stelab.binarizer import Binarizer
 from stelab.categorizer import Categorizer
 from stelab.estimators.backward import wide
@@ -27,15 +29,17 @@ class Logits(Network):
     Args:
         binarizer: The layer that draws codes.
         shape: Of the logits of one code.
-        classes: Values that a variable can take.
+        classes: The number of each value that a variable can take.
         spread: The logits begin uniform in [-spread, spread].
     """
 
-    def __init__(self, *, binarizer: Layer, shape: tuple[int, ...], classes: int, spread: float):
+    def __init__(
+        self, *, binarizer: Layer, shape: tuple[int, ...], classes: Sequence[float], spread: float
+    ):
         super().__init__()
         self.encoder = _Free(shape, spread)
         self.binarizer = binarizer
-        self.classes: Tensor = nn.Buffer(torch.arange(classes).float(), persistent=False)
+        self.classes: Tensor = nn.Buffer(torch.tensor(classes).float(), persistent=False)
 
     def values(self) -> Tensor:
         """Return what a variable can be in the output, ``(classes,)``."""
@@ -67,7 +71,7 @@ class BernoulliLogits(Logits):
 
 
 class CategoricalLogits(Logits):
-    """One-hots; the output is the number of each one's class, from 0."""
+    """One-hots; the output is the number of each one's class."""
 
     def law(self, x: Tensor) -> Tensor:
         """See `Logits.law`."""
@@ -87,12 +91,17 @@ def logits_bernoulli(*, binarizer: Binarizer, bits: Count, spread: NonNegative) 
         bits: Variables.
         spread: The logits begin uniform in [-spread, spread].
     """
-    return BernoulliLogits(binarizer=binarizer, shape=(bits,), classes=2, spread=spread)
+    return BernoulliLogits(binarizer=binarizer, shape=(bits,), classes=(0, 1), spread=spread)
 
 
 @checked
 def logits_categorical(
-    *, binarizer: Categorizer, bits: Count, classes: AtLeastTwo, spread: NonNegative
+    *,
+    binarizer: Categorizer,
+    bits: Count,
+    classes: AtLeastTwo,
+    values: Reals | None = None,  # of older runs, which do not say it
+    spread: NonNegative,
 ) -> Logits:
     """Build one logit a class of each variable.
 
@@ -102,10 +111,20 @@ def logits_categorical(
         binarizer: The layer of one-hots.
         bits: Variables.
         classes: Classes of each.
+        values: The number of each class, which the output has for it; None: 0, 1, 2 and so on.
         spread: The logits begin uniform in [-spread, spread].
+
+    Raises:
+        ValueError: `values` has not one number a class.
     """
+    if values is not None and len(values) != classes:
+        raise ValueError(
+            f"values must have one number for each of {classes} classes, got {len(values)}: "
+            f"{values}"
+        )
+    numbers = range(classes) if values is None else values
     shape = (bits, classes)
-    return CategoricalLogits(binarizer=binarizer, shape=shape, classes=classes, spread=spread)
+    return CategoricalLogits(binarizer=binarizer, shape=shape, classes=numbers, spread=spread)
 
 
 class _Free(nn.Module):
