@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 from results.measured import Runs, Verdict, judge, read_runs
 from results.orders import Order, orders_table
 from results.pictures import DPI, draw_curves
-from results.published import About, Published, read_about, read_published, written
+from results.published import (
+    About,
+    LeftOut,
+    Published,
+    read_about,
+    read_left_out,
+    read_published,
+    written,
+)
 
 _INTRODUCTION = """\
 # Results
@@ -80,7 +88,8 @@ def write_results(root: Path) -> None:
             # Not the version of matplotlib, which it would write by itself.
             metadata = {"Software": None}
             figure.savefig(pictures / f"{experiment.name}.png", dpi=DPI, metadata=metadata)
-    (root / "docs" / "results.md").write_text(page(experiments), encoding="utf-8")
+    text = page(experiments, read_left_out(root))
+    (root / "docs" / "results.md").write_text(text, encoding="utf-8")
 
 
 def tidy(runs: Runs) -> str:
@@ -96,9 +105,10 @@ def draw(experiment: Experiment) -> Figure | None:
     return draw_curves(experiment.published, experiment.runs, experiment.about.curves)
 
 
-def page(experiments: Sequence[Experiment]) -> str:
+def page(experiments: Sequence[Experiment], left_out: Sequence[LeftOut]) -> str:
     """Return the page's Markdown."""
-    return "\n".join([_INTRODUCTION, _overview(experiments), *map(_section, experiments)])
+    sections = [*map(_section, experiments), _left_out(left_out)]
+    return "\n".join([_INTRODUCTION, _overview(experiments), *sections])
 
 
 def _overview(experiments: Sequence[Experiment]) -> str:
@@ -125,6 +135,11 @@ def _section(experiment: Experiment) -> str:
         blocks.append(_provenance(experiment.runs))
     blocks += [f"- {note.strip()}" for note in about.notes]
     return "\n".join([*filter(None, blocks), ""])
+
+
+def _left_out(works: Sequence[LeftOut]) -> str:
+    lines = ["## Left out\n", "Looked at for numbers to reproduce, and not taken:\n"]
+    return "\n".join([*lines, *(f"- {work.work}: {work.reason.strip()}" for work in works), ""])
 
 
 def _table(experiment: Experiment) -> str:

@@ -66,6 +66,20 @@ class About:
     orders: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Of ``left_out.yaml``: a work that was looked at, and why it is not reproduced."""
+
+    work: str
+    reason: str
+
+
+def read_left_out(root: Path) -> list[LeftOut]:
+    """Read ``results/left_out.yaml``."""
+    text = (root / "results" / "left_out.yaml").read_text(encoding="utf-8")
+    return [LeftOut(**entry) for entry in yaml.safe_load(text)]
+
+
 def read_about(folder: Path) -> About:
     """Read ``about.yaml``."""
     return About(**yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8")))
