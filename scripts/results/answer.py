@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from results.ablations import COSINE, RATE, TASKS, Ablation, read_ablations
-from results.findings import what_is_surprising, what_to_use, what_was_not_tried
+from results.findings import (
+    what_holds_everywhere,
+    what_is_surprising,
+    what_to_use,
+    what_was_not_tried,
+)
 from results.measured import read_runs
 from results.page import tidy
 
@@ -33,6 +38,8 @@ _SECTIONS: dict[str, Callable[[Ablation], Iterator[str]]] = {
 def answer(ablations: list[Ablation]) -> str:
     """Return the page's Markdown."""
     lines = [_HEAD]
+    if short := [f"- {sentence}" for sentence in what_holds_everywhere(ablations)]:
+        lines += ["## In short\n", *short, ""]
     for title, sentences in _SECTIONS.items():
         lines.append(f"## {title}\n")
         for ablation in ablations:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +18,28 @@ from stelab.engine.comparison.statistics import Difference, differ
 
 _ESTIMATORS = Path(__file__).parents[2] / "conf" / "estimator"
 _AS_FAST = 1.25  # times the baseline's time
+
+
+def what_holds_everywhere(ablations: Sequence[Ablation]) -> Iterator[str]:
+    """Say who does well on every task, of those that all tasks have."""
+    tables = [ablation.first.set_index("estimator") for ablation in ablations]
+    both = [*zip(ablations, tables, strict=True)]
+    common = [name for name in tables[0].index if all(name in table.index for table in tables)]
+    if len(tables) < 2 or not common:
+        return
+    words = {name: [a.words.get(table.loc[name, "group"]) for a, table in both] for name in common}
+    never_worse = [name for name in common if "worse" not in words[name]]
+    ahead = [name for name in never_worse if "better" in words[name]]
+    yield (
+        f"{len(common)} estimators were tried on all {len(tables)} tasks. Worse than the baseline "
+        f"on none of them: {_listed(never_worse)}; and better on one or more: {_listed(ahead)}."
+    )
+    orders = [[name for name in table.index if name in common] for table in tables]
+    places = {n: sum(1 + order.index(n) for order in orders) / len(orders) for n in common}
+    by_place = sorted(common, key=lambda name: places[name])
+    yield "Their mean places among each other, by means alone: " + (
+        ", ".join(f"{name} {places[name]:.1f}" for name in by_place) + "."
+    )
 
 
 def what_to_use(ablation: Ablation) -> Iterator[str]:
@@ -196,7 +218,12 @@ def _mean(row: pd.Series[float], digits: int) -> str:
 
 
 def _names(rows: pd.DataFrame, most: int = 3) -> str:
-    names = rows["estimator"].tolist()[:most]
+    return _listed(rows["estimator"].tolist()[:most])
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
     return ", ".join(names[:-1]) + (" and " if names[:-1] else "") + names[-1]
 
 

@@ -14,7 +14,12 @@ from conftest import REPOSITORY
 from made_study import study_of
 from results.ablations import COSINE, TASKS, Ablation, read_ablations
 from results.answer import answer
-from results.findings import what_is_surprising, what_to_use, what_was_not_tried
+from results.findings import (
+    what_holds_everywhere,
+    what_is_surprising,
+    what_to_use,
+    what_was_not_tried,
+)
 from results.measured import ARCHIVE
 
 RUN = [t.name for t in TASKS if (REPOSITORY / "results" / t.name / ARCHIVE).exists()]
@@ -83,6 +88,21 @@ def test_what_to_use_is_of_the_runs() -> None:
     alone = made()
     alone.study.runs.loc[alone.study.runs["estimator"] == "loo", "test/mse"] += 0.51
     assert [*what_to_use(alone)][1] == "None is better than identity, 3 cannot be told from it."
+
+
+def test_what_holds_everywhere_is_of_the_tasks_and_the_estimators_of_all() -> None:
+    one, other = made(), made(0.0, 0.5)
+    runs = other.study.runs
+    runs.loc[runs["estimator"] == "none", "test/mse"] += 1
+    rest = runs[runs["estimator"] != "tanh_slope"]
+    other = replace(other, study=replace(other.study, runs=rest))
+    assert [*what_holds_everywhere([one, other])] == [
+        "4 estimators were tried on all 2 tasks. Worse than the baseline on none of them: loo and "
+        "identity; and better on one or more: loo.",
+        "Their mean places among each other, by means alone: loo 1.0, identity 2.0, none 3.0, "
+        "relu 4.0.",
+    ]
+    assert not [*what_holds_everywhere([one])]
 
 
 def test_what_may_surprise_is_of_the_runs() -> None:
