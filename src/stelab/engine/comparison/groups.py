@@ -22,8 +22,11 @@ class Group:
 
     def values(self, metric: str) -> dict[str, float]:
         """Return the metric of each replicate, in order: the mean over settings not grouped by."""
-        measured = self.runs.dropna(subset=[metric]).groupby("replicate")[metric]
-        return {key: float(np.mean(np.sort(values))) for key, values in measured}
+        values: dict[str, list[float]] = {}
+        for replicate, value in zip(self.runs["replicate"], self.runs[metric], strict=True):
+            if pd.notna(value):
+                values.setdefault(replicate, []).append(value)
+        return {key: float(np.mean(np.sort(values[key]))) for key in sorted(values)}
 
     def first(self, replicates: Sequence[str]) -> pd.Series:
         """Return the row of the first replicate's run."""
@@ -133,33 +136,34 @@ def find_identical(groups: Sequence[Group], curves: pd.DataFrame) -> list[Identi
     if curves.empty:
         return []
     compared = sorted(name for name in curves.columns if name.startswith(project().results))
-    by_run = dict(list(curves.sort_values("epoch").groupby(["study", "run"], sort=False)))
+    curves = curves.sort_values("epoch")
+    # Numbers of all runs at once: a table a run takes most of the time where there are many.
+    numbers = curves[compared].to_numpy(dtype=float)
+    places = curves.groupby(["study", "run"], sort=False).indices
     same: dict[frozenset[tuple[object, ...]], list[Group]] = {}
     for group in groups:
-        runs = zip(group.runs["study"], group.runs["run"], strict=True)
-        if any(run not in by_run for run in runs):  # of a table without curves
+        runs = [*zip(group.runs["study"], group.runs["run"], strict=True)]
+        if any(run not in places for run in runs):  # of a table without curves
             continue
-        numbers = frozenset(
-            (
-                row["replicate"],
-                row.reindex(compared).to_numpy(dtype=float).tobytes(),
-                by_run[row["study"], row["run"]][compared].to_numpy(dtype=float).tobytes(),
-            )
-            for _, row in group.runs.iterrows()
+        ends = group.runs.reindex(columns=compared).to_numpy(dtype=float)
+        content = frozenset(
+            (replicate, end.tobytes(), numbers[places[run]].tobytes())
+            for replicate, end, run in zip(group.runs["replicate"], ends, runs, strict=True)
         )
-        same.setdefault(numbers, []).append(group)
+        same.setdefault(content, []).append(group)
     return [
-        Identical(tuple(group.label for group in alike), _reason(alike, by_run))
+        Identical(tuple(group.label for group in alike), _reason(alike, curves, places))
         for alike in same.values()
         if len(alike) > 1
     ]
 
 
-def _reason(groups: Sequence[Group], by_run: Mapping[object, pd.DataFrame]) -> str:
+def _reason(groups: Sequence[Group], curves: pd.DataFrame, places: Mapping[Any, Array]) -> str:
     """Name the metric by which such runs would differ from others, where it is always 0."""
     runs = pd.concat(group.runs for group in groups)
     effects = runs.get("effect", pd.Series(dtype=object))
-    tables = [by_run[key] for key in zip(runs["study"], runs["run"], strict=True)]
+    keys = zip(runs["study"], runs["run"], strict=True)
+    tables = [curves.iloc[places[key]] for key in keys]
     for name in sorted(effect for effect in effects.unique() if isinstance(effect, str)):
         others = any(effects != name)
         if others and all(name in table and (table[name] == 0).all() for table in tables):
