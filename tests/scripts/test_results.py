@@ -121,7 +121,7 @@ def _value(config: dict[str, object], key: str) -> object:
     node: object = config
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
-    return node
+    return f"[{','.join(map(str, node))}]" if isinstance(node, list) else node
 
 
 PUBLISHED = Published(
