@@ -23,10 +23,10 @@ _HEAD = """\
 Written by `scripts/write_results` from `results/which_estimator*`: run it again, do not edit.
 
 Every estimator at the learning rate that suits it, chosen by the validation split of one seed
-(`results/NAME_lr`), then five or ten seeds each, judged on test images that chose nothing. *Better*
-and *worse* are of paired differences to the baseline, the row without one: p below 0.05 after
-Holm's correction for all rows of the table, and only where that holds with any one seed left out,
-too.
+(`results/NAME_lr`; where it was an end of the grid, rates beyond it were tried, too), then five or
+ten seeds each, judged on test images that chose nothing. *Better* and *worse* are of paired
+differences to the baseline, the row without one: p below 0.05 after Holm's correction for all rows
+of the table, and only where that holds with any one seed left out, too.
 *Time* is that of a run relative to the baseline's, median over seeds; two ran side by side.
 """
 _SECTIONS: dict[str, Callable[[Ablation], Iterator[str]]] = {

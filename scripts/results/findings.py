@@ -134,13 +134,13 @@ def _of_rates(ablation: Ablation) -> str:
     """Say what a rate that was not chosen costs, beside another estimator."""
     criterion = ablation.whole.metric.replace("test/", "val/")
     table = ablation.rates.pivot_table(index="names.estimator", columns=RATE, values=criterion)
-    goodness = ablation.better_sign * table
-    best, worst = goodness.max(axis=1), goodness.min(axis=1)
+    goodness, of_all = ablation.better_sign * table, table.dropna(axis=1).columns
+    best, worst = goodness.max(axis=1), goodness[of_all].min(axis=1)
     own, others = (best - worst).median(), (best - best.median()).abs().median()
     digits = ablation.task.digits
     return (
         f"The learning rate matters {'more' if own > others else 'less'} than the estimator: the "
-        f"worst of {', '.join(f'{rate:g}' for rate in table)} in place of an estimator's own "
+        f"worst of {', '.join(f'{rate:g}' for rate in of_all)} in place of an estimator's own "
         f"moves {criterion} by {own:.{digits}f} (median over estimators), another estimator at its "
         f"own rate by {others:.{digits}f} (median distance from the median)."
     )

@@ -58,9 +58,9 @@ def made(*thresholds: float, **cosines: float) -> Ablation:
     )
     rates = pd.DataFrame(
         {
-            "names.estimator": ["identity"] * 3 + ["relu"] * 3,
-            "optimizer.lr": [0.0001, 0.001, 0.01] * 2,
-            "val/mse": [1.2, 1.0, 1.5, 0.7, 0.6, 0.5],
+            "names.estimator": ["identity"] * 3 + ["relu"] * 4,
+            "optimizer.lr": [0.0001, 0.001, 0.01, 0.0001, 0.001, 0.01, 0.00001],
+            "val/mse": [1.2, 1.0, 1.5, 0.7, 0.6, 0.5, 9.0],
         }
     )
     task = replace(TASKS[0], also=("threshold.value",) * bool(thresholds))
