@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from results.ablations import COSINE, RATE, TASKS, Ablation, read_ablations
+from results.everywhere import what_holds_everywhere
 from results.findings import (
-    what_holds_everywhere,
     what_is_surprising,
     what_to_use,
     what_was_not_tried,
@@ -17,7 +17,8 @@ from results.findings import (
 from results.measured import read_runs
 from results.page import tidy
 
-_HEAD = """\
+_BASELINES = ", ".join(dict.fromkeys(task.baseline for task in TASKS))
+_HEAD = f"""\
 # Which estimator?
 
 Written by `scripts/write_results` from `results/which_estimator*`: run it again, do not edit.
@@ -25,8 +26,9 @@ Written by `scripts/write_results` from `results/which_estimator*`: run it again
 Every estimator at the learning rate that suits it, chosen by the validation split of one seed
 (`results/NAME_lr`; where it was an end of the grid, rates beyond it were tried, too), then five or
 ten seeds each, judged on test images that chose nothing. *Better* and *worse* are of paired
-differences to the baseline, the row without one: p below 0.05 after Holm's correction for all rows
-of the table, and only where that holds with any one seed left out, too.
+differences to the task's baseline ({_BASELINES}), the row without one: p below 0.05
+after Holm's correction for all rows of the table, and only where that holds with any one seed left
+out, too.
 *Time* is that of a run relative to the baseline's, median over seeds; two ran side by side.
 """
 _SECTIONS: dict[str, Callable[[Ablation], Iterator[str]]] = {

@@ -20,28 +20,6 @@ _ESTIMATORS = Path(__file__).parents[2] / "conf" / "estimator"
 _AS_FAST = 1.25  # times the baseline's time
 
 
-def what_holds_everywhere(ablations: Sequence[Ablation]) -> Iterator[str]:
-    """Say who does well on every task, of those that all tasks have."""
-    tables = [ablation.first.set_index("estimator") for ablation in ablations]
-    both = [*zip(ablations, tables, strict=True)]
-    common = [name for name in tables[0].index if all(name in table.index for table in tables)]
-    if len(tables) < 2 or not common:
-        return
-    words = {name: [a.words.get(table.loc[name, "group"]) for a, table in both] for name in common}
-    never_worse = [name for name in common if "worse" not in words[name]]
-    ahead = [name for name in never_worse if "better" in words[name]]
-    yield (
-        f"{len(common)} estimators were tried on all {len(tables)} tasks. Worse than the baseline "
-        f"on none of them: {_listed(never_worse)}; and better on one or more: {_listed(ahead)}."
-    )
-    orders = [[name for name in table.index if name in common] for table in tables]
-    places = {n: sum(1 + order.index(n) for order in orders) / len(orders) for n in common}
-    by_place = sorted(common, key=lambda name: places[name])
-    yield "Their mean places among each other, by means alone: " + (
-        ", ".join(f"{name} {places[name]:.1f}" for name in by_place) + "."
-    )
-
-
 def what_to_use(ablation: Ablation) -> Iterator[str]:
     """Say what is best, and what is best for the baseline's time."""
     task, rows, words = ablation.task, ablation.first, ablation.words
@@ -132,18 +110,28 @@ def _rank_correlation(runs: pd.DataFrame, ablation: Ablation) -> tuple[float, fl
 
 def _of_rates(ablation: Ablation) -> str:
     """Say what a rate that was not chosen costs, beside another estimator."""
-    criterion = ablation.whole.metric.replace("test/", "val/")
-    table = ablation.rates.pivot_table(index="names.estimator", columns=RATE, values=criterion)
-    goodness, of_all = ablation.better_sign * table, table.dropna(axis=1).columns
-    best, worst = goodness.max(axis=1), goodness[of_all].min(axis=1)
-    own, others = (best - worst).median(), (best - best.median()).abs().median()
-    digits = ablation.task.digits
+    rates, own, others = costs_of_rates(ablation)
+    criterion, digits = _criterion(ablation), ablation.task.digits
     return (
         f"The learning rate matters {'more' if own > others else 'less'} than the estimator: the "
-        f"worst of {', '.join(f'{rate:g}' for rate in of_all)} in place of an estimator's own "
+        f"worst of {', '.join(f'{rate:g}' for rate in rates)} in place of an estimator's own "
         f"moves {criterion} by {own:.{digits}f} (median over estimators), another estimator at its "
         f"own rate by {others:.{digits}f} (median distance from the median)."
     )
+
+
+def costs_of_rates(ablation: Ablation) -> tuple[list[float], float, float]:
+    """Return rates tried of all, what the worst of them costs, and what another estimator does."""
+    table = ablation.rates.pivot_table(
+        index="names.estimator", columns=RATE, values=_criterion(ablation)
+    )
+    goodness, of_all = ablation.better_sign * table, table.dropna(axis=1).columns
+    best, worst = goodness.max(axis=1), goodness[of_all].min(axis=1)
+    return [*of_all], (best - worst).median(), (best - best.median()).abs().median()
+
+
+def _criterion(ablation: Ablation) -> str:
+    return ablation.whole.metric.replace("test/", "val/")
 
 
 def _of_settings(ablation: Ablation) -> Iterator[str]:
@@ -182,10 +170,15 @@ def _of_settings(ablation: Ablation) -> Iterator[str]:
 
 def _of_twins(ablation: Ablation) -> Iterator[str]:
     """Name estimators that are the same here, number by number."""
-    names = ablation.first.set_index("group")["estimator"]
-    twins = [[names[g] for g in i.labels if g in names] for i in ablation.whole.identical]
-    if same := [" and ".join(sorted(each)) for each in twins if len(each) > 1]:
+    if same := [" and ".join(sorted(each)) for each in twins(ablation)]:
         yield f"The same to the last digit, as they are configured, are {'; '.join(same)}."
+
+
+def twins(ablation: Ablation) -> list[frozenset[str]]:
+    """Return sets of estimators with the same numbers."""
+    names = ablation.first.set_index("group")["estimator"]
+    same = (frozenset(names[g] for g in i.labels if g in names) for i in ablation.whole.identical)
+    return [each for each in same if len(each) > 1]
 
 
 def _setting(ablation: Ablation, values: tuple[object, ...]) -> str:
@@ -218,10 +211,11 @@ def _mean(row: pd.Series[float], digits: int) -> str:
 
 
 def _names(rows: pd.DataFrame, most: int = 3) -> str:
-    return _listed(rows["estimator"].tolist()[:most])
+    return listed(rows["estimator"].tolist()[:most])
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as in a sentence."""
     if not names:
         return "none"
     return ", ".join(names[:-1]) + (" and " if names[:-1] else "") + names[-1]

@@ -14,8 +14,8 @@ from conftest import REPOSITORY
 from made_study import study_of
 from results.ablations import COSINE, TASKS, Ablation, read_ablations
 from results.answer import answer
+from results.everywhere import what_holds_everywhere
 from results.findings import (
-    what_holds_everywhere,
     what_is_surprising,
     what_to_use,
     what_was_not_tried,
@@ -97,11 +97,21 @@ def test_what_holds_everywhere_is_of_the_tasks_and_the_estimators_of_all() -> No
     rest = runs[runs["estimator"] != "tanh_slope"]
     other = replace(other, study=replace(other.study, runs=rest))
     assert [*what_holds_everywhere([one, other])] == [
+        "On 2 of 2 tasks the worst of the learning rates tried costs more than another estimator "
+        "at its own rate does: choose the rate for the estimator first.",
         "4 estimators were tried on all 2 tasks. Worse than the baseline on none of them: loo and "
         "identity; and better on one or more: loo.",
         "Their mean places among each other, by means alone: loo 1.0, identity 2.0, none 3.0, "
         "relu 4.0.",
+        "Better than the baseline on every task that has them, of those on two or more: loo.",
+        "Worse than the baseline on every task that has them, of those on two or more: relu.",
     ]
+    other.rates["val/mse"] = [1.0] * 6 + [9.0]  # where the rate does not matter
+    other.rates.loc[:2, "val/mse"] = 2.0
+    assert [*what_holds_everywhere([one, other])][0] == (
+        "On 1 of 2 tasks the worst of the learning rates tried costs more than another estimator "
+        "at its own rate does."
+    )
     assert not [*what_holds_everywhere([one])]
 
 
@@ -144,7 +154,8 @@ def test_a_difference_between_the_best_that_one_seed_makes_may_be_chance() -> No
     assert "loo, 0.0400 ahead of identity, the best biased one, which may be chance." in bias
 
 
-def test_estimators_that_are_the_same_are_named() -> None:
+def with_twins() -> Ablation:
+    """Return an ablation in which identity and none are the same."""
     ablation = made()
     runs, curves = ablation.study.runs, ablation.study.curves
     one, other = (runs["estimator"] == name for name in ("identity", "none"))
@@ -153,8 +164,16 @@ def test_estimators_that_are_the_same_are_named() -> None:
         curves.loc[curves["run"] == b, "val/mse"] = curves.loc[
             curves["run"] == a, "val/mse"
         ].to_numpy()
-    *_, last = what_is_surprising(ablation)
+    return ablation
+
+
+def test_estimators_that_are_the_same_are_named() -> None:
+    *_, last = what_is_surprising(with_twins())
     assert last == "The same to the last digit, as they are configured, are identity and none."
+    *_, last = what_holds_everywhere([with_twins(), with_twins()])
+    assert last == "The same to the last digit on every task that has both: identity and none."
+    *_, last = what_holds_everywhere([with_twins(), made()])
+    assert last.startswith("Worse than the baseline on every task")
 
 
 def test_rates_at_an_end_are_named() -> None:

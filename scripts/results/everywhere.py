@@ -1,0 +1,80 @@
+"""What holds on several tasks: sentences, each from the numbers of all of their ablations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from results.ablations import Ablation
+from results.findings import costs_of_rates, listed, twins
+
+
+def what_holds_everywhere(ablations: Sequence[Ablation]) -> Iterator[str]:
+    """Say what holds on every task, of estimators that several have."""
+    if len(ablations) < 2:
+        return
+    yield _of_all_rates(ablations)
+    yield from _of_common_estimators(ablations)
+    words = _words_by_estimator(ablations)
+    several = {name: said for name, said in words.items() if len(said) > 1}
+    for word in ("better", "worse"):
+        if always := [name for name, said in several.items() if set(said) == {word}]:
+            yield (
+                f"{word.capitalize()} than the baseline on every task that has them, of those on "
+                f"two or more: {listed(always)}."
+            )
+    yield from _of_constant_twins(ablations)
+
+
+def _of_all_rates(ablations: Sequence[Ablation]) -> str:
+    """Say on how many tasks the rate matters more than the estimator."""
+    more = sum(own > others for _, own, others in map(costs_of_rates, ablations))
+    advice = ": choose the rate for the estimator first" if more == len(ablations) else ""
+    return (
+        f"On {more} of {len(ablations)} tasks the worst of the learning rates tried costs more "
+        f"than another estimator at its own rate does{advice}."
+    )
+
+
+def _of_common_estimators(ablations: Sequence[Ablation]) -> Iterator[str]:
+    """Say who does well on every task, of those that all tasks have."""
+    orders = [ablation.first["estimator"].tolist() for ablation in ablations]
+    words = _words_by_estimator(ablations)
+    common = [name for name in orders[0] if len(words[name]) == len(ablations)]
+    if not common:
+        return
+    never_worse = [name for name in common if "worse" not in words[name]]
+    ahead = [name for name in never_worse if "better" in words[name]]
+    yield (
+        f"{len(common)} estimators were tried on all {len(ablations)} tasks. Worse than the "
+        f"baseline on none of them: {listed(never_worse)}; and better on one or more: "
+        f"{listed(ahead)}."
+    )
+    orders = [[name for name in order if name in common] for order in orders]
+    places = {n: sum(1 + order.index(n) for order in orders) / len(orders) for n in common}
+    by_place = sorted(common, key=lambda name: places[name])
+    yield "Their mean places among each other, by means alone: " + (
+        ", ".join(f"{name} {places[name]:.1f}" for name in by_place) + "."
+    )
+
+
+def _of_constant_twins(ablations: Sequence[Ablation]) -> Iterator[str]:
+    """Name pairs that are the same wherever both are, on two tasks or more."""
+    of_tasks = [(set(each.first["estimator"]), twins(each)) for each in ablations]
+    pairs = {frozenset(p) for _, sets in of_tasks for s in sets for p in combinations(s, 2)}
+    same = []
+    for pair in sorted(pairs, key=sorted):
+        told = [any(pair <= s for s in sets) for names, sets in of_tasks if pair <= names]
+        if len(told) > 1 and all(told):
+            same.append(" and ".join(sorted(pair)))
+    if same:
+        yield f"The same to the last digit on every task that has both: {'; '.join(same)}."
+
+
+def _words_by_estimator(ablations: Sequence[Ablation]) -> dict[str, list[str]]:
+    """Return what each task that has an estimator says of it beside its baseline."""
+    words: dict[str, list[str]] = {}
+    for ablation in ablations:
+        for _, row in ablation.first.iterrows():
+            words.setdefault(row["estimator"], []).append(ablation.words.get(row["group"], ""))
+    return words
