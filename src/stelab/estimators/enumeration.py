@@ -64,6 +64,10 @@ class Exact(MultiEvaluation):
             )
         self.bits = bits
 
+    def shorten(self, bits: int) -> None:
+        """Enumerate codes of so many bits."""
+        self.bits = bits
+
     def evaluations(self, bits: int) -> int:
         """Return 1 + 2**bits."""
         return 1 + 2**bits

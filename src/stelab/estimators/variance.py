@@ -50,6 +50,13 @@ class VarianceNet(nn.Module):
         self.layers = nn.Sequential(nn.Linear(bits, hidden), nn.Tanh(), nn.Linear(hidden, 1))
         self.requires_grad_(False)
 
+    def shorten(self, bits: int) -> None:
+        """Begin anew with a first layer for codes of so many bits."""
+        first = self.layers[0]
+        self.bits = bits
+        self.layers[0] = nn.Linear(bits, first.out_features).to(first.weight)
+        self.requires_grad_(False)
+
     def stand_ins(self) -> dict[str, Tensor]:
         """Return stand-ins of all parameters by name."""
         return {name: stand_in(p) for name, p in self.layers.named_parameters()}

@@ -60,6 +60,25 @@ def test_it_does_not_touch_the_training(with_basket: Run, tmp_path: Path) -> Non
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.filterwarnings("ignore:every bit is constant")
+@pytest.mark.parametrize("estimator", ["relax", "reinforce_learned", "exact"])
+def test_what_is_made_for_the_whole_code_is_measured_on_a_part(
+    estimator: str, tmp_path: Path
+) -> None:
+    choice = (f"estimator={estimator}", "model.norm=group", "model.bits=6", "trainer.max_epochs=1")
+    alone = train(tmp_path, *choice)
+    run = train(
+        tmp_path,
+        *(*choice, "study=measured", "callbacks=basket"),
+        *("callbacks.basket.bits=3", "callbacks.basket.samples=1000"),
+        "+callbacks.basket.estimators.own=${estimator}",
+    )
+    assert run.metrics["train/loss"] == alone.metrics["train/loss"]
+    least = {"relax": 0.9, "reinforce_learned": 0.5, "exact": 1 - 1e-6}[estimator]
+    assert least <= run.metrics["gradients/own/cosine"] <= 1 + 1e-6
+    assert (run.metrics["gradients/own/variance"] == 0) == (estimator == "exact")
+
+
 def test_what_has_no_exact_gradient_is_not_measured(tmp_path: Path) -> None:
     """Of uniform noise, where every logit is out of its reach, which leaves the others alone."""
     narrow = "{_target_: stelab.estimators.UniformNoise, scale: 1.0e-9, stochastic: false}"

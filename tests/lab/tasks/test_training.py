@@ -156,6 +156,13 @@ def assert_layers_are_shown(run: Run, layers: int) -> None:
         assert run.metrics[f"{prefix}entropy"] == pytest.approx(entropy, rel=1e-5, abs=1e-6)
 
 
+def test_the_use_of_a_codebook_is_logged_in_full_in_bfloat16(tmp_path: Path) -> None:
+    run = train(tmp_path, "tokenize by bits", "trainer.precision=bf16-mixed", "model.bits=8")
+    value = torch.tensor(run.metrics["code/perplexity"], dtype=torch.float64)
+    assert 1 < value < 256 and value.bfloat16().double() != value
+    assert run.metrics["code/usage"] * 256 == pytest.approx(round(run.metrics["code/usage"] * 256))
+
+
 @pytest.mark.parametrize("task", ["classify", "elbo of one-hots", "tokenize by bits"])
 def test_a_killed_run_continues(task: str, start: Start, tmp_path: Path) -> None:
     choice = (*TASKS[task].split(), "debug=fast", "trainer.max_epochs=30", "study=tasks")

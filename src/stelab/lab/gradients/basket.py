@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
+from torch import nn
 
 from stelab.annealing import advance
 from stelab.arguments import AtLeastTwo, Count, FewBits, Seed, Size, checked
-from stelab.estimators import Estimator
+from stelab.estimators import Estimator, Exact
+from stelab.estimators.variance import VarianceNet
 from stelab.lab.gradients.measure import Measurement, adapt, measure, references
 from stelab.lab.gradients.problems import Enumeration, NoGradientError, Subcode, code_loss
 from stelab.lab.training.processes import EpochMeans
@@ -29,7 +31,8 @@ class GradientBasket(Callback):
     a bounded noise, nothing is measured against it, and a warning says so, once.
 
     Args:
-        estimators: The basket, by name.
+        estimators: The basket, by name; its own, as networks for longer codes than `bits` are
+            made anew.
         every_n_steps: Optimizer steps between two measurements, the first at step 0.
         bits: Length of the sub-code, at most 16, or the whole code where that is shorter; the
             other bits are held.
@@ -51,6 +54,10 @@ class GradientBasket(Callback):
         adapt: Size,
         seed: Seed,
     ):
+        # Made for codes of the whole length, of which they see a part.
+        for part in nn.ModuleList(estimators.values()).modules():
+            if isinstance(part, VarianceNet | Exact) and part.bits > bits:
+                part.shorten(bits)
         self.estimators = estimators
         self.every_n_steps = every_n_steps
         self.bits = bits

@@ -65,8 +65,9 @@ class CodeMonitor(Callback):
         layer = module.model.binarizer
         if isinstance(layer, Quantizer) and layer.codebook_size <= _LARGE:
             indices = layer.indices(code)
-            log["code/usage"] = code.new_tensor(usage(indices, layer.codebook_size))
-            log["code/perplexity"] = code.new_tensor(perplexity(indices))
+            used = {"usage": usage(indices, layer.codebook_size), "perplexity": perplexity(indices)}
+            # Not of the code's dtype, where 253.6 would be 254.
+            log |= {f"code/{name}": mean.new_tensor(value) for name, value in used.items()}
         module.log_dict(log, sync_dist=True)
         if ((mean == 0) | (mean == 1)).all() and not self.warned:
             self.warned = True
