@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from results.ablations import COSINE, RATE, TASKS, Ablation, read_ablations
+from results.ablations import COSINE, RATE, TASKS, VARIANCE, Ablation, read_ablations
 from results.everywhere import what_holds_everywhere
 from results.findings import (
     what_is_surprising,
@@ -23,13 +23,21 @@ _HEAD = f"""\
 
 Written by `scripts/write_results` from `results/which_estimator*`: run it again, do not edit.
 
-Every estimator at the learning rate that suits it, chosen by the validation split of one seed
-(`results/NAME_lr`; where it was an end of the grid, rates beyond it were tried, too), then five or
-ten seeds each, judged on test images that chose nothing. *Better* and *worse* are of paired
-differences to the task's baseline ({_BASELINES}), the row without one: p below 0.05
-after Holm's correction for all rows of the table, and only where that holds with any one seed left
-out, too.
-*Time* is that of a run relative to the baseline's, median over seeds; two ran side by side.
+Every estimator at its own learning rate, the one of a grid that suits one seed's validation images
+best (`results/NAME_lr`, at threshold 0; where it was an end of the grid, rates beyond it were tried
+as well), then five or ten seeds each, judged on test images that chose nothing. Nothing else is
+tuned: temperatures, slopes and the like are those of `conf/estimator/`.
+
+Brackets are intervals of 95 %, each for itself. *Better* and *worse* are of paired differences to
+the task's baseline ({_BASELINES}), the row without one: p below 0.05 after
+Holm's correction for all rows of the table, and with any one seed left out, too; in parentheses
+where not with each. What has no word is not shown to differ, and may. Sentences are of threshold 0,
+unless they say another.
+
+*Time* is that of the quickest of its runs, relative to the baseline's quickest, two at once, and
+with the looks at gradients where there is a cosine. *Cosine* and *variance* are of gradients while
+training: the cosine between the exact one and the mean of 200 draws, which of an unbiased estimator
+is below 1 by its variance alone, and the variance relative to the exact one's square.
 """
 _SECTIONS: dict[str, Callable[[Ablation], Iterator[str]]] = {
     "What may surprise": what_is_surprising,
@@ -50,7 +58,11 @@ def answer(ablations: list[Ablation]) -> str:
             lines += [*(f"- {sentence}" for sentence in sentences(ablation)), ""]
     for ablation in ablations:
         task = ablation.task
-        lines += [f"## {task.title}\n", f"```bash\nstelab train experiment={task.name}\n```\n"]
+        lines += [
+            f"## {task.title}\n",
+            f"{task.about}\n",
+            f"```bash\nstelab train experiment={task.name}\n```\n",
+        ]
         lines += [f"Seeds {ablation.seeds[0]} to {ablation.seeds[-1]}.\n", *_table(ablation), ""]
         lines += [f"{sentence}\n" for sentence in what_was_not_tried(ablation)]
     return "\n".join(lines)
@@ -72,9 +84,10 @@ def _table(ablation: Ablation) -> Iterator[str]:
     keys = ["estimator", *ablation.task.also]
     by_group = ablation.whole.runs.groupby("group")
     rates = by_group[RATE].first()
-    cosines = by_group[COSINE].mean() if COSINE in ablation.whole.runs else None
+    looks = [name for name in (COSINE, VARIANCE) if name in ablation.whole.runs]
+    seen = by_group[looks].mean()
     columns = [*keys, "rate", metric, "difference", "", "time"]
-    columns += [] if cosines is None else ["cosine"]
+    columns += [name.rpartition("/")[2] for name in looks]
     yield f"| {' | '.join(columns)} |"
     yield "|" + " --- |" * len(columns)
     for _, row in ablation.rows.iterrows():
@@ -84,10 +97,15 @@ def _table(ablation: Ablation) -> Iterator[str]:
         cells.append(_interval(row["mean"], row["low"], row["high"], digits))
         ends = (row["difference_low"], row["difference_high"])
         cells.append(_interval(row["difference"], *ends, digits, sign="+"))
-        cells += [ablation.words.get(group, ""), f"{ablation.times[group]:.1f}x"]
-        if cosines is not None:
-            cells.append("–" if np.isnan(cosines[group]) else f"{cosines[group]:.2f}")
+        cells += [ablation.words.get(group, ""), f"{ablation.times[row['estimator']]:.1f}x"]
+        cells += [_look(value, name) for name, value in seen.loc[group].items()]
         yield f"| {' | '.join(cells)} |"
+
+
+def _look(value: float, name: object) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{value:.2f}" if name == COSINE else f"{value:.2g}"
 
 
 def _interval(mean: float, low: float, high: float, digits: int, sign: str = "") -> str:

@@ -27,12 +27,15 @@ def what_holds_everywhere(ablations: Sequence[Ablation]) -> Iterator[str]:
 
 
 def _of_all_rates(ablations: Sequence[Ablation]) -> str:
-    """Say on how many tasks the rate matters more than the estimator."""
-    more = sum(own > others for _, own, others in map(costs_of_rates, ablations))
-    advice = ": choose the rate for the estimator first" if more == len(ablations) else ""
+    """Say on how many tasks the rate costs more than the estimator."""
+    costs, n = [*map(costs_of_rates, ablations)], len(ablations)
+    more = sum(c.worst_rate > c.typical_estimator for c in costs)
+    less = sum(c.worst_rate < c.worst_estimator for c in costs)
+    same = sum(c.common_rate <= c.typical_estimator for c in costs)
     return (
-        f"On {more} of {len(ablations)} tasks the worst of the learning rates tried costs more "
-        f"than another estimator at its own rate does{advice}."
+        f"On {more} of {n} tasks a bad learning rate costs more than another estimator does, and "
+        f"on {less} of {n} less than the worst estimator; one rate for all, the best such, costs "
+        f"no more than another estimator on {same} of {n} (medians over estimators)."
     )
 
 
@@ -43,11 +46,11 @@ def _of_common_estimators(ablations: Sequence[Ablation]) -> Iterator[str]:
     common = [name for name in orders[0] if len(words[name]) == len(ablations)]
     if not common:
         return
-    never_worse = [name for name in common if "worse" not in words[name]]
+    never_worse = [name for name in common if not any("worse" in word for word in words[name])]
     ahead = [name for name in never_worse if "better" in words[name]]
     yield (
-        f"{len(common)} estimators were tried on all {len(ablations)} tasks. Worse than the "
-        f"baseline on none of them: {listed(never_worse)}; and better on one or more: "
+        f"{len(common)} estimators were tried on all {len(ablations)} tasks. Shown to be worse "
+        f"than the baseline on none of them: {listed(never_worse)}; and better on one or more: "
         f"{listed(ahead)}."
     )
     orders = [[name for name in order if name in common] for order in orders]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 from scipy import stats
 
-from results.ablations import COSINE, RATE, Ablation
+from results.ablations import COSINE, RATE, VARIANCE, Ablation
 from results.measured import CONFIDENCE, Runs
 from results.rates import CRITERIA, at_an_end
-from stelab.engine.comparison.statistics import Difference, differ
+from stelab.engine.comparison.statistics import Difference, differ, holm
 
 _ESTIMATORS = Path(__file__).parents[2] / "conf" / "estimator"
 _AS_FAST = 1.25  # times the baseline's time
+_LEAST_RANKED = 4
 
 
 def what_to_use(ablation: Ablation) -> Iterator[str]:
@@ -29,13 +33,13 @@ def what_to_use(ablation: Ablation) -> Iterator[str]:
         f"Of {len(rows)}, {best['estimator']} has the best mean, {_mean(best, task.digits)}; "
         f"{task.baseline} is number {place}, at {_mean(baseline, task.digits)}."
     )
-    better = rows[rows["group"].map(words) == "better"]
-    worse = rows[rows["group"].map(words) == "worse"]
+    said = rows["group"].map(words).fillna("")
+    better, worse = rows[said == "better"], rows[said == "worse"]
     if better.empty:
-        alike = len(rows) - len(worse) - 1
-        yield f"None is better than {task.baseline}, {alike} cannot be told from it."
+        alike = (said == "").sum() - 1
+        yield f"None is better than {task.baseline}, {alike} are not shown to differ."
     else:
-        fast = better[better["group"].map(ablation.times) <= _AS_FAST]
+        fast = better[better["estimator"].map(ablation.times) <= _AS_FAST]
         yield f"Better than {task.baseline}: {len(better)}, first {_names(better)}." + (
             f" Of those no slower ({_AS_FAST:g} times its time), the best are {_names(fast)}."
             if len(fast)
@@ -43,12 +47,27 @@ def what_to_use(ablation: Ablation) -> Iterator[str]:
         )
     if len(worse):
         yield f"Worse than {task.baseline}: {_names(worse, len(worse))}."
+    if len(unsure := rows[said.str.startswith("(")]):
+        named = [f"{r['estimator']} {words[r['group']]}" for _, r in unsure.iterrows()]
+        yield f"Not with each seed left out: {listed(named)}."
+    yield _of_the_best(ablation)
+
+
+def _of_the_best(ablation: Ablation) -> str:
+    """Say who is not shown to be behind the best."""
+    best, *others = ablation.first["group"]
+    corrected = holm(np.array([_paired(ablation, best, other).p for other in others]))
+    near = ablation.first.iloc[1:][~(corrected < 1 - CONFIDENCE)]
+    return (
+        f"Not shown to be behind {ablation.first.iloc[0]['estimator']} (Holm, these "
+        f"{len(ablation.first)}): {_names(near, len(near))}."
+    )
 
 
 def what_is_surprising(ablation: Ablation) -> Iterator[str]:
     """Say whether bias, the gradient's direction, learning rate and threshold decide."""
     yield from _of_bias(ablation)
-    yield from _of_cosines(ablation)
+    yield from _of_gradients(ablation)
     yield _of_rates(ablation)
     yield from _of_settings(ablation)
     yield from _of_twins(ablation)
@@ -85,49 +104,106 @@ def _of_bias(ablation: Ablation) -> Iterator[str]:
     )
 
 
-def _of_cosines(ablation: Ablation) -> Iterator[str]:
-    """Say whether the direction of the mean estimate tells who trains best."""
+def _of_gradients(ablation: Ablation) -> Iterator[str]:
+    """Say whether the gradient's variance, or direction where it has none, tells who is best."""
     runs = ablation.whole.runs
     if COSINE not in runs:
         return
     runs = runs[runs["group"].isin(ablation.first["group"])]
-    parts = [runs[runs["seed"] != left_out] for left_out in ablation.seeds]
-    (r, p, n), *others = (_rank_correlation(part, ablation) for part in (runs, *parts))
+    varies = runs.groupby("estimator")[VARIANCE].mean().dropna() > 0
+    drawn = [name for name in varies.index if varies[name] or _exactness(name) == "unbiased"]
+    fixed = [name for name in varies.index if name not in drawn]
+    yield from _of_look(ablation, runs[runs["estimator"].isin(drawn)], VARIANCE, -1)
+    yield from _of_look(ablation, runs[runs["estimator"].isin(fixed)], COSINE, 1)
+
+
+_LOOKS = {
+    VARIANCE: ("variance of the gradient", "whose gradient is drawn, or unbiased"),
+    COSINE: (
+        "cosine between gradient and exact gradient",
+        "whose gradient is biased and not drawn",
+    ),
+}
+
+
+def _of_look(ablation: Ablation, runs: pd.DataFrame, look: str, sign: int) -> Iterator[str]:
+    """Say whether what was seen of gradients tells who trains best."""
+    parts = [runs, *(runs[runs["seed"] != left_out] for left_out in ablation.seeds)]
+    (r, p, n), *others = (_rank_correlation(part, look, ablation) for part in parts)
+    if n < _LEAST_RANKED:
+        return
     decided = all(q < 1 - CONFIDENCE and other * r > 0 for other, q, _ in [(r, p, n), *others])
-    says = "tells who trains better" if decided and r > 0 else "does not tell who trains better"
+    says = (
+        "tells who trains better" if decided and r * sign > 0 else "does not tell who trains better"
+    )
+    what, whose = _LOOKS[look]
     yield (
-        f"The cosine between mean estimate and exact gradient {says}: over {n} estimators its rank "
-        f"correlation with how good {ablation.whole.metric} is comes to {r:.2f} (p = {p:.2g})."
+        f"The {what} {says}, of {n} estimators {whose}: its rank correlation with how good "
+        f"{ablation.whole.metric} is comes to {r:.2f} (p = {p:.2g})."
     )
 
 
-def _rank_correlation(runs: pd.DataFrame, ablation: Ablation) -> tuple[float, float, int]:
-    means = runs.groupby("group")[[COSINE, ablation.whole.metric]].mean().dropna()
+def _rank_correlation(
+    runs: pd.DataFrame, look: str, ablation: Ablation
+) -> tuple[float, float, int]:
+    means = runs.groupby("group")[[look, ablation.whole.metric]].mean().dropna()
+    if len(means) < _LEAST_RANKED:
+        return math.nan, math.nan, len(means)
     good = ablation.better_sign * means[ablation.whole.metric]
-    result = stats.spearmanr(means[COSINE], good)
+    result = stats.spearmanr(means[look], good)
     return float(result.statistic), float(result.pvalue), len(means)
 
 
 def _of_rates(ablation: Ablation) -> str:
-    """Say what a rate that was not chosen costs, beside another estimator."""
-    rates, own, others = costs_of_rates(ablation)
-    criterion, digits = _criterion(ablation), ablation.task.digits
+    """Say what a rate that was not chosen costs, beside what another estimator does."""
+    costs, criterion, digits = costs_of_rates(ablation), _criterion(ablation), ablation.task.digits
     return (
-        f"The learning rate matters {'more' if own > others else 'less'} than the estimator: the "
-        f"worst of {', '.join(f'{rate:g}' for rate in rates)} in place of an estimator's own "
-        f"moves {criterion} by {own:.{digits}f} (median over estimators), another estimator at its "
-        f"own rate by {others:.{digits}f} (median distance from the median)."
+        f"A learning rate costs: the worst of {', '.join(f'{rate:g}' for rate in costs.rates)} in "
+        f"place of an estimator's own {costs.worst_rate:.{digits}f} of {criterion}, the best for "
+        f"all, {costs.common:g}, {costs.common_rate:.{digits}f} (medians over estimators). An "
+        f"estimator, at its own rate: {costs.typical_estimator:.{digits}f} from the median one to "
+        f"the others (median), {costs.worst_estimator:.{digits}f} to the worst."
     )
 
 
-def costs_of_rates(ablation: Ablation) -> tuple[list[float], float, float]:
-    """Return rates tried of all, what the worst of them costs, and what another estimator does."""
+@dataclass(frozen=True)
+class Costs:
+    """Of what decides the criterion of a search, in its unit.
+
+    Attributes:
+        rates: Tried of all estimators.
+        worst_rate: Of the worst of them in place of an estimator's own, median over estimators.
+        common: The rate of them that costs the median estimator least.
+        common_rate: What it costs that one.
+        typical_estimator: Median distance of estimators, at their own rates, from the median one.
+        worst_estimator: Of the worst from the median one.
+    """
+
+    rates: list[float]
+    worst_rate: float
+    common: float
+    common_rate: float
+    typical_estimator: float
+    worst_estimator: float
+
+
+def costs_of_rates(ablation: Ablation) -> Costs:
+    """Compare what learning rates and estimators cost in the search."""
     table = ablation.rates.pivot_table(
         index="names.estimator", columns=RATE, values=_criterion(ablation)
     )
-    goodness, of_all = ablation.better_sign * table, table.dropna(axis=1).columns
-    best, worst = goodness.max(axis=1), goodness[of_all].min(axis=1)
-    return [*of_all], (best - worst).median(), (best - best.median()).abs().median()
+    goodness = ablation.better_sign * table
+    best = goodness.max(axis=1)
+    of_all = goodness.dropna(axis=1).rsub(best, axis=0)
+    medians = of_all.median()
+    return Costs(
+        rates=[*of_all],
+        worst_rate=of_all.max(axis=1).median(),
+        common=medians.idxmin(),
+        common_rate=medians.min(),
+        typical_estimator=(best - best.median()).abs().median(),
+        worst_estimator=best.median() - best.min(),
+    )
 
 
 def _criterion(ablation: Ablation) -> str:
@@ -217,7 +293,7 @@ def _names(rows: pd.DataFrame, most: int = 3) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return names as in a sentence."""
     if not names:
-        return "none"
+        return "no estimator"  # one is called none
     return ", ".join(names[:-1]) + (" and " if names[:-1] else "") + names[-1]
 
 

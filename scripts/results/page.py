@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from results.measured import Runs, Verdict, judge, read_runs
@@ -200,9 +201,20 @@ def _provenance(runs: Runs) -> str:
         if name.startswith("versions.")
     }
     threads = ", ".join(f"{n:g}" for n in sorted(table["machine.threads"].dropna().unique()))
-    hours = table["timings.seconds"].sum() / 3600
     names = ", ".join(f"{name} {version}" for name, version in versions.items())
+    time = hours(table)
+    took = f"{time:.1f} hours" if time >= 1 else f"{60 * time:.0f} minutes"
     return (
-        f"{len(table)} runs; their times add up to {hours:.1f} hours, beside other work, those of "
-        f"a stack each in full; {machines}, threads a run: {threads}; {names}.\n"
+        f"{len(table)} runs in {took}, beside other work; {machines}, threads a run: {threads}; "
+        f"{names}.\n"
     )
+
+
+def hours(table: pd.DataFrame) -> float:
+    """Return the time in which one run or more was trained: stacks and neighbours count once."""
+    times = table[["timings.started", "timings.ended"]].apply(pd.to_datetime)
+    total, until = pd.Timedelta(0), times.min().min()
+    for _, (start, end) in times.sort_values("timings.started").iterrows():
+        total += max(end - max(start, until), pd.Timedelta(0))
+        until = max(until, end)
+    return total / pd.Timedelta(hours=1)

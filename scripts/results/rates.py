@@ -16,6 +16,8 @@ CRITERIA = {
     "which_estimator_classify": ("val/accuracy", -1, [""]),
     "which_estimator_vae": ("val/loss", 1, [""]),
 }
+# Of estimators that draw their bits if they are told to, where all others do.
+_DRAWN = {("which_estimator_vae", "slope_annealed"): ", estimator.stochastic: true"}
 
 
 def choose(runs: Runs, criterion: str, sign: int = 1) -> dict[str, float]:
@@ -35,11 +37,12 @@ def at_an_end(runs: Runs, criterion: str, sign: int = 1) -> list[str]:
     return [name for name, rate in chosen.items() if rate in tuple(ends.loc[name])]
 
 
-def with_rates(text: str, rates: dict[str, float], *, others: Sequence[str]) -> str:
+def with_rates(name: str, text: str, rates: dict[str, float], *, others: Sequence[str]) -> str:
     """Return an experiment's YAML with these rates as the rows of its table, which ends it."""
     rows = [
-        f"      - {{estimator: {name}, {_RATE}: {rate:g}{other}}}\n"
-        for name, rate in sorted(rates.items())
+        f"      - {{estimator: {estimator}{_DRAWN.get((name, estimator), '')}, "
+        f"{_RATE}: {rate:g}{other}}}\n"
+        for estimator, rate in sorted(rates.items())
         for other in others
     ]
     head = re.match(r"(?s).*^    rows:.*?\n", text, flags=re.MULTILINE)
@@ -54,5 +57,5 @@ def write_rates(root: Path) -> None:
         if runs is not None:
             path = root / "conf" / "experiment" / f"{name}.yaml"
             rates = choose(runs, criterion, sign)
-            text = with_rates(path.read_text(encoding="utf-8"), rates, others=others)
+            text = with_rates(name, path.read_text(encoding="utf-8"), rates, others=others)
             path.write_text(text, encoding="utf-8")

@@ -23,7 +23,7 @@ from conftest import REPOSITORY
 from pictures import TOLERANCE, difference
 from results.measured import ARCHIVE, Runs, judge
 from results.orders import Order, orders_table, word
-from results.page import Experiment, draw, page, read_experiments, tidy
+from results.page import Experiment, draw, hours, page, read_experiments, tidy
 from results.pictures import DPI
 from results.published import Published, read_left_out, written
 from results.rates import CRITERIA, at_an_end, choose, with_rates, write_rates
@@ -241,13 +241,22 @@ def test_rates_are_chosen_by_validation_alone() -> None:
     assert choose(tried, "val/mse", -1) == {"identity": 3e-3, "none": 1e-3}
     assert at_an_end(tried, "val/mse") == ["none"]
     text = "# Head.\nhydra:\n  sweeper:\n    rows:   # written\n      - {estimator: old}\n"
-    assert with_rates(text, choose(tried, "val/mse"), others=["", ", threshold: learned"]) == (
+    assert with_rates(
+        "it", text, choose(tried, "val/mse"), others=["", ", threshold: learned"]
+    ) == (
         "# Head.\nhydra:\n  sweeper:\n    rows:   # written\n"
         "      - {estimator: identity, optimizer.lr: 0.001}\n"
         "      - {estimator: identity, optimizer.lr: 0.001, threshold: learned}\n"
         "      - {estimator: none, optimizer.lr: 0.0003}\n"
         "      - {estimator: none, optimizer.lr: 0.0003, threshold: learned}\n"
     )
+
+
+def test_hours_are_those_in_which_something_was_trained() -> None:
+    """Of two beside each other, one within the other, and one much later."""
+    times = [("01:00", "02:00"), ("01:30", "02:30"), ("01:40", "01:50"), ("07:00", "07:15")]
+    table = pd.DataFrame(times, columns=["timings.started", "timings.ended"])
+    assert hours("2026-01-01T" + table + ":00Z") == 1.75
 
 
 @pytest.mark.parametrize("name", CRITERIA)

@@ -46,15 +46,14 @@ class VarianceNet(nn.Module):
 
     def __init__(self, *, bits: int, hidden: int):
         super().__init__()
-        self.bits = bits
+        self.bits, self.hidden = bits, hidden
         self.layers = nn.Sequential(nn.Linear(bits, hidden), nn.Tanh(), nn.Linear(hidden, 1))
         self.requires_grad_(False)
 
     def shorten(self, bits: int) -> None:
         """Begin anew with a first layer for codes of so many bits."""
-        first = self.layers[0]
         self.bits = bits
-        self.layers[0] = nn.Linear(bits, first.out_features).to(first.weight)
+        self.layers[0] = nn.Linear(bits, self.hidden).to(next(self.parameters()))
         self.requires_grad_(False)
 
     def stand_ins(self) -> dict[str, Tensor]:
