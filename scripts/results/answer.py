@@ -37,7 +37,9 @@ unless they say another.
 *Time* is that of the quickest of its runs, relative to the baseline's quickest, two at once, and
 with the looks at gradients where there is a cosine. *Cosine* and *variance* are of gradients while
 training: the cosine between the exact one and the mean of 200 draws, which of an unbiased estimator
-is below 1 by its variance alone, and the variance relative to the exact one's square.
+is below 1 by its variance alone, and the variance relative to the exact one's square. What an
+estimator learns in order to vary less it learns for a look in 20 steps, so that of a network
+(relax, reinforce_learned) the variance in training may be another.
 """
 _SECTIONS: dict[str, Callable[[Ablation], Iterator[str]]] = {
     "What may surprise": what_is_surprising,
