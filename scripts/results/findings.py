@@ -65,7 +65,7 @@ def _of_the_best(ablation: Ablation) -> str:
 
 
 def what_is_surprising(ablation: Ablation) -> Iterator[str]:
-    """Say whether bias, the gradient's direction, learning rate and threshold decide."""
+    """Say whether bias, variance or direction, learning rate and threshold decide."""
     yield from _of_bias(ablation)
     yield from _of_gradients(ablation)
     yield _of_rates(ablation)
