@@ -160,7 +160,7 @@ def _table(experiment: Experiment) -> str:
         if math.isnan(row.value) and verdict.word == "not run":  # there is no number at all
             continue
         cells = [written(row.setting.get(key, "")) for key in keys]
-        cells += [_metric(row), _value(row.value, row.sd, row.n, digits)]
+        cells += [_metric(row), _value(row.value, row.sd, row.n, row.digits)]
         cells += [_value(verdict.ours.mean, verdict.ours.std, verdict.ours.n, digits)]
         cells += [_difference(verdict, digits), f"{row.within:g}", verdict.word]
         lines.append(f"| {' | '.join(cells)} |")

@@ -23,6 +23,7 @@ class Published:
         value: The number itself, NaN where none could be verified.
         sd: Standard deviation over the seeds, NaN if that is not known.
         n: Seeds, 0 if that is not known.
+        digits: Behind the point, of the number as it was published.
         within: The largest difference at which ours counts as the same.
         seed: Of one run alone; None for the mean over seeds.
         epoch: After which it was; None: at the end.
@@ -36,6 +37,7 @@ class Published:
     value: float
     sd: float
     n: int
+    digits: int
     within: float
     seed: int | None
     epoch: int | None
@@ -98,6 +100,7 @@ def _published(row: dict[str, str]) -> Published:
         value=float(row["value"] or math.nan),
         sd=float(row["sd"] or math.nan),
         n=int(row["n"] or 0),
+        digits=len(row["value"].partition(".")[2]),
         within=float(row["within"]),
         seed=int(row["seed"]) if row["seed"] else None,
         epoch=int(row["epoch"]) if row["epoch"] else None,

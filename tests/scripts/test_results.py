@@ -25,7 +25,7 @@ from results.measured import ARCHIVE, Runs, judge
 from results.orders import Order, orders_table, word
 from results.page import Experiment, draw, hours, page, read_experiments, tidy
 from results.pictures import DPI
-from results.published import Published, read_left_out, written
+from results.published import About, Published, read_left_out, read_published, written
 from results.rates import CRITERIA, at_an_end, choose, with_rates, write_rates
 
 DOCS, RESULTS = REPOSITORY / "docs", REPOSITORY / "results"
@@ -130,6 +130,7 @@ PUBLISHED = Published(
     value=2.0,
     sd=1.0,
     n=3,
+    digits=1,
     within=0.5,
     seed=None,
     epoch=None,
@@ -163,6 +164,20 @@ def test_a_verdict_is_of_the_mean() -> None:
     assert judge(PUBLISHED, runs(3.0, 3.4, 3.8)).word == "differs"
     assert judge(PUBLISHED, runs(1.0)).word == "differs"
     assert math.isnan(judge(PUBLISHED, runs(2.0)).low)
+
+
+def test_a_published_number_has_the_digits_that_it_was_published_with(tmp_path: Path) -> None:
+    lines = [
+        "estimator,seed,epoch,metric,value,sd,n,within,source",
+        *(f"identity,,,test/mse,{value},,1,0.5,somebody" for value in ("2", "2.50")),
+    ]
+    (tmp_path / "published.csv").write_text("\n".join(lines), encoding="utf-8")
+    about = About(title="It", text="", unit="nats", digits=4, curves=[], notes=[])
+    experiment = Experiment("it", about, read_published(tmp_path), None)
+    cells = [
+        line.split(" | ")[2] for line in page([experiment], []).splitlines() if "test/" in line
+    ]
+    assert cells == ["2 (n = 1)", "2.50 (n = 1)"]
 
 
 def test_what_is_missing_is_told() -> None:
