@@ -27,6 +27,7 @@ class Task:
         baseline: What the others are compared with.
         digits: Behind the point.
         also: Other settings that the table has, beside the estimator.
+        part: Of the code, whose gradients were looked at, where it was not the whole.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Task:
     baseline: str
     digits: int
     also: tuple[str, ...] = ()
+    part: str = ""
 
 
 _ERROR = "squared error of normalized pixels of 10,000 test images, the lower the better"
@@ -47,6 +49,7 @@ TASKS = (
         "identity",
         4,
         ("threshold", "threshold.value"),
+        "8 of the bits, the others held",
     ),
     Task(
         "which_estimator_small",

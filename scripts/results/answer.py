@@ -65,7 +65,9 @@ def answer(ablations: list[Ablation]) -> str:
             f"{task.about}\n",
             f"```bash\nstelab train experiment={task.name}\n```\n",
         ]
-        lines += [f"Seeds {ablation.seeds[0]} to {ablation.seeds[-1]}.\n", *_table(ablation), ""]
+        looks = f" Cosine and variance are of {task.part}." if task.part else ""
+        seeds = f"Seeds {ablation.seeds[0]} to {ablation.seeds[-1]}."
+        lines += [f"{seeds}{looks}\n", *_table(ablation), ""]
         lines += [f"{sentence}\n" for sentence in what_was_not_tried(ablation)]
     return "\n".join(lines)
 

@@ -137,8 +137,9 @@ def _of_look(ablation: Ablation, runs: pd.DataFrame, look: str, sign: int) -> It
         "tells who trains better" if decided and r * sign > 0 else "does not tell who trains better"
     )
     what, whose = _LOOKS[look]
+    part = f" ({ablation.task.part})" if ablation.task.part else ""
     yield (
-        f"The {what} {says}, of {n} estimators {whose}: its rank correlation with how good "
+        f"The {what}{part} {says}, of {n} estimators {whose}: its rank correlation with how good "
         f"{ablation.whole.metric} is comes to {r:.2f} (p = {p:.2g})."
     )
 

@@ -77,7 +77,7 @@ def made(
             "val/mse": [*VALIDATION, 9.0],
         }
     )
-    task = replace(TASKS[0], also=("threshold.value",) * bool(thresholds))
+    task = replace(TASKS[0], also=("threshold.value",) * bool(thresholds), part="")
     return Ablation(task, study, rates)
 
 
@@ -165,6 +165,14 @@ def test_the_variance_of_gradients_that_are_drawn_is_told() -> None:
         "drawn, or unbiased: its rank correlation with how good test/mse is comes to -1.00 "
         "(p = 1.4e-24)."
     )
+
+
+def test_gradients_of_a_part_of_the_code_are_said_to_be() -> None:
+    ablation = made(cosines=COSINES)
+    ablation = replace(ablation, task=replace(ablation.task, part="8 of the bits"))
+    page = answer([ablation])
+    assert "The cosine between gradient and exact gradient (8 of the bits) tells" in page
+    assert "Seeds 0 to 4. Cosine and variance are of 8 of the bits.\n" in page
 
 
 @pytest.mark.parametrize("change", [{"relu": 0.6}, {"relu": 1.0, "identity": 0.0}])
