@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from results.ablations import Ablation
-from results.findings import costs_of_rates, listed, twins
+from results.findings import costs_of_rates, listed, rivals, twins
 
 
 def what_holds_everywhere(ablations: Sequence[Ablation]) -> Iterator[str]:
@@ -14,6 +14,7 @@ def what_holds_everywhere(ablations: Sequence[Ablation]) -> Iterator[str]:
     if len(ablations) < 2:
         return
     yield _of_all_rates(ablations)
+    yield from _of_both_kinds(ablations)
     yield from _of_common_estimators(ablations)
     words = _words_by_estimator(ablations)
     several = {name: said for name, said in words.items() if len(said) > 1}
@@ -37,6 +38,19 @@ def _of_all_rates(ablations: Sequence[Ablation]) -> str:
         f"on {less} of {n} less than the worst estimator; one rate for all, the best such, costs "
         f"no more than another estimator on {same} of {n} (medians over estimators)."
     )
+
+
+def _of_both_kinds(ablations: Sequence[Ablation]) -> Iterator[str]:
+    """Say on which tasks the best estimator is unbiased, and on which it is not, for sure."""
+    found: dict[str, list[str]] = {}
+    for ablation in ablations:
+        best = rivals(ablation)
+        if best and best.sure:
+            title = ablation.task.title[0].lower() + ablation.task.title[1:]
+            found.setdefault(best.kinds[0], []).append(f"{title} ({best.ahead['estimator']})")
+    if len(found) > 1:
+        said = [f"{kind} on {listed(found[kind])}" for kind in ("unbiased", "biased")]
+        yield f"The best estimator is {said[0]}, and {said[1]}."
 
 
 def _of_common_estimators(ablations: Sequence[Ablation]) -> Iterator[str]:

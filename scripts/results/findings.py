@@ -84,23 +84,51 @@ def what_was_not_tried(ablation: Ablation) -> Iterator[str]:
         )
 
 
+@dataclass(frozen=True)
+class Rivals:
+    """The best unbiased estimator and the best that is not, at the first settings.
+
+    Attributes:
+        kinds: ``"unbiased"`` and ``"biased"``, that of the better one first.
+        ahead: The better one's row.
+        behind: The other's.
+        sure: Whether their difference is significant, whichever seed is left out.
+    """
+
+    kinds: tuple[str, str]
+    ahead: pd.Series[float]
+    behind: pd.Series[float]
+    sure: bool
+
+
+def rivals(ablation: Ablation) -> Rivals | None:
+    """Return the best estimators of both kinds; None where there is one kind alone."""
+    rows = ablation.first
+    kinds = (rows["estimator"].map(_exactness) == "unbiased").map(
+        {True: "unbiased", False: "biased"}
+    )
+    firsts = rows.assign(kind=kinds).drop_duplicates("kind")  # best first
+    if len(firsts) < 2:
+        return None
+    ahead, behind = (row for _, row in firsts.iterrows())
+    sure = _holds(ablation, ahead["group"], behind["group"])
+    return Rivals((ahead["kind"], behind["kind"]), ahead, behind, sure)
+
+
 def _of_bias(ablation: Ablation) -> Iterator[str]:
     """Compare the best unbiased estimator with the best that is not."""
-    rows = ablation.first
-    unbiased = rows["estimator"].map(_exactness) == "unbiased"
-    if not unbiased.any() or unbiased.all():
+    best = rivals(ablation)
+    if best is None:
         return
-    free, biased = rows[unbiased].iloc[0], rows[~unbiased].iloc[0]
-    ahead = free if _place(rows, free["estimator"]) == 1 else biased
-    behind = biased if ahead is free else free
-    d = _paired(ablation, ahead["group"], behind["group"])
-    told = "" if _holds(ablation, ahead["group"], behind["group"]) else ", which may be chance"
-    kinds = ("unbiased", "biased") if ahead is free else ("biased", "unbiased")
+    rows, digits = ablation.first, ablation.task.digits
+    d = _paired(ablation, best.ahead["group"], best.behind["group"])
+    told = "" if best.sure else ", which may be chance"
+    worst = rows[rows["estimator"].map(_exactness) == "unbiased"].iloc[-1]["estimator"]
     yield (
-        f"The best estimator is {kinds[0]}: {ahead['estimator']}, "
-        f"{abs(d.mean):.{ablation.task.digits}f} ahead of {behind['estimator']}, the best "
-        f"{kinds[1]} one{told}. The worst unbiased one, {rows[unbiased].iloc[-1]['estimator']}, is "
-        f"number {_place(rows, rows[unbiased].iloc[-1]['estimator'])} of {len(rows)}."
+        f"The best estimator is {best.kinds[0]}: {best.ahead['estimator']}, "
+        f"{abs(d.mean):.{digits}f} ahead of {best.behind['estimator']}, the best "
+        f"{best.kinds[1]} one{told}. The worst unbiased one, {worst}, is "
+        f"number {_place(rows, worst)} of {len(rows)}."
     )
 
 

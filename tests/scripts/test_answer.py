@@ -136,6 +136,24 @@ def test_what_holds_everywhere_is_of_the_tasks_and_the_estimators_of_all() -> No
     assert not [*what_holds_everywhere([one])]
 
 
+def test_the_kind_that_is_best_is_told_where_tasks_differ_in_it() -> None:
+    def other(worse: float) -> Ablation:
+        ablation = made()
+        runs = ablation.study.runs
+        runs.loc[runs["estimator"] == "loo", "test/mse"] += worse
+        return replace(ablation, task=replace(ablation.task, title="A task of its own"))
+
+    said = (
+        "The best estimator is unbiased on an autoencoder of 512 bits (loo), and biased on a task "
+        "of its own (identity)."
+    )
+    assert said in [*what_holds_everywhere([made(), other(3.0)])]
+    for same_or_chance in (0.0, 0.51):
+        sentences = [*what_holds_everywhere([made(), other(same_or_chance)])]
+        assert sentences
+        assert not any("best estimator" in sentence for sentence in sentences)
+
+
 def test_what_may_surprise_is_of_the_runs() -> None:
     bias, cosine, rates, threshold = what_is_surprising(made(0.0, 0.5, cosines=COSINES))
     assert bias.startswith(
