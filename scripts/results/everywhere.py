@@ -62,11 +62,13 @@ def _of_common_estimators(ablations: Sequence[Ablation]) -> Iterator[str]:
         return
     never_worse = [name for name in common if not any("worse" in word for word in words[name])]
     ahead = [name for name in never_worse if "better" in words[name]]
-    yield (
-        f"{len(common)} estimators were tried on all {len(ablations)} tasks. Shown to be worse "
-        f"than the baseline on none of them: {listed(never_worse)}; and better on one or more: "
-        f"{listed(ahead)}."
+    shown = (
+        f"Shown to be worse than the baseline on none of them: {listed(never_worse)}; and better "
+        f"on one or more: {listed(ahead)}."
+        if never_worse
+        else "Each is worse than the baseline on one or more, in parentheses or without."
     )
+    yield f"{len(common)} estimators were tried on all {len(ablations)} tasks. {shown}"
     orders = [[name for name in order if name in common] for order in orders]
     places = {n: sum(1 + order.index(n) for order in orders) / len(orders) for n in common}
     by_place = sorted(common, key=lambda name: places[name])

@@ -157,18 +157,19 @@ _LOOKS = {
 def _of_look(ablation: Ablation, runs: pd.DataFrame, look: str, sign: int) -> Iterator[str]:
     """Say whether what was seen of gradients tells who trains best."""
     parts = [runs, *(runs[runs["seed"] != left_out] for left_out in ablation.seeds)]
-    (r, p, n), *others = (_rank_correlation(part, look, ablation) for part in parts)
+    first, *others = (_rank_correlation(part, look, ablation) for part in parts)
+    r, p, n = first
     if n < _LEAST_RANKED:
         return
-    decided = all(q < 1 - CONFIDENCE and other * r > 0 for other, q, _ in [(r, p, n), *others])
-    says = (
-        "tells who trains better" if decided and r * sign > 0 else "does not tell who trains better"
-    )
+    whole, *without_one = [q < 1 - CONFIDENCE and r * sign > 0 for r, q, _ in (first, *others)]
+    says = "tells" if whole else "does not tell"
+    if whole and not all(without_one):
+        says = "tells (not with each seed left out)"
     what, whose = _LOOKS[look]
     part = f" ({ablation.task.part})" if ablation.task.part else ""
     yield (
-        f"The {what}{part} {says}, of {n} estimators {whose}: its rank correlation with how good "
-        f"{ablation.whole.metric} is comes to {r:.2f} (p = {p:.2g})."
+        f"The {what}{part} {says} who trains better, of {n} estimators {whose}: its rank "
+        f"correlation with how good {ablation.whole.metric} is comes to {r:.2f} (p = {p:.2g})."
     )
 
 
