@@ -1,7 +1,9 @@
-"""The networks: layers, shapes, dead weights, and equality with the tutorial's own loop."""
+"""The networks: layers, shapes, dead weights, and equality with loops of plain torch."""
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -186,6 +188,50 @@ def test_twenty_steps_equal_a_plain_loop(digits: Tensor, fused: bool) -> None:
 
     losses = step_by_lightnings_rules(module, batches)
     assert losses == pytest.approx(expected, rel=0, abs=1e-6)
+
+
+def plain_one_hots(rule: str, theta: Tensor, drawn: Tensor) -> Tensor:
+    """ST and ReinMax of Liu et al. (2023), arXiv:2304.08612, algorithms 1 and 2, given draws."""
+    soft = (theta / 1.5).softmax(-1)
+    if rule == "reinmax":
+        heun = ((drawn + soft) / 2).log()
+        soft = 2 * ((heun - theta).detach() + theta).softmax(-1) - theta.softmax(-1) / 2
+    return soft - soft.detach() + drawn
+
+
+@pytest.mark.parametrize("rule", ["st", "reinmax"])
+def test_the_vae_of_one_hots_takes_the_steps_of_a_plain_loop(digits: Tensor, rule: str) -> None:
+    row = ("model.classes=8", "model.bits=16", "categorical.temperature=1.5", "optimizer=radam")
+    torch.manual_seed(0)
+    module = build_module(stelab.compose("experiment=reinmax_vae", f"categorical={rule}", *row))
+    torch.manual_seed(0)
+    one, two, three, four, five, six = (
+        nn.Linear(*ends) for ends in pairwise([784, 512, 256, 128, 256, 512, 784])
+    )
+    encoder = nn.Sequential(one, nn.ReLU(), two, nn.ReLU(), three, nn.Unflatten(1, (16, 8)))
+    decoder = nn.Sequential(nn.Flatten(), four, nn.ReLU(), five, nn.ReLU(), six, nn.Sigmoid())
+
+    draws: list[Tensor] = []
+    estimator = module.model.binarizer.estimator
+    estimator.register_forward_hook(lambda *call: draws.append(call[-1].detach()))
+    batches = list(((digits[:3000] + 1) / 2).split(100))
+    losses = step_by_lightnings_rules(module.train(), batches)
+
+    weights = [*encoder.parameters(), *decoder.parameters()]
+    optimizer = torch.optim.RAdam(weights, lr=1e-3)
+    expected = []
+    for images, drawn in zip(batches, draws, strict=True):
+        theta = encoder(pixels := images.flatten(1))
+        output = decoder(plain_one_hots(rule, theta, drawn))
+        missed = F.binary_cross_entropy(output, pixels, reduction="sum") / 100
+        divergence = (theta.softmax(-1) * (theta.log_softmax(-1) + math.log(8))).sum() / 100
+        optimizer.zero_grad()
+        (loss := missed + divergence).backward()
+        optimizer.step()
+        expected.append(loss.item())
+    assert losses == pytest.approx(expected, rel=1e-5)
+    for ours, theirs in zip(module.model.parameters(), weights, strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
 def copy_live_weights(conv: Autoencoder, tutorial: Autoencoder) -> None:
