@@ -11,11 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
 
 from results.measured import Runs, of_setting
 from results.published import Published, written
-from stelab.engine.report.drawing import COLOURS, DASHES
+from stelab.engine.report.drawing import COLOURS, DASHES, set_log
 
 if TYPE_CHECKING:
     from pandas.api.typing import SeriesGroupBy
@@ -77,9 +76,9 @@ def _figure(panels: Mapping[str, Sequence[_Line]], metrics: Sequence[str]) -> Fi
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         for line in lines:
             handles[line.label] = line.draw(ax, numbers[line.label])
-        ax.set(title=title, xscale="log", xlabel="epoch", yscale="log")
-        low, high = ax.get_ylim()
-        ax.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
+        ax.set(title=title, xlabel="epoch")
+        set_log(ax, "x")
+        set_log(ax, "y")
     if len(metrics) == 1:
         axes[0].set_ylabel(metrics[0])
     figure.legend([*handles.values()], [*handles], frameon=False, loc="outside right upper")

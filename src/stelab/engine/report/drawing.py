@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import AutoLocator, LogLocator, NullLocator
 
 from stelab.engine.files import write_atomically
 from stelab.engine.terminal import visible
@@ -29,6 +29,8 @@ FILLS = ("full", "none", "left", "bottom")
 
 WIDTH, WIDE = 3.5, 7.16  # inches: one column of a paper of two, and both
 DPI = 300
+# Where ticks are in a decade, for axes whose ends are at most so many times apart.
+_TICKS = {6: (1, 1.5, 2, 2.5, 3, 4, 6, 8), 30: (1, 2, 5), 100: (1, 3), math.inf: (1,)}
 _AMPLE = 50.0  # inches: higher than the labels and the legend of any figure
 
 
@@ -128,8 +130,9 @@ def set_log(ax: Axes, name: Literal["x", "y"]) -> None:
     axis = ax.xaxis if name == "x" else ax.yaxis
     ax.set(**{f"{name}scale": "log"})
     low, high = axis.get_view_interval()
-    few = (1, 2, 5) if high > 6 * low else (1, 1.5, 2, 2.5, 3, 4, 6, 8)
-    axis.set_major_locator(LogLocator(subs=(1,) if high > 30 * low else few))
+    subs = next(subs for most, subs in _TICKS.items() if high <= most * low)
+    # From 0.94 to 1 there is a single round number, and a logarithm is nearly a line.
+    axis.set_major_locator(AutoLocator() if high < 2 * low else LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter("{x:g}")
 
